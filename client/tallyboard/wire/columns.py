@@ -1,0 +1,32 @@
+"""Reports as numpy columns, which is how they travel from socket to disk without an object per scalar."""
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Int64: TypeAlias = npt.NDArray[np.int64]
+Float64: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(slots=True, frozen=True)
+class Columns:
+    """Reports of one counter with the same tags.
+
+    `steps` int64[n], `wall_times` float64[n] seconds since the epoch, `values` float64[n, k] for the k `tags`,
+    `at` int64[n] per other counter. `block` and `row` say where the first of them stood in the request: rows
+    follow each other there, from `row` on.
+    """
+
+    counter: str
+    tags: tuple[str, ...]
+    steps: Int64
+    wall_times: Float64
+    values: Float64
+    at: dict[str, Int64] = field(default_factory=dict)
+    block: int = 0
+    row: int = 0
+
+    def __len__(self) -> int:
+        return len(self.steps)

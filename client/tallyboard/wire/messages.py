@@ -1,0 +1,147 @@
+"""The messages of the protocol as msgspec types: what a batch, a receipt and a problem look like on the wire."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from tallyboard.wire.names import DEFAULT_COUNTER
+
+Resume = Literal["new", "continue", "must"]
+Status = Literal["running", "finished", "failed"]
+Reason = Literal[
+    "step_decreased", "tag_repeated", "tag_of_other_counter", "counter_taken", "too_many_tags", "too_many_counters"
+]
+
+
+class Message(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, kw_only=True):
+    """Base of what clients send: a misspelt field is an error, never ignored."""
+
+
+class CounterSpec(Message):
+    """What a run declares of a counter: `total` is the step it is expected to reach."""
+
+    total: int | None = None
+
+
+class Open(Message):
+    """Create a run, or go on with one: the first part of a producer's first batch, and the body of PUT /runs.
+
+    `uid` names this very `init`; repeating an Open with the same uid finds the same run again.
+    """
+
+    uid: str | None = None
+    resume: Resume = "continue"
+    config: dict[str, Any] = {}
+    group: str | None = None
+    tags: tuple[str, ...] = ()
+    notes: str | None = None
+    counters: dict[str, CounterSpec] = {}
+    provenance: dict[str, Any] = {}
+
+
+class Rewind(Message):
+    """Go back: each counter named gets a new attempt that starts at its next step. `id` makes a repetition harmless."""
+
+    next_steps: dict[str, int]
+    reason: str = ""
+    id: str | None = None
+
+
+class Report(Message):
+    """One report as JSON has it. Non-finite values travel as the strings NaN, Infinity and -Infinity."""
+
+    step: int | float
+    scalars: dict[str, float | str]
+    counter: str = DEFAULT_COUNTER
+    wall_time: float | None = None
+    at: dict[str, int] = {}
+
+
+class Block(Message):
+    """Reports of one counter with the same tags, as little-endian columns.
+
+    `steps` int64[n], `wall_times` float64[n] (the server's clock if absent), `values` float64[n * k] row by row,
+    `at` int64[n] for each other counter.
+    """
+
+    counter: str
+    tags: tuple[str, ...]
+    steps: memoryview
+    values: memoryview
+    wall_times: memoryview | None = None
+    at: dict[str, memoryview] = {}
+
+
+class BatchMessage(Message):
+    """A body of POST /scalars: parts are applied in the order open, rewind, blocks or reports, summary, status.
+
+    The short form `{"step": 3, "scalars": {…}}` is one report; its fields may not be mixed with `reports`.
+    """
+
+    producer: str | None = None
+    seq: int | None = None
+    partial: bool = False
+    open: Open | None = None
+    rewind: Rewind | None = None
+    blocks: list[Block] = []
+    reports: list[Report] = []
+    summary: dict[str, Any] = {}
+    status: Status | None = None
+    step: int | float | None = None
+    scalars: dict[str, float | str] | None = None
+    counter: str | None = None
+    wall_time: float | None = None
+    at: dict[str, int] = {}
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """One report that was not stored: where it stood in the request, and what to do about it."""
+
+    block: int
+    row: int
+    counter: str
+    step: int
+    last_step: int | None
+    tags: list[str]
+    reason: Reason
+    detail: str
+
+
+class CounterValue(msgspec.Struct, frozen=True):
+    """A counter's largest visible step (None before the first) and the number of its current attempt."""
+
+    last_step: int | None
+    attempt: int
+
+
+class Receipt(msgspec.Struct, kw_only=True):
+    """The answer to a batch. `accepted` and `refused_count` count reports, `stored` and `repeated` count scalars.
+
+    `counters` holds the counters that the batch touched; after an open or a rewind, all of the run's.
+    """
+
+    run: str
+    accepted: int = 0
+    stored: int = 0
+    repeated: int = 0
+    refused_count: int = 0
+    refused: list[Refusal] = []
+    counters: dict[str, CounterValue] = {}
+    not_rewound: dict[str, CounterValue] = {}
+    replayed: bool = False
+    warnings: list[str] = []
+
+
+class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """An error as application/problem+json (RFC 9457): `code` is stable, `detail` says what to do."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    code: str
+    detail: str
+    field: str | None = None
+    refused: list[Refusal] = []
+    refused_count: int = 0
+    expected_seq: int | None = None
+    request_id: str | None = None

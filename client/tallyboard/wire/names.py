@@ -1,0 +1,97 @@
+"""What runs, tags, counters and producers may be called, and why not otherwise.
+
+TensorBoard's readers drop files or freeze on names that are not UTF-8, and a run's name becomes a directory:
+whatever passes here is safe as both.
+"""
+
+import re
+from functools import lru_cache
+from typing import Final
+
+from tallyboard.wire import limits
+
+DEFAULT_COUNTER: Final = "global_step"
+RESERVED_COUNTERS: Final = frozenset({"step", "wall_time", "relative"})
+"""The x axes that every chart has; a counter of that name could not be told from them."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+class InvalidNameError(ValueError):
+    """A name that can't be used; the message says which, why, and what would do."""
+
+
+def check_run(name: str) -> str:
+    """Return `name` (`project/name…`) if it can name a run and its directory, else raise InvalidNameError."""
+    _check_text("run name", name, limits.RUN_NAME_BYTES_MAX)
+    if name.startswith("/") or "\\" in name:
+        raise InvalidNameError(f"run name {name!r} must be relative, with / between its parts: project/name")
+    segments = name.split("/")
+    if len(segments) > limits.RUN_DEPTH_MAX:
+        raise InvalidNameError(f"run name {name!r} has {len(segments)} parts; at most {limits.RUN_DEPTH_MAX}")
+    for segment in segments:
+        _check_segment(name, segment)
+    return name
+
+
+def check_tag(name: str) -> str:
+    """Return `name` if it can be a tag, else raise InvalidNameError."""
+    return _check_text("tag", name, limits.TAG_BYTES_MAX)
+
+
+@lru_cache(maxsize=4096)
+def check_tags(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Check a whole report's tags at once; remembered, because reports repeat their tags."""
+    if not names:
+        raise InvalidNameError("tags must not be empty: a report carries at least one scalar")
+    if len(names) > limits.TAGS_PER_REPORT_MAX:
+        raise InvalidNameError(f"{len(names)} tags in one report; at most {limits.TAGS_PER_REPORT_MAX}")
+    for name in names:
+        check_tag(name)
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidNameError(f"tag {twice!r} appears twice in one report; send one value per tag")
+    return names
+
+
+@lru_cache(maxsize=4096)
+def check_counter(name: str) -> str:
+    """Return `name` if it can name a step counter, else raise InvalidNameError."""
+    _check_text("counter", name, limits.COUNTER_BYTES_MAX)
+    if name in RESERVED_COUNTERS:
+        raise InvalidNameError(f"counter {name!r} is the name of a chart axis; use for example 'global_step'")
+    if "=" in name:
+        raise InvalidNameError(f"counter {name!r} must not contain '='")
+    return name
+
+
+def check_producer(name: str) -> str:
+    """Return `name` if it can be a producer's id, else raise InvalidNameError."""
+    return _check_text("producer", name, limits.PRODUCER_BYTES_MAX)
+
+
+def _check_segment(name: str, segment: str) -> None:
+    if not segment or segment != segment.strip():
+        raise InvalidNameError(f"run name {name!r} has a part that is empty or begins or ends with a space")
+    if segment.startswith("."):
+        raise InvalidNameError(f"run name {name!r} has the part {segment!r}; no part may begin with '.'")
+    if "tfevents" in segment:
+        raise InvalidNameError(f"run name {name!r}: 'tfevents' is reserved for event files")
+    if len(segment.encode()) > limits.RUN_SEGMENT_BYTES_MAX:
+        raise InvalidNameError(
+            f"run name {name[:80]!r}… has a part longer than {limits.RUN_SEGMENT_BYTES_MAX} bytes"
+        )
+
+
+def _check_text(what: str, text: str, bytes_max: int) -> str:
+    if not text:
+        raise InvalidNameError(f"{what} must not be empty")
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidNameError(f"{what} {text!r} is not valid UTF-8 (a lone surrogate)") from error
+    if size > bytes_max:
+        raise InvalidNameError(f"{what} {text[:80]!r}… has {size} bytes; at most {bytes_max}")
+    if _CONTROL.search(text):
+        raise InvalidNameError(f"{what} {text!r} contains a control character")
+    return text

@@ -1,0 +1,210 @@
+"""What the service knows of a run: immutable values that the step contract turns into new ones.
+
+Everything here is data with the few questions that follow from it; nothing here does input or output.
+A changed object is a new object, so "what must be saved" is "what is no longer the same object".
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tallyboard.wire import CounterValue, Float64, Int64, Refusal, Status
+
+ANONYMOUS: Final = "anonymous"
+"""The writer of reports that carry no producer."""
+
+Int32 = npt.NDArray[np.int32]
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+
+@dataclass(slots=True, frozen=True)
+class Attempt:
+    """One writer's increasing sequence of steps on a counter.
+
+    number: 1, 2, … within the counter. start: the least step it may hold. last_step: the largest step accepted,
+    visible or not. last_visible: the largest accepted step that no later attempt hides. tail_tags and tail_values:
+    the tags reported at last_step and their values (float64, compared bit for bit). reports, scalars: how many were
+    accepted. refused_in_a_row: tag_repeated refusals since a report was last accepted (a hint, not saved).
+    """
+
+    number: int
+    writer: str
+    start: int
+    last_step: int | None
+    last_visible: int | None
+    tail_tags: Int32
+    tail_values: Float64
+    reports: int = 0
+    scalars: int = 0
+    refused_in_a_row: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class Counter:
+    """A named step counter and its attempts, oldest first.
+
+    Visible is, of each attempt, what lies before the start of every later one. So the visible stretches of the
+    attempts are disjoint and ascending, and the last attempt is visible whole.
+    """
+
+    id: int
+    name: str
+    total: int | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def current(self) -> Attempt | None:
+        """The attempt that is being written; None before the first report."""
+        return self.attempts[-1] if self.attempts else None
+
+    def limit(self, number: int) -> int | None:
+        """The least step that later attempts hide from attempt `number`; None: it is visible whole."""
+        return min((attempt.start for attempt in self.attempts[number:]), default=None)
+
+    def limits(self) -> dict[int, int | None]:
+        """`limit` of every attempt by number, in one pass."""
+        found: dict[int, int | None] = {}
+        limit: int | None = None
+        for attempt in reversed(self.attempts):
+            found[attempt.number] = limit
+            limit = attempt.start if limit is None else min(limit, attempt.start)
+        return found
+
+    @property
+    def last_step(self) -> int | None:
+        """The counter's value: its largest visible step; None if nothing is visible."""
+        if not self.attempts:
+            return None
+        if (newest := self.attempts[-1].last_visible) is not None:
+            return newest
+        return max((a.last_visible for a in self.attempts if a.last_visible is not None), default=None)
+
+    def value(self) -> CounterValue:
+        """As receipts show it."""
+        return CounterValue(self.last_step, len(self.attempts))
+
+
+@dataclass(slots=True, frozen=True)
+class Tag:
+    """A tag of a run and the counter that it is bound to.
+
+    It is bound as long as it has a visible point: `first_step` is the least step that was visible when
+    `attempts_then` attempts existed, so the point is visible still if no later attempt starts at or below it.
+    counter_id 0: never bound (all its points were hidden when they came).
+    """
+
+    id: int
+    name: str
+    counter_id: int = 0
+    first_step: int = 0
+    attempts_then: int = 0
+
+    def is_bound(self, counter: Counter) -> bool:
+        """Whether it still has a visible point; `counter` is the one named by counter_id."""
+        limit = counter.limit(self.attempts_then)
+        return limit is None or self.first_step < limit
+
+
+@dataclass(slots=True, frozen=True)
+class Producer:
+    """A numbered stream of batches: the last seq applied, its receipt, and the checksums of the newest batches.
+
+    checksums: of seq, seq - 1, … newest first, at most limits.REPLAY_WINDOW. receipt: JSON of the last receipt.
+    origin: host, pid, user as its Open told them.
+    """
+
+    name: str
+    seq: int = 0
+    checksums: tuple[int, ...] = ()
+    receipt: bytes = b""
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    last_seen: float = 0.0
+
+
+def frozen(mapping: Mapping[_K, _V] | None = None) -> Mapping[_K, _V]:
+    """A read-only view of a mapping that nobody else holds."""
+    return MappingProxyType(dict(mapping or {}))
+
+
+@dataclass(slots=True, frozen=True)
+class RunMeta:
+    """What people say of a run; none of it takes part in the step contract. Times are seconds since the epoch."""
+
+    created_at: float
+    updated_at: float
+    status: Status = "running"
+    uid: str | None = None
+    group: str | None = None
+    display_name: str | None = None
+    notes: str | None = None
+    tags: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    summary: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    archived: bool = False
+
+
+@dataclass(slots=True, frozen=True)
+class RunState:
+    """All that the step contract needs to know of a run.
+
+    id: never reused. pos: the position of its newest journal block (0: none). epoch: how often its visible history
+    has changed otherwise than by growing at the end, which is when event files need a new generation.
+    rewinds: ids of rewinds by hand, newest last, bounded.
+    """
+
+    id: int
+    name: str
+    meta: RunMeta
+    pos: int = 0
+    epoch: int = 0
+    counters: Mapping[str, Counter] = field(default_factory=frozen)
+    tags: Mapping[str, Tag] = field(default_factory=frozen)
+    producers: Mapping[str, Producer] = field(default_factory=frozen)
+    rewinds: tuple[str, ...] = ()
+
+    def counter_by_id(self, counter_id: int) -> Counter | None:
+        """The counter with that id; ids count 1, 2, … in order of creation."""
+        return next((c for c in self.counters.values() if c.id == counter_id), None)
+
+
+@dataclass(slots=True, frozen=True)
+class Block:
+    """Accepted reports of one attempt with the same tags: the unit of the journal, and what readers get back.
+
+    pos: position in the run's journal, gapless, in commit order. tag_ids int32[k]; steps int64[n], non-decreasing;
+    wall_times float64[n]; values float64[n, k]; at: int64[n] by counter id. A block never spans attempts.
+    """
+
+    pos: int
+    counter_id: int
+    attempt: int
+    tag_ids: Int32
+    steps: Int64
+    wall_times: Float64
+    values: Float64
+    at: Mapping[int, Int64] = field(default_factory=dict)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its columns."""
+        return (
+            self.steps.nbytes
+            + self.wall_times.nbytes
+            + self.values.nbytes
+            + sum(column.nbytes for column in self.at.values())
+        )
+
+
+@dataclass(slots=True, frozen=True)
+class KeptRefusal:
+    """A refused report as it is kept for people to see."""
+
+    at: float
+    producer: str
+    refusal: Refusal

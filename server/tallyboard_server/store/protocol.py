@@ -1,0 +1,197 @@
+"""What every store must do; the contract suite in tests/contract is written against this and nothing else.
+
+One writer calls `transaction` and `maintain`; any thread may call `snapshot`. What a transaction saved is durable
+(after fsync) and visible to new snapshots once its `with` block has ended without an error, and gone without trace
+if it raised.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from tallyboard_server.model import Block, KeptRefusal, RunState
+
+
+class StoreError(Exception):
+    """The store could not do its work; nothing of the transaction was kept."""
+
+
+class StoreFullError(StoreError):
+    """No space is left (or the disk is read-only): free some, then retry."""
+
+
+class StoreBusyError(StoreError):
+    """The store belongs to another process, or could not be had in time."""
+
+
+@dataclass(slots=True, frozen=True)
+class Generation:
+    """One event file of a run, recorded before the file exists.
+
+    number counts 1, 2, … within the run. seconds is the time in its name. encoder: version of the encoder that
+    writes it. epoch: the run's epoch it shows. first_pos: newest journal position in its opening snapshot.
+    exported_pos and length (bytes): how far the file is known to be on disk, recorded only after a sync.
+    state: `building` until the snapshot is in place, `live`, then `retired` until the file is removed.
+    """
+
+    run_id: int
+    number: int
+    file_name: str
+    seconds: int
+    encoder: int
+    epoch: int
+    first_pos: int
+    exported_pos: int
+    length: int
+    state: str
+    changed_at: float
+
+
+@dataclass(slots=True, frozen=True)
+class RunHead:
+    """Enough of a run to know whether a view of it is behind."""
+
+    run_id: int
+    name: str
+    pos: int
+    epoch: int
+
+
+class Transaction(Protocol):
+    """Changes to be committed together."""
+
+    def load(self, name: str) -> RunState | None:
+        """The run's state as of now, this transaction's own changes included; None if there is no such run."""
+        ...
+
+    def name_of_uid(self, uid: str) -> str | None:
+        """The run that an Open with this uid created, if any."""
+        ...
+
+    def taken(self, name: str) -> bool:
+        """Whether a run of that name exists."""
+        ...
+
+    def is_deleted(self, name: str) -> bool:
+        """Whether a run of that name was deleted and has not been created again."""
+        ...
+
+    def next_run_id(self) -> int:
+        """A run id that was never used."""
+        ...
+
+    def save(self, state: RunState, blocks: Sequence[Block] = (), refused: Sequence[KeptRefusal] = ()) -> None:
+        """Keep a run's new state, its new journal blocks and what was refused of it (the newest, bounded)."""
+        ...
+
+    def last_step_before(self, run_id: int, counter_id: int, attempt: int, step: int) -> int | None:
+        """The largest step below `step` in an attempt; None if it holds none. O(log n) in the run's size."""
+        ...
+
+    def delete_run(self, state: RunState) -> None:
+        """Delete a run and all it holds, and leave a tombstone under its name."""
+        ...
+
+    def save_generation(self, generation: Generation) -> None:
+        """Insert or replace one generation of a run's event files (by run_id and number)."""
+        ...
+
+    def drop_generation(self, run_id: int, number: int) -> None:
+        """Forget a generation whose file is gone."""
+        ...
+
+    def merge(self, run_id: int, merged: "MergedBlocks") -> None:
+        """Put merged columns in the place of the level-0 blocks that they were made of."""
+        ...
+
+
+@dataclass(slots=True, frozen=True)
+class MergedBlocks:
+    """The result of a merge: level-1 blocks that hold exactly the points of the level-0 blocks at `sources`."""
+
+    sources: tuple[int, ...]
+    blocks: tuple[Block, ...]
+
+
+class Snapshot(Protocol):
+    """A consistent view for reading. Hold it for at most 250 ms: page by position for anything longer."""
+
+    def load(self, name: str) -> RunState | None:
+        """The run's committed state."""
+        ...
+
+    def load_by_id(self, run_id: int) -> RunState | None:
+        """The committed state of a run by its id; None if it was deleted."""
+        ...
+
+    def is_deleted(self, name: str) -> bool:
+        """Whether a run of that name was deleted and has not been created again."""
+        ...
+
+    def run_names(self, *, prefix: str = "", after: str = "", limit: int = 100) -> list[str]:
+        """Names of runs in byte order, beginning with `prefix`, greater than `after`."""
+        ...
+
+    def heads(self, *, after_id: int = 0, limit: int = 1000) -> list[RunHead]:
+        """Runs by ascending id: what the sweeps of exporter and merger page through."""
+        ...
+
+    def head(self, run_id: int) -> RunHead | None:
+        """One run's head; None if it was deleted."""
+        ...
+
+    def deleted_run_ids(self) -> list[tuple[int, str]]:
+        """(id, name) of deleted runs whose event files may still exist: those that still have generations."""
+        ...
+
+    def journal(self, run_id: int, *, after_pos: int, bytes_max: int) -> list[Block]:
+        """Level-0 blocks after a position, in order: at least one if there is one, then up to bytes_max."""
+        ...
+
+    def blocks(
+        self, run_id: int, counter_id: int, attempt: int, *, tag_id: int | None = None,
+        first_step: int = 0, last_step: int = 2**63 - 1,
+    ) -> Iterator[Block]:
+        """All blocks of an attempt, merged or not, that may hold steps in the range (ends included).
+
+        With tag_id, blocks that hold that tag, reduced to it. Ascending by first step; where the step ranges of
+        neighbours overlap, their rows belong merged by step. Rows outside the range may be included.
+        """
+        ...
+
+    def refused(self, run_id: int, *, limit: int = 100) -> list[KeptRefusal]:
+        """The newest refusals kept of a run, newest first."""
+        ...
+
+    def generations(self, run_id: int) -> list[Generation]:
+        """A run's generations, oldest first."""
+        ...
+
+    def mergeable(self, run_id: int, *, up_to_pos: int, min_blocks: int) -> Iterable[tuple[int, int]]:
+        """(counter id, attempt) pairs with at least min_blocks level-0 blocks at or before a position."""
+        ...
+
+
+class Store(Protocol):
+    """A place that keeps runs for good."""
+
+    def transaction(self) -> AbstractContextManager[Transaction]:
+        """Begin a group: committed with one fsync when the block ends. Raises StoreError if it can't be."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """Begin a consistent read; may wait (bounded) while the writer trims its log."""
+        ...
+
+    def maintain(self) -> None:
+        """Housekeeping between groups, on the writer's thread: trim the write-ahead log, free pages."""
+        ...
+
+    def stats(self) -> dict[str, float]:
+        """Figures for /metrics: names as Prometheus has them, without prefix."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; later calls raise StoreError."""
+        ...
