@@ -1,0 +1,60 @@
+# Tallyboard's five verbs. Each makes .venv and installs what it needs: Python ≥ 3.11, pip and make are enough.
+
+SHELL := /bin/sh
+.SHELLFLAGS := -eu -c
+.DEFAULT_GOAL := help
+
+# The first interpreter that is new enough; override with `make PYTHON=/path/to/python3.12 …`.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+# Two test processes: the tests start real servers and TensorBoards, which need cores of their own.
+TEST_PROCESSES ?= 2
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+DEMO_ARGS ?=
+SOURCES := client server tests
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(STAMP) ## make .venv and install Tallyboard in it, with all extras
+
+# Keyed on pyproject.toml: nothing is installed again until the dependencies change.
+$(STAMP): pyproject.toml
+	@test -n "$(PYTHON)" || { echo "make: Tallyboard needs Python 3.11 or newer, and found none on PATH;" \
+		"install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "make: $(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "make: could not make $(VENV); on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[server,examples,dev]'
+	@touch $@
+
+.PHONY: check
+check: $(STAMP) ## lint, format, types, and the direction of imports
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: test
+test: $(STAMP) ## all tests (PYTEST_ARGS="-k rewind" for some)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: $(STAMP) ## measure speed and memory: a table, and JSON in bench-results/
+	$(BIN)/python tests/bench/run.py $(BENCH_ARGS)
+
+.PHONY: demo
+demo: $(STAMP) ## serve and train on real data until Ctrl-C (ONCE=1: train once, compare with TensorBoard, end)
+	$(BIN)/tallyboard demo $(if $(filter-out 0,$(ONCE)),--once) $(DEMO_ARGS)
+
+.PHONY: clean
+clean: ## remove what the other verbs made, but for data
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
