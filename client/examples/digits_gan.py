@@ -1,4 +1,4 @@
-"""Train a generative adversarial network on scikit-learn's handwritten digits: two networks, two step counters.
+"""Train a generative adversarial network on scikit-learn's handwritten digits: two networks, two counters.
 
 The discriminator takes several steps for each of the generator's, so no single step could count for both:
 its figures count on `D_global_step`, the generator's on `G_global_step`.
@@ -27,7 +27,7 @@ EVALUATE_EVERY = 20
 
 
 class Network:
-    """One hidden layer of leaky rectified units, trained by Adam (Kingma & Ba, 2014) at a fixed learning rate."""
+    """One hidden layer of leaky rectified units, trained by Adam (Kingma & Ba, 2014)."""
 
     SLOPE = 0.2
 
@@ -88,7 +88,7 @@ def cross_entropy(logits: Floats, target: float) -> float:
 
 
 def frechet_distance(real: Floats, generated: Floats) -> float:
-    """Fréchet distance between Gaussians fitted to two sets of images, in pixels: 0 if mean and covariance agree.
+    """Fréchet distance between Gaussians fitted to two sets of images: 0 if mean and covariance agree.
 
     The FID of Heusel et al. (2017) without its Inception network: 64 pixels are their own features.
     """
