@@ -1,10 +1,11 @@
-"""The protocol between training jobs and the service: messages, names, limits, columns. Shared by both sides."""
+"""The protocol that training jobs and the service share: messages, names, limits, columns."""
 
 from tallyboard.wire.batch import (
     JSON,
     MSGPACK,
     Batch,
     InvalidBatchError,
+    UndecodableBodyError,
     check_document,
     check_open,
     check_rewind,
@@ -28,6 +29,7 @@ from tallyboard.wire.messages import (
     Resume,
     Rewind,
     Status,
+    Value,
 )
 from tallyboard.wire.names import DEFAULT_COUNTER, InvalidNameError, check_counter, check_run, check_tag
 
@@ -53,6 +55,8 @@ __all__ = [
     "Resume",
     "Rewind",
     "Status",
+    "UndecodableBodyError",
+    "Value",
     "check_counter",
     "check_document",
     "check_open",

@@ -1,12 +1,11 @@
 """From the bytes of a request to a checked batch of columns, and back.
 
-Everything that can be wrong with a batch by itself is found here (types, shapes, names, limits, non-finite times);
-what is wrong only against the run's history is the step contract's business.
+Everything that can be wrong with a batch by itself is found here (types, shapes, names, limits, non-finite
+times); what is wrong only against the run's history is the step contract's business.
 """
 
-import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final, TypeVar
@@ -14,7 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import numpy as np
 
-from tallyboard.wire import limits, names
+from tallyboard.wire import faults, limits, names
 from tallyboard.wire.columns import Columns, Float64, Int64
 from tallyboard.wire.messages import BatchMessage, Block, Open, Report, Rewind, Status
 
@@ -22,6 +21,7 @@ JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
 
 _T = TypeVar("_T")
+_NO_WALL_TIME: Final = "must be finite seconds since the epoch"
 
 
 class InvalidBatchError(ValueError):
@@ -31,6 +31,10 @@ class InvalidBatchError(ValueError):
         super().__init__(f"{field}: {detail}")
         self.field = field
         self.detail = detail
+
+
+class UndecodableBodyError(InvalidBatchError):
+    """Bytes that are not JSON or MessagePack at all."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,13 +62,14 @@ def decode_batch(body: bytes, content_type: str, *, now: float) -> Batch:
     if content_type == JSON and message.blocks:
         raise InvalidBatchError("$.blocks", f"blocks are binary; send them as {MSGPACK}, or use reports")
     _check_stream(message)
+    single = message.scalars is not None
     reports = _reports(message)
     if message.blocks and reports:
         raise InvalidBatchError("$.reports", "a batch holds blocks or reports, not both")
     if message.blocks:
         columns = tuple(_from_blocks(message.blocks, now))
     else:
-        columns = tuple(_from_reports(reports, now))
+        columns = tuple(_from_reports(reports, now, single=single))
     if message.open is not None:
         check_open(message.open, "$.open")
     if message.rewind is not None:
@@ -89,14 +94,22 @@ def decode_batch(body: bytes, content_type: str, *, now: float) -> Batch:
 
 def decode_message(body: bytes, content_type: str, kind: type[_T]) -> _T:
     """Decode a body into a message of the given kind, with errors that name the field."""
-    decode: Callable[..., _T] = msgspec.msgpack.decode if content_type == MSGPACK else msgspec.json.decode
+    decode: Callable[..., Any] = msgspec.msgpack.decode if content_type == MSGPACK else msgspec.json.decode
+    if not body:
+        raise UndecodableBodyError("$", f"the body is empty; send {JSON} or {MSGPACK}")
     try:
-        return decode(body, type=kind)
+        message: _T = decode(body, type=kind)
     except msgspec.ValidationError as error:
-        detail, _, path = str(error).partition(" - at ")
-        raise InvalidBatchError(path.strip("`") or "$", detail) from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError, OverflowError) as error:
-        raise InvalidBatchError("$", f"not valid {content_type}: {error}") from error
+        try:
+            field, detail = faults.describe(error, decode(body))
+        except (ValueError, RecursionError) as worse:  # the rest of the body can't be decoded either
+            raise UndecodableBodyError("$", f"not valid {content_type}: {worse}") from error
+        raise InvalidBatchError(field, detail) from error
+    except UnicodeDecodeError as error:
+        raise UndecodableBodyError("$", faults.describe_utf8(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise UndecodableBodyError("$", f"not valid {content_type}: {error}") from error
+    return message
 
 
 def encode_batch(batch: Batch) -> bytes:
@@ -127,7 +140,7 @@ def encode_batch(batch: Batch) -> bytes:
 
 
 def checksum(body: bytes) -> int:
-    """63 bits that tell one body from another: its CRC-32 and Adler-32 (accidents, not attacks, are the concern)."""
+    """63 bits that tell one body from another: CRC-32 and Adler-32 (against accidents, not attacks)."""
     return (zlib.crc32(body) << 31) | (zlib.adler32(body) & 0x7FFFFFFF)
 
 
@@ -136,7 +149,9 @@ def check_open(message: Open, path: str) -> None:
     for name, spec in message.counters.items():
         _named(f"{path}.counters", names.check_counter, name)
         if spec.total is not None and not 0 <= spec.total <= limits.STEP_MAX:
-            raise InvalidBatchError(f"{path}.counters.{name}.total", f"{spec.total} is not a step (0 to 2^63-1)")
+            raise InvalidBatchError(
+                f"{path}.counters.{name}.total", f"{spec.total} is not a step (0 to 2^63-1)"
+            )
     if message.uid is not None:
         _named(f"{path}.uid", names.check_producer, message.uid)
     check_document(message.config, f"{path}.config")
@@ -150,7 +165,9 @@ def check_open(message: Open, path: str) -> None:
 def check_rewind(message: Rewind, path: str) -> None:
     """Raise InvalidBatchError if a rewind names no counter, or a next step that is none."""
     if not message.next_steps:
-        raise InvalidBatchError(f"{path}.next_steps", 'names no counter; send for example {"global_step": 1000}')
+        raise InvalidBatchError(
+            f"{path}.next_steps", 'names no counter; send for example {"global_step": 1000}'
+        )
     for name, step in message.next_steps.items():
         _named(f"{path}.next_steps", names.check_counter, name)
         if not 0 <= step <= limits.STEP_MAX:
@@ -161,7 +178,7 @@ def check_rewind(message: Rewind, path: str) -> None:
 
 
 def check_document(document: dict[str, Any], path: str) -> None:
-    """Raise InvalidBatchError if a JSON document (config, summary, provenance) is too large or not text as UTF-8."""
+    """Raise InvalidBatchError if a document (config, summary, provenance) is too large or no JSON."""
     try:
         size = len(msgspec.json.encode(document))
     except (ValueError, UnicodeError, TypeError, RecursionError) as error:
@@ -248,7 +265,7 @@ def _check_columns(columns: Columns, path: str) -> None:
     if len(columns.wall_times) != n:
         raise InvalidBatchError(f"{path}.wall_times", f"{len(columns.wall_times)} wall times for {n} steps")
     if not np.isfinite(columns.wall_times).all():
-        raise InvalidBatchError(f"{path}.wall_times", "must be finite seconds since the epoch")
+        raise InvalidBatchError(f"{path}.wall_times", _NO_WALL_TIME)
     if columns.steps.min() < 0:
         raise InvalidBatchError(f"{path}.steps", f"{columns.steps.min()} is negative; steps count from 0")
     for name, column in columns.at.items():
@@ -258,8 +275,11 @@ def _check_columns(columns: Columns, path: str) -> None:
             raise InvalidBatchError(f"{path}.at.{name}", f"{column.min()} is negative; steps count from 0")
 
 
-def _from_reports(reports: list[Report], now: float) -> Iterator[Columns]:
-    """Columns of each stretch of reports with the same counter, tags and `at`; all of them are block 0."""
+def _from_reports(reports: list[Report], now: float, *, single: bool) -> Iterator[Columns]:
+    """Columns of each stretch of reports with the same counter, tags and `at`; all of them are block 0.
+
+    single: the body was one report, so its fields stand at the top.
+    """
     if len(reports) > limits.ROWS_PER_BATCH_MAX:
         raise InvalidBatchError(
             "$.reports", f"{len(reports)} reports; at most {limits.ROWS_PER_BATCH_MAX} a batch"
@@ -267,62 +287,54 @@ def _from_reports(reports: list[Report], now: float) -> Iterator[Columns]:
     row = 0
     for (counter, tags, at_names), stretch in groupby(reports, _shape):
         rows = list(stretch)
-        path = f"$.reports[{row}]"
-        _named(f"{path}.counter", names.check_counter, counter)
-        _named(f"{path}.scalars", names.check_tags, tags)
+        place = _Place(row, single)
+        _named(f"{place(0)}.counter", names.check_counter, counter)
+        _named(f"{place(0)}.scalars", names.check_tags, tags)
         for name in at_names:
-            _named(f"{path}.at", names.check_counter, name)
-        steps = [_step(report.step, f"$.reports[{row + i}].step") for i, report in enumerate(rows)]
-        walls = [now if report.wall_time is None else report.wall_time for report in rows]
-        if not all(map(math.isfinite, walls)):
-            raise InvalidBatchError(f"{path}.wall_time", "must be finite seconds since the epoch")
+            _named(f"{place(0)}.at", names.check_counter, name)
+        walls = np.array([now if report.wall_time is None else report.wall_time for report in rows])
+        if not (finite := np.isfinite(walls)).all():
+            raise InvalidBatchError(f"{place(int(finite.argmin()))}.wall_time", _NO_WALL_TIME)
         yield Columns(
             counter,
             tags,
-            np.array(steps, dtype=np.int64),
-            np.array(walls, dtype=np.float64),
-            _values(rows, row, len(tags)),
-            {name: _at_column(rows, row, name) for name in at_names},
+            _steps([report.step for report in rows], place, "step"),
+            walls,
+            np.array([list(report.scalars.values()) for report in rows], np.float64).reshape(-1, len(tags)),
+            {name: _steps([report.at[name] for report in rows], place, f"at.{name}") for name in at_names},
             row=row,
         )
         row += len(rows)
+
+
+@dataclass(slots=True, frozen=True)
+class _Place:
+    """Says where the i-th report of a stretch stood in the body."""
+
+    first_row: int
+    single: bool
+
+    def __call__(self, i: int) -> str:
+        return "$" if self.single else f"$.reports[{self.first_row + i}]"
 
 
 def _shape(report: Report) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
     return report.counter, tuple(report.scalars), tuple(report.at)
 
 
-def _values(rows: Sequence[Report], first_row: int, k: int) -> Float64:
-    try:
-        return np.array([list(report.scalars.values()) for report in rows], dtype=np.float64).reshape(-1, k)
-    except (ValueError, OverflowError):
-        for i, report in enumerate(rows):
-            for tag, value in report.scalars.items():
-                try:
-                    float(value)
-                except ValueError as error:
-                    raise InvalidBatchError(
-                        f"$.reports[{first_row + i}].scalars.{tag}",
-                        f"{value!r} is not a number; non-finite ones are 'NaN', 'Infinity', '-Infinity'",
-                    ) from error
-        raise
-
-
-def _at_column(rows: Sequence[Report], first_row: int, name: str) -> Int64:
-    return np.array(
-        [_step(report.at[name], f"$.reports[{first_row + i}].at.{name}") for i, report in enumerate(rows)],
-        dtype=np.int64,
-    )
-
-
-def _step(step: float, path: str) -> int:
-    if isinstance(step, float):
-        if not step.is_integer():
-            raise InvalidBatchError(path, f"{step} is not a whole number; steps count 0, 1, 2, …")
-        step = int(step)
-    if not 0 <= step <= limits.STEP_MAX:
-        raise InvalidBatchError(path, f"{step} is not a step (0 to 2^63-1)")
-    return step
+def _steps(steps: list[int | float], place: _Place, field: str) -> Int64:
+    """Steps as int64[n]; an integral float counts as the step it says."""
+    column = np.array(steps)
+    if column.dtype == np.int64 and column.min() >= 0:
+        return column
+    for i, step in enumerate(steps):
+        if isinstance(step, float) and not step.is_integer():
+            raise InvalidBatchError(
+                f"{place(i)}.{field}", f"{step} is not a whole number; steps count 0, 1, 2, …"
+            )
+        if not 0 <= step <= limits.STEP_MAX:
+            raise InvalidBatchError(f"{place(i)}.{field}", f"{step} is not a step (0 to 2^63-1)")
+    return np.array([int(step) for step in steps], dtype=np.int64)
 
 
 def _int_column(data: memoryview, path: str) -> Int64:
@@ -340,7 +352,7 @@ def _whole(data: memoryview, path: str) -> memoryview:
 
 
 def _view(column: Int64 | Float64, dtype: str) -> memoryview:
-    return memoryview(np.ascontiguousarray(column, dtype=dtype).reshape(-1).view(np.uint8))
+    return np.ascontiguousarray(column, dtype=dtype).reshape(-1).view(np.uint8).data
 
 
 def _named(path: str, check: Callable[[Any], object], name: object) -> None:

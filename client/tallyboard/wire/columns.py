@@ -14,9 +14,9 @@ Float64: TypeAlias = npt.NDArray[np.float64]
 class Columns:
     """Reports of one counter with the same tags.
 
-    `steps` int64[n], `wall_times` float64[n] seconds since the epoch, `values` float64[n, k] for the k `tags`,
-    `at` int64[n] per other counter. `block` and `row` say where the first of them stood in the request: rows
-    follow each other there, from `row` on.
+    `steps` int64[n], `wall_times` float64[n] seconds since the epoch, `values` float64[n, k] for the k
+    `tags`, `at` int64[n] per other counter. `block` and `row` say where the first of them stood in the
+    request: rows follow each other there, from `row` on.
     """
 
     counter: str

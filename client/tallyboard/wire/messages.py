@@ -1,4 +1,4 @@
-"""The messages of the protocol as msgspec types: what a batch, a receipt and a problem look like on the wire."""
+"""The messages of the protocol as msgspec types: what a batch, a receipt and a problem look like."""
 
 from typing import Any, Literal
 
@@ -8,8 +8,15 @@ from tallyboard.wire.names import DEFAULT_COUNTER
 
 Resume = Literal["new", "continue", "must"]
 Status = Literal["running", "finished", "failed"]
+Value = float | Literal["NaN", "Infinity", "-Infinity"]
+"""A scalar in JSON, which has no numbers for the non-finite ones."""
 Reason = Literal[
-    "step_decreased", "tag_repeated", "tag_of_other_counter", "counter_taken", "too_many_tags", "too_many_counters"
+    "step_decreased",
+    "tag_repeated",
+    "tag_of_other_counter",
+    "counter_taken",
+    "too_many_tags",
+    "too_many_counters",
 ]
 
 
@@ -40,7 +47,10 @@ class Open(Message):
 
 
 class Rewind(Message):
-    """Go back: each counter named gets a new attempt that starts at its next step. `id` makes a repetition harmless."""
+    """Go back: each counter named gets a new attempt that starts at its next step.
+
+    `id` makes a repetition harmless.
+    """
 
     next_steps: dict[str, int]
     reason: str = ""
@@ -51,17 +61,17 @@ class Report(Message):
     """One report as JSON has it. Non-finite values travel as the strings NaN, Infinity and -Infinity."""
 
     step: int | float
-    scalars: dict[str, float | str]
+    scalars: dict[str, Value]
     counter: str = DEFAULT_COUNTER
     wall_time: float | None = None
-    at: dict[str, int] = {}
+    at: dict[str, int | float] = {}
 
 
 class Block(Message):
     """Reports of one counter with the same tags, as little-endian columns.
 
-    `steps` int64[n], `wall_times` float64[n] (the server's clock if absent), `values` float64[n * k] row by row,
-    `at` int64[n] for each other counter.
+    `steps` int64[n], `wall_times` float64[n] (the server's clock if absent), `values` float64[n * k] row by
+    row, `at` int64[n] for each other counter.
     """
 
     counter: str
@@ -73,7 +83,7 @@ class Block(Message):
 
 
 class BatchMessage(Message):
-    """A body of POST /scalars: parts are applied in the order open, rewind, blocks or reports, summary, status.
+    """A body of POST /scalars: open, rewind, blocks or reports, summary, status, applied in this order.
 
     The short form `{"step": 3, "scalars": {…}}` is one report; its fields may not be mixed with `reports`.
     """
@@ -88,10 +98,10 @@ class BatchMessage(Message):
     summary: dict[str, Any] = {}
     status: Status | None = None
     step: int | float | None = None
-    scalars: dict[str, float | str] | None = None
+    scalars: dict[str, Value] | None = None
     counter: str | None = None
     wall_time: float | None = None
-    at: dict[str, int] = {}
+    at: dict[str, int | float] = {}
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -115,7 +125,7 @@ class CounterValue(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, kw_only=True):
-    """The answer to a batch. `accepted` and `refused_count` count reports, `stored` and `repeated` count scalars.
+    """The answer to a batch. `accepted` and `refused_count` count reports, `stored` and `repeated` scalars.
 
     `counters` holds the counters that the batch touched; after an open or a rewind, all of the run's.
     """

@@ -1,0 +1,77 @@
+"""Where a body went wrong, in words that name the culprit; called only once decoding has failed."""
+
+import re
+from typing import Any, Final
+
+import msgspec
+
+_TOKEN: Final = re.compile(r"\.(\w+)|\[(\d+)\]|(\[\.\.\.\])")
+_FIELD: Final = re.compile(r"(?:unknown|required) field `([^`]*)`")
+_NON_FINITE: Final = ("NaN", "Infinity", "-Infinity")
+_HOW_NON_FINITE: Final = 'non-finite ones are the strings "NaN", "Infinity", "-Infinity"'
+_SNIPPET_BYTES: Final = 40
+
+
+def describe(error: msgspec.ValidationError, document: Any) -> tuple[str, str]:
+    """(path of the culprit, what is wrong with it) for a document of the right form and the wrong types.
+
+    `document` is the body decoded without types: msgspec leaves out keys of mappings (`$.at[...]`), which are
+    looked up there.
+    """
+    detail, _, at = str(error).rpartition(" - at ")
+    if not detail:
+        detail, at = at, "$"
+    in_key = at.startswith("`key`")
+    path, value, known = _resolve(at.removeprefix("`key` in ").strip("`"), document)
+    if (named := _FIELD.search(detail)) is not None:
+        return f"{path}.{named[1]}", f"{detail[0].lower()}{detail[1:]}"
+    if in_key:
+        return path, f"{detail} as a key"
+    if ".scalars." in path and known:
+        return path, f"{_shown(value)} is not a number; {_HOW_NON_FINITE}"
+    return path, detail
+
+
+def describe_utf8(error: UnicodeDecodeError) -> str:
+    """What is wrong with a text that is not UTF-8, and which one it is."""
+    start = max(0, error.start - _SNIPPET_BYTES)
+    return f"not valid UTF-8: {error.reason} in {bytes(error.object[start : error.start + _SNIPPET_BYTES])!r}"
+
+
+def _resolve(path: str, document: Any) -> tuple[str, Any, bool]:
+    """The path with the keys that msgspec left out, the value there, and whether they could be told."""
+    found, value, last = "$", document, ""
+    for name, index, _ in _TOKEN.findall(path):
+        if name:
+            found, last = f"{found}.{name}", name
+            value = value.get(name) if isinstance(value, dict) else None
+        elif index:
+            found = f"{found}[{index}]"
+            value = value[int(index)] if isinstance(value, list) and int(index) < len(value) else None
+        else:
+            items = value.items() if isinstance(value, dict) else ()
+            key, value = next(((k, v) for k, v in items if not _fits(last, v)), ("*", None))
+            found = f"{found}.{key}"
+    return found, value, not found.endswith(".*")
+
+
+def _fits(mapping: str, value: Any) -> bool:
+    """Whether a value is what a mapping of that name holds."""
+    if isinstance(value, bool) or value is None:
+        return False
+    match mapping:
+        case "scalars":
+            return isinstance(value, (int, float)) or value in _NON_FINITE
+        case "at":
+            return isinstance(value, (int, float, bytes))
+        case "counters":
+            return isinstance(value, dict) and all(
+                key == "total" and (total is None or isinstance(total, int)) for key, total in value.items()
+            )
+        case _:
+            return isinstance(value, int)
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 2 * _SNIPPET_BYTES else f"{text[: 2 * _SNIPPET_BYTES]}…"

@@ -1,0 +1,224 @@
+"""Every error as application/problem+json: one table says which status and code each exception becomes."""
+
+import logging
+import math
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import ClassVar, Final
+
+import msgspec
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tallyboard.wire import InvalidBatchError, InvalidNameError, Problem, UndecodableBodyError
+from tallyboard_server.contract.errors import LimitError, RefusedError, SeqGapError, SeqReusedError
+from tallyboard_server.ingest.errors import (
+    OverloadedError,
+    RunDeletedError,
+    RunExistsError,
+    RunNotFoundError,
+)
+from tallyboard_server.store.protocol import StoreBusyError, StoreError, StoreFullError
+
+PROBLEM_JSON: Final = "application/problem+json"
+
+log = logging.getLogger(__name__)
+
+
+class ApiError(Exception):
+    """A request that HTTP itself gives reason to refuse. The message says what to do; `field` is the culprit."""
+
+    headers: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, detail: str, *, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.field = field
+
+
+class InvalidPathError(ApiError):
+    """A path that is not percent-encoded UTF-8."""
+
+
+class InvalidRunNameError(ApiError):
+    """A path that names what can't be a run."""
+
+
+class InvalidQueryError(ApiError):
+    """A query parameter that is wrong or missing."""
+
+
+class TooManyPointsError(ApiError):
+    """An answer would hold more points than one answer may."""
+
+
+class UnauthorizedError(ApiError):
+    """No token, or a wrong one."""
+
+    headers: ClassVar[Mapping[str, str]] = {
+        "WWW-Authenticate": 'Bearer realm="tallyboard", Basic realm="tallyboard", charset="UTF-8"'
+    }
+
+
+class ForbiddenHostError(ApiError):
+    """A Host header that does not name this service."""
+
+
+class ForbiddenOriginError(ApiError):
+    """A page of another site is asking."""
+
+
+class UnsupportedMediaTypeError(ApiError):
+    """A content type that no route takes."""
+
+    headers: ClassVar[Mapping[str, str]] = {"Accept-Post": "application/json, application/msgpack"}
+
+
+class UnsupportedEncodingError(ApiError):
+    """A content encoding that no route takes."""
+
+    headers: ClassVar[Mapping[str, str]] = {"Accept-Encoding": "gzip, zstd"}
+
+
+class BodyTooLargeError(ApiError):
+    """More bytes than a body may have, before or after decompression."""
+
+    headers: ClassVar[Mapping[str, str]] = {"Connection": "close"}
+
+
+class BodyTimeoutError(ApiError):
+    """A body that took too long to arrive."""
+
+    headers: ClassVar[Mapping[str, str]] = {"Connection": "close"}
+
+
+class BodyTruncatedError(ApiError):
+    """A body that ended early: the connection closed, or the compressed data is cut."""
+
+
+class TooBusyError(ApiError):
+    """More requests at once than the service takes on."""
+
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
+
+
+@dataclass(slots=True, frozen=True)
+class Kind:
+    """What a kind of error is on the wire: HTTP status, stable code, title."""
+
+    status: int
+    code: str
+    title: str
+
+
+KINDS: Final[Mapping[type[Exception], Kind]] = {
+    UndecodableBodyError: Kind(400, "undecodable_body", "The body can't be decoded"),
+    BodyTruncatedError: Kind(400, "truncated_body", "The body ends early"),
+    InvalidPathError: Kind(400, "invalid_path", "The path is not UTF-8"),
+    UnauthorizedError: Kind(401, "unauthorized", "A token is needed"),
+    ForbiddenOriginError: Kind(403, "forbidden_origin", "Another site's page may not ask"),
+    RunNotFoundError: Kind(404, "run_not_found", "There is no such run"),
+    BodyTimeoutError: Kind(408, "body_timeout", "The body took too long"),
+    RefusedError: Kind(409, RefusedError.code, "Reports break the rules of their counter"),
+    SeqReusedError: Kind(409, SeqReusedError.code, "The seq was used for another batch"),
+    SeqGapError: Kind(409, SeqGapError.code, "A batch is missing before this one"),
+    LimitError: Kind(409, LimitError.code, "The run is full"),
+    RunExistsError: Kind(409, "run_exists", "The run exists already"),
+    RunDeletedError: Kind(410, "run_deleted", "The run was deleted"),
+    BodyTooLargeError: Kind(413, "body_too_large", "The body is too large"),
+    TooManyPointsError: Kind(413, "too_many_points", "The answer would be too large"),
+    UnsupportedMediaTypeError: Kind(415, "unsupported_media_type", "The content type is not taken"),
+    UnsupportedEncodingError: Kind(415, "unsupported_encoding", "The content encoding is not taken"),
+    ForbiddenHostError: Kind(421, "forbidden_host", "The Host header names another service"),
+    InvalidBatchError: Kind(422, "invalid_body", "The body says something that can't be"),
+    InvalidNameError: Kind(422, "invalid_name", "The name can't be used"),
+    InvalidRunNameError: Kind(422, "invalid_run_name", "The run can't be called that"),
+    InvalidQueryError: Kind(422, "invalid_query", "A query parameter can't be used"),
+    RequestValidationError: Kind(422, "invalid_query", "A query parameter can't be used"),
+    OverloadedError: Kind(503, "overloaded", "Too much is waiting"),
+    TooBusyError: Kind(503, "too_busy", "Too many requests at once"),
+    StoreBusyError: Kind(503, "store_busy", "The store is busy"),
+    StoreError: Kind(503, "store_error", "The store could not do its work"),
+    StoreFullError: Kind(507, "store_full", "The disk is full"),
+}
+"""Status and code of every exception that is answered; a subclass that is absent takes its parent's."""
+
+HTTP_KINDS: Final[Mapping[int, Kind]] = {
+    404: Kind(404, "route_not_found", "There is no such route"),
+    405: Kind(405, "method_not_allowed", "The route does not take this method"),
+}
+INTERNAL: Final = Kind(500, "internal_error", "Something went wrong here")
+
+_RETRY_AFTER_S: Final = 1
+"""For a store that was busy: a group commit takes milliseconds, a trim of the log under a second."""
+
+
+def kind_of(error: Exception) -> Kind:
+    """The table's entry for an exception; INTERNAL if it is none that was foreseen."""
+    for ancestor in type(error).__mro__:
+        if ancestor in KINDS:
+            return KINDS[ancestor]
+    return INTERNAL
+
+
+def answer(error: Exception) -> Response:
+    """The response for an exception; one that was not foreseen is logged under an id that the answer carries."""
+    if isinstance(error, HTTPException):
+        return _http(error)
+    kind = kind_of(error)
+    problem = Problem(title=kind.title, status=kind.status, code=kind.code, detail=str(error))
+    headers: dict[str, str] = {}
+    match error:
+        case InvalidBatchError():
+            problem.field, problem.detail = error.field, error.detail
+        case RefusedError():
+            problem.refused, problem.refused_count = error.refused, error.refused_count
+        case SeqGapError():
+            problem.expected_seq = error.expected
+        case OverloadedError():
+            headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+        case StoreError():
+            headers["Retry-After"] = str(_RETRY_AFTER_S)
+            log.warning("the store refused: %s", error)
+        case ApiError():
+            problem.field = error.field
+            headers.update(error.headers)
+        case RequestValidationError():
+            problem.field, problem.detail = _first_fault(error)
+    if kind is INTERNAL:
+        problem.request_id = secrets.token_hex(8)
+        problem.detail = "unexpected error; the service's log has it under this request_id"
+        log.error("request %s failed", problem.request_id, exc_info=error)
+    return respond(problem, headers)
+
+
+async def handle(_request: Request, error: Exception) -> Response:
+    """`answer` as Starlette calls it."""
+    return answer(error)
+
+
+def respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+    """A problem as a response."""
+    return Response(
+        msgspec.json.encode(problem), status_code=problem.status, headers=headers, media_type=PROBLEM_JSON
+    )
+
+
+def _http(error: HTTPException) -> Response:
+    status = error.status_code
+    kind = HTTP_KINDS.get(status) or Kind(status, f"http_{status}", HTTPStatus(status).phrase)
+    details = {
+        404: "no route has this path; GET /docs lists the routes",
+        405: f"allowed here: {(error.headers or {}).get('Allow', 'see GET /docs')}",
+    }
+    detail = details.get(status, str(error.detail))
+    return respond(Problem(title=kind.title, status=status, code=kind.code, detail=detail), error.headers)
+
+
+def _first_fault(error: RequestValidationError) -> tuple[str, str]:
+    fault = error.errors()[0]
+    where = [str(part) for part in fault["loc"] if part not in ("query", "path")]
+    return ".".join(where) or "query", str(fault["msg"])

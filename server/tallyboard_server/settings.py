@@ -1,0 +1,96 @@
+"""The service's settings: read once from TALLYBOARD_* and the command line into one frozen object.
+
+Nothing below `app` reads the environment.
+"""
+
+import ipaddress
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from tallyboard.wire.limits import BODY_BYTES_MAX, MIB
+
+LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+"""What a Host header may say, without its port, while the service listens on loopback only."""
+
+_PORT_MAX: Final = 2**16 - 1
+
+
+class ExposureError(ValueError):
+    """The service would be reachable from other machines by anybody."""
+
+
+class Settings(BaseSettings):
+    """What can be set. Each field is the variable TALLYBOARD_<FIELD>; arguments win over the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="TALLYBOARD_", frozen=True, extra="forbid")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(6007, ge=0, le=_PORT_MAX, description="Port to listen on; 0 takes a free one.")
+    data_dir: Path = Field(Path("tallyboard-data"), description="Where the store lives; one process owns it.")
+    logdir: Path | None = Field(None, description="Where event files go; <data_dir>/logdir if absent.")
+    token: SecretStr | None = Field(None, description="Protects every route but /healthz.")
+    insecure: bool = Field(False, description="Listen off loopback without a token.")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Public names of the service, comma-separated; checked against Host and Origin.",
+    )
+    budget_bytes_max: int = Field(
+        128 * MIB, ge=2 * BODY_BYTES_MAX, description="Bytes of request bodies held at once; beyond it 503."
+    )
+    requests_in_flight_max: int = Field(1024, ge=1, description="Requests served at once; beyond it 503.")
+    body_timeout_s: float = Field(30.0, gt=0, description="Time a body may take to arrive; beyond it 408.")
+    points_per_answer_max: int = Field(
+        250_000, ge=1, description="Most points in one answer of GET /scalars; about 25 MB of JSON."
+    )
+    chart_reads_at_once_max: int = Field(4, ge=1, description="Answers of GET /scalars made at the same time.")
+
+    @field_validator("token")
+    @classmethod
+    def _token_fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is None or not token.get_secret_value():
+            return None
+        text = token.get_secret_value()
+        if not text.isascii() or not text.isprintable() or " " in text:
+            raise ValueError("a token travels in a header: printable ASCII without spaces")
+        return token
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip().lower() for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def event_file_dir(self) -> Path:
+        """The logdir that `tensorboard --logdir` is pointed at."""
+        return self.logdir or self.data_dir / "logdir"
+
+    @property
+    def token_text(self) -> str | None:
+        """The token in the clear, for comparing; never log it."""
+        return None if self.token is None else self.token.get_secret_value()
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raise ExposureError if others could connect and nothing would keep them out."""
+    if settings.on_loopback or settings.token is not None or settings.insecure:
+        return
+    raise ExposureError(
+        f"refusing to listen on {settings.host} without a token: anybody who can reach it could read, change and "
+        "delete every run. Set TALLYBOARD_TOKEN (and give it to the clients), listen on 127.0.0.1, or say "
+        "--insecure if the network itself keeps strangers out."
+    )
