@@ -1,0 +1,1 @@
+"""Where runs are kept for good: the protocol of a store, the embedded SQLite store, and merging of blocks."""

@@ -5,7 +5,7 @@ One writer calls `transaction` and `maintain`; any thread may call `snapshot`. W
 if it raised.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -81,7 +81,9 @@ class Transaction(Protocol):
         """A run id that was never used."""
         ...
 
-    def save(self, state: RunState, blocks: Sequence[Block] = (), refused: Sequence[KeptRefusal] = ()) -> None:
+    def save(
+        self, state: RunState, blocks: Sequence[Block] = (), refused: Sequence[KeptRefusal] = ()
+    ) -> None:
         """Keep a run's new state, its new journal blocks and what was refused of it (the newest, bounded)."""
         ...
 
@@ -101,17 +103,16 @@ class Transaction(Protocol):
         """Forget a generation whose file is gone."""
         ...
 
-    def merge(self, run_id: int, merged: "MergedBlocks") -> None:
-        """Put merged columns in the place of the level-0 blocks that they were made of."""
+    def merge(self, merge: object) -> None:
+        """Put merged blocks in the place of their sources; `merge` comes from this store's `prepare_merge`.
+
+        Changes nothing that a reader can see. If a source is gone (the run was deleted), nothing is done.
+        """
         ...
 
-
-@dataclass(slots=True, frozen=True)
-class MergedBlocks:
-    """The result of a merge: level-1 blocks that hold exactly the points of the level-0 blocks at `sources`."""
-
-    sources: tuple[int, ...]
-    blocks: tuple[Block, ...]
+    def purge(self) -> bool:
+        """Remove one bounded slice of what deleted runs leave behind; False when nothing is left."""
+        ...
 
 
 class Snapshot(Protocol):
@@ -150,8 +151,14 @@ class Snapshot(Protocol):
         ...
 
     def blocks(
-        self, run_id: int, counter_id: int, attempt: int, *, tag_id: int | None = None,
-        first_step: int = 0, last_step: int = 2**63 - 1,
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        *,
+        tag_id: int | None = None,
+        first_step: int = 0,
+        last_step: int = 2**63 - 1,
     ) -> Iterator[Block]:
         """All blocks of an attempt, merged or not, that may hold steps in the range (ends included).
 
@@ -168,8 +175,14 @@ class Snapshot(Protocol):
         """A run's generations, oldest first."""
         ...
 
-    def mergeable(self, run_id: int, *, up_to_pos: int, min_blocks: int) -> Iterable[tuple[int, int]]:
+    def mergeable(self, run_id: int, *, up_to_pos: int, min_blocks: int) -> list[tuple[int, int]]:
         """(counter id, attempt) pairs with at least min_blocks level-0 blocks at or before a position."""
+        ...
+
+    def whole_batches(
+        self, run_id: int, counter_id: int, attempt: int, *, up_to_pos: int, rows_max: int
+    ) -> list[Block]:
+        """The oldest level-0 blocks of an attempt, whole batches only: what one merge takes together."""
         ...
 
 
@@ -184,8 +197,12 @@ class Store(Protocol):
         """Begin a consistent read; may wait (bounded) while the writer trims its log."""
         ...
 
+    def prepare_merge(self, run_id: int, sources: Sequence[Block]) -> object:
+        """Merge and compress level-0 blocks of one attempt (from Snapshot.whole_batches) on the caller's thread."""
+        ...
+
     def maintain(self) -> None:
-        """Housekeeping between groups, on the writer's thread: trim the write-ahead log, free pages."""
+        """Housekeeping between groups, on the writer's thread: trim the write-ahead log, give pages back."""
         ...
 
     def stats(self) -> dict[str, float]:

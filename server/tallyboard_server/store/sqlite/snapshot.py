@@ -1,0 +1,141 @@
+"""A consistent view of the database for reading."""
+
+from collections.abc import Iterator
+
+import apsw
+
+from tallyboard_server.model import Block, KeptRefusal, RunState
+from tallyboard_server.store.protocol import Generation, RunHead
+from tallyboard_server.store.sqlite import blocks as block_rows
+from tallyboard_server.store.sqlite.cache import StateCache
+from tallyboard_server.store.sqlite.connection import mapped_errors
+from tallyboard_server.store.sqlite.state import load_refused, load_state
+
+_HEAD = "SELECT r.id, r.name, h.pos, h.epoch FROM heads h JOIN runs r ON r.id = h.run_id "
+
+
+class SqliteSnapshot:
+    """The store's Snapshot on one read transaction of one connection."""
+
+    def __init__(self, connection: apsw.Connection, cache: StateCache) -> None:
+        self._connection = connection
+        self._cache = cache
+        self._open: list[Iterator[Block]] = []
+
+    def load(self, name: str) -> RunState | None:
+        """See Snapshot.load."""
+        with mapped_errors():
+            run_id = self._connection.execute("SELECT id FROM runs WHERE name = ?", (name,)).get
+        return self.load_by_id(run_id) if isinstance(run_id, int) else None
+
+    def load_by_id(self, run_id: int) -> RunState | None:
+        """See Snapshot.load_by_id."""
+        with mapped_errors():
+            version = self._connection.execute("SELECT version FROM heads WHERE run_id = ?", (run_id,)).get
+            if not isinstance(version, int):
+                return None
+            state = self._cache.get(run_id, version)
+            if state is None and (state := load_state(self._connection, run_id)) is not None:
+                self._cache.put(run_id, version, state)
+            return state
+
+    def is_deleted(self, name: str) -> bool:
+        """See Snapshot.is_deleted."""
+        with mapped_errors():
+            return (
+                self._connection.execute("SELECT 1 FROM tombstones WHERE name = ?", (name,)).get is not None
+            )
+
+    def run_names(self, *, prefix: str = "", after: str = "", limit: int = 100) -> list[str]:
+        """See Snapshot.run_names."""
+        with mapped_errors():
+            # Names are UTF-8 and never hold U+10FFFF as their last character's successor: a range, not LIKE.
+            rows = self._connection.execute(
+                "SELECT name FROM runs WHERE name > ? AND name >= ? AND substr(name, 1, ?) = ? ORDER BY name LIMIT ?",
+                (after, prefix, len(prefix), prefix, limit),
+            )
+            return [name for (name,) in rows]
+
+    def heads(self, *, after_id: int = 0, limit: int = 1000) -> list[RunHead]:
+        """See Snapshot.heads."""
+        with mapped_errors():
+            rows = self._connection.execute(
+                _HEAD + "WHERE h.run_id > ? ORDER BY h.run_id LIMIT ?", (after_id, limit)
+            )
+            return [RunHead(*row) for row in rows]
+
+    def head(self, run_id: int) -> RunHead | None:
+        """See Snapshot.head."""
+        with mapped_errors():
+            row = self._connection.execute(_HEAD + "WHERE h.run_id = ?", (run_id,)).fetchone()
+            return RunHead(*row) if row else None
+
+    def deleted_run_ids(self) -> list[tuple[int, str]]:
+        """See Snapshot.deleted_run_ids."""
+        with mapped_errors():
+            rows = self._connection.execute(
+                "SELECT run_id, name FROM deleted_runs WHERE run_id IN (SELECT run_id FROM generations)"
+            )
+            return [(run_id, name) for run_id, name in rows]
+
+    def journal(self, run_id: int, *, after_pos: int, bytes_max: int) -> list[Block]:
+        """See Snapshot.journal."""
+        with mapped_errors():
+            return block_rows.read_journal(self._connection, run_id, after_pos=after_pos, bytes_max=bytes_max)
+
+    def blocks(
+        self, run_id: int, counter_id: int, attempt: int, *, tag_id: int | None = None,
+        first_step: int = 0, last_step: int = 2**63 - 1,
+    ) -> Iterator[Block]:  # fmt: skip
+        """See Snapshot.blocks."""
+        found = self._mapped(
+            block_rows.read_attempt(
+                self._connection,
+                run_id,
+                counter_id,
+                attempt,
+                tag_id=tag_id,
+                first_step=first_step,
+                last_step=last_step,
+            )  # fmt: skip
+        )
+        self._open.append(found)
+        return found
+
+    def refused(self, run_id: int, *, limit: int = 100) -> list[KeptRefusal]:
+        """See Snapshot.refused."""
+        with mapped_errors():
+            return load_refused(self._connection, run_id, limit)
+
+    def generations(self, run_id: int) -> list[Generation]:
+        """See Snapshot.generations."""
+        with mapped_errors():
+            rows = self._connection.execute(
+                "SELECT * FROM generations WHERE run_id = ? ORDER BY number", (run_id,)
+            )
+            return [Generation(*row) for row in rows]
+
+    def mergeable(self, run_id: int, *, up_to_pos: int, min_blocks: int) -> list[tuple[int, int]]:
+        """See Snapshot.mergeable."""
+        with mapped_errors():
+            return block_rows.mergeable(self._connection, run_id, up_to_pos, min_blocks)
+
+    def whole_batches(
+        self, run_id: int, counter_id: int, attempt: int, *, up_to_pos: int, rows_max: int
+    ) -> list[Block]:
+        """See Snapshot.whole_batches."""
+        with mapped_errors():
+            return block_rows.read_whole_batches(
+                self._connection, run_id, counter_id, attempt, up_to_pos=up_to_pos, rows_max=rows_max
+            )
+
+    def close(self) -> None:
+        """End whatever is still being read: an open statement would hold the view open."""
+        for found in self._open:
+            found.close()  # type: ignore[attr-defined]
+        self._open.clear()
+
+    @staticmethod
+    def _mapped(found: Iterator[Block]) -> Iterator[Block]:
+        with mapped_errors():
+            yield from found

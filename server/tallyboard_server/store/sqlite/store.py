@@ -1,0 +1,219 @@
+"""The embedded store: one writing connection, a few reading ones, and a write-ahead log kept small."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from tallyboard.wire.limits import MIB
+from tallyboard_server.model import Block
+from tallyboard_server.store.protocol import StoreBusyError, StoreError
+from tallyboard_server.store.sqlite.blocks import pack_merge
+from tallyboard_server.store.sqlite.cache import StateCache
+from tallyboard_server.store.sqlite.connection import PAGE_BYTES, mapped_errors, open_reader, open_writer
+from tallyboard_server.store.sqlite.directory import DataDirectory
+from tallyboard_server.store.sqlite.gate import ReaderGate
+from tallyboard_server.store.sqlite.migrate import migrate
+from tallyboard_server.store.sqlite.snapshot import SqliteSnapshot
+from tallyboard_server.store.sqlite.transaction import SqliteTransaction
+
+logger = logging.getLogger(__name__)
+
+READERS: Final = 6
+"""Reading connections; a further reader waits."""
+READER_WAIT_S: Final = 10.0
+CHECKPOINT_EVERY_BYTES: Final = 32 * MIB
+"""Log written between two checkpoints that wait for nobody."""
+TRUNCATE_ABOVE_BYTES: Final = 192 * MIB
+"""Log size from which the reader gate closes; with the group in progress it stays below 256 MiB."""
+READ_MAX_S: Final = 0.25
+"""How long a read transaction may last; the gate waits a little longer than that for readers to leave."""
+VACUUM_EVERY_S: Final = 1.0
+VACUUM_PAGES: Final = 64
+"""Free pages given back at a time: about a millisecond."""
+FREE_BYTES_KEPT: Final = 64 * MIB
+"""Free pages kept for blocks to come."""
+
+
+class SqliteStore:
+    """A store in one SQLite file; see store.protocol for what each method promises."""
+
+    def __init__(self, directory: DataDirectory, *, checkpoint_bytes: int = CHECKPOINT_EVERY_BYTES) -> None:
+        self.directory = directory
+        self._cache = StateCache()
+        self._gate = ReaderGate()
+        self._checkpoint_bytes = checkpoint_bytes
+        self._writing = threading.Lock()
+        self._closed = False
+        self._log_pages = 0
+        self._log_pages_tried = 0
+        self._next_vacuum = 0.0
+        self._figures = {
+            "store_commits_total": 0.0,
+            "store_commit_seconds_total": 0.0,
+            "store_checkpoints_total": 0.0,
+            "store_checkpoint_seconds_total": 0.0,
+            "store_truncations_total": 0.0,
+        }
+        self._writer = open_writer(directory.database)
+        with mapped_errors():
+            migrate(self._writer)
+            self._writer.set_wal_hook(self._on_log_grown)
+        self._readers: queue.LifoQueue[apsw.Connection] = queue.LifoQueue()
+        for _ in range(READERS):
+            self._readers.put(open_reader(directory.database))
+
+    @classmethod
+    def open(cls, path: Path) -> "SqliteStore":
+        """Open (or create) the store in a data directory; raises StoreError if that can't be."""
+        directory = DataDirectory(path)
+        try:
+            return cls(directory)
+        except BaseException:
+            directory.release()
+            raise
+
+    @contextmanager
+    def transaction(self) -> Iterator[SqliteTransaction]:
+        """See Store.transaction."""
+        with self._writing:
+            self._check_open()
+            with mapped_errors():
+                self._writer.execute("BEGIN IMMEDIATE")
+            transaction = SqliteTransaction(self._writer, self._cache)
+            try:
+                yield transaction
+                transaction.flush()
+                self._commit()
+            except BaseException:
+                self._rollback()
+                raise
+            transaction.publish()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[SqliteSnapshot]:
+        """See Store.snapshot."""
+        self._check_open()
+        with self._gate.reading():
+            try:
+                connection = self._readers.get(timeout=READER_WAIT_S)
+            except queue.Empty as error:
+                raise StoreBusyError("too many reads at once; retry") from error
+            try:
+                with mapped_errors():
+                    connection.execute("BEGIN")
+                view = SqliteSnapshot(connection, self._cache)
+                try:
+                    yield view
+                finally:
+                    view.close()
+                    with mapped_errors():
+                        connection.execute("ROLLBACK")
+            finally:
+                self._readers.put(connection)
+
+    def maintain(self) -> None:
+        """See Store.maintain."""
+        with self._writing:
+            self._check_open()
+            with mapped_errors():
+                self._trim_log()
+                self._give_back_pages()
+
+    def prepare_merge(self, run_id: int, sources: Sequence[Block]) -> object:
+        """See Store.prepare_merge."""
+        return pack_merge(run_id, sources)
+
+    def stats(self) -> dict[str, float]:
+        """See Store.stats."""
+        return {
+            **self._figures,
+            "store_log_bytes": float(self._log_pages * PAGE_BYTES),
+            "store_file_bytes": float(self._file_bytes("")),
+            "store_log_file_bytes": float(self._file_bytes("-wal")),
+            "store_cached_runs": float(len(self._cache)),
+        }
+
+    def close(self) -> None:
+        """See Store.close."""
+        with self._writing:
+            if self._closed:
+                return
+            self._closed = True
+            for _ in range(READERS):
+                try:
+                    self._readers.get(timeout=READER_WAIT_S).close()
+                except queue.Empty:
+                    logger.warning("a reader did not come back; its connection is left to the process's end")
+            with mapped_errors():
+                self._writer.close()
+            self.directory.release()
+
+    def _commit(self) -> None:
+        begun = time.monotonic()
+        with mapped_errors():
+            self._writer.execute("COMMIT")
+        self._figures["store_commits_total"] += 1
+        self._figures["store_commit_seconds_total"] += time.monotonic() - begun
+
+    def _rollback(self) -> None:
+        """Undo; after a COMMIT in doubt SQLite has either done that itself or still holds the transaction."""
+        if self._writer.in_transaction:
+            try:
+                self._writer.execute("ROLLBACK")
+            except apsw.Error:
+                logger.exception("rollback failed; the transaction ends with the connection")
+                raise
+
+    def _on_log_grown(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self._log_pages = pages
+        if pages < self._log_pages_tried:  # the log began anew
+            self._log_pages_tried = 0
+        return apsw.SQLITE_OK
+
+    def _trim_log(self) -> None:
+        if (self._log_pages - self._log_pages_tried) * PAGE_BYTES >= self._checkpoint_bytes:
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
+            self._log_pages_tried = self._log_pages
+        if self._log_pages * PAGE_BYTES >= TRUNCATE_ABOVE_BYTES:
+            with self._gate.closed(timeout_s=2 * READ_MAX_S) as empty:
+                if not empty:
+                    logger.warning(
+                        "a read lasts longer than %.2f s; the log can't be trimmed yet", READ_MAX_S
+                    )
+                    return
+                self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+                self._figures["store_truncations_total"] += 1
+                self._log_pages = self._log_pages_tried = 0
+
+    def _give_back_pages(self) -> None:
+        """Return free pages to the file system once they are many: the next blocks take most of them anyway."""
+        now = time.monotonic()
+        if now < self._next_vacuum:
+            return
+        self._next_vacuum = now + VACUUM_EVERY_S
+        free = self._writer.execute("PRAGMA freelist_count").get
+        if isinstance(free, int) and free * PAGE_BYTES > FREE_BYTES_KEPT:
+            self._writer.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
+
+    def _checkpoint(self, mode: int) -> None:
+        begun = time.monotonic()
+        self._writer.wal_checkpoint(mode=mode)
+        self._figures["store_checkpoints_total"] += 1
+        self._figures["store_checkpoint_seconds_total"] += time.monotonic() - begun
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreError("the store is closed")
+
+    def _file_bytes(self, suffix: str) -> int:
+        try:
+            return Path(f"{self.directory.database}{suffix}").stat().st_size
+        except OSError:
+            return 0

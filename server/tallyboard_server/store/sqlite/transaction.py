@@ -1,0 +1,213 @@
+"""One write transaction: an overlay of states over the committed ones, and the rows that will make it durable."""
+
+import time
+from collections.abc import Sequence
+
+import apsw
+
+from tallyboard.wire import limits
+from tallyboard_server.model import Block, KeptRefusal, RunState
+from tallyboard_server.store.protocol import Generation, StoreError
+from tallyboard_server.store.sqlite import blocks as block_rows
+from tallyboard_server.store.sqlite.cache import StateCache
+from tallyboard_server.store.sqlite.connection import mapped_errors
+from tallyboard_server.store.sqlite.state import load_state, save_refused, save_state
+
+PURGE_ROWS_MAX = 500
+"""Rows of a deleted run that one slice removes, so that no group waits long for it."""
+
+_PURGED_TABLES = ("value_columns", "axes", "refused", "attempts", "counters", "tags", "producers")
+
+
+class SqliteTransaction:
+    """The store's Transaction on SQLite; states are written once each, at the end, however often they changed."""
+
+    def __init__(self, connection: apsw.Connection, cache: StateCache) -> None:
+        self._connection = connection
+        self._cache = cache
+        self._ids: dict[str, int | None] = {}
+        self._before: dict[int, tuple[int, RunState]] = {}
+        self._after: dict[int, RunState] = {}
+        self._deleted: set[int] = set()
+
+    def load(self, name: str) -> RunState | None:
+        """See Transaction.load."""
+        run_id = self._id(name)
+        if run_id is None:
+            return None
+        if (state := self._after.get(run_id)) is not None:
+            return state
+        if (known := self._before.get(run_id)) is not None:
+            return known[1]
+        with mapped_errors():
+            version = self._connection.execute("SELECT version FROM heads WHERE run_id = ?", (run_id,)).get
+            if not isinstance(version, int):
+                return None
+            state = self._cache.get(run_id, version) or load_state(self._connection, run_id)
+        if state is not None:
+            self._before[run_id] = (version, state)
+        return state
+
+    def name_of_uid(self, uid: str) -> str | None:
+        """See Transaction.name_of_uid."""
+        for state in self._after.values():
+            if state.meta.uid == uid:
+                return state.name
+        with mapped_errors():
+            name = self._connection.execute("SELECT name FROM runs WHERE uid = ?", (uid,)).get
+        return name if isinstance(name, str) else None
+
+    def taken(self, name: str) -> bool:
+        """See Transaction.taken."""
+        return self._id(name) is not None
+
+    def is_deleted(self, name: str) -> bool:
+        """See Transaction.is_deleted."""
+        with mapped_errors():
+            found = self._connection.execute("SELECT 1 FROM tombstones WHERE name = ?", (name,)).get
+        return found is not None and not self.taken(name)
+
+    def next_run_id(self) -> int:
+        """See Transaction.next_run_id."""
+        with mapped_errors():
+            run_id = self._connection.execute(
+                "UPDATE sequence SET next_run_id = next_run_id + 1 RETURNING next_run_id - 1"
+            ).get
+        if not isinstance(run_id, int):
+            raise StoreError("the store holds no next run id; it is damaged")
+        return run_id
+
+    def save(
+        self, state: RunState, blocks: Sequence[Block] = (), refused: Sequence[KeptRefusal] = ()
+    ) -> None:
+        """See Transaction.save."""
+        with mapped_errors():
+            block_rows.append(self._connection, state.id, blocks)
+            if refused:
+                save_refused(self._connection, state.id, list(refused), limits.REFUSED_KEPT_PER_RUN_MAX)
+        self._ids[state.name] = state.id
+        self._after[state.id] = state
+
+    def last_step_before(self, run_id: int, counter_id: int, attempt: int, step: int) -> int | None:
+        """See Transaction.last_step_before."""
+        with mapped_errors():
+            return block_rows.last_step_before(self._connection, run_id, counter_id, attempt, step)
+
+    def delete_run(self, state: RunState) -> None:
+        """See Transaction.delete_run: the name is free at once, the rows go slice by slice in `purge`."""
+        self._after.pop(state.id, None)
+        self._before.pop(state.id, None)
+        self._deleted.add(state.id)
+        self._ids[state.name] = None
+        with mapped_errors():
+            self._connection.execute("DELETE FROM runs WHERE id = ?", (state.id,))
+            self._connection.execute("DELETE FROM heads WHERE run_id = ?", (state.id,))
+            self._connection.execute(
+                "INSERT OR REPLACE INTO tombstones VALUES (?, ?)", (state.name, time.time())
+            )
+            self._connection.execute(
+                "INSERT OR REPLACE INTO deleted_runs VALUES (?, ?, 0)", (state.id, state.name)
+            )
+
+    def save_generation(self, generation: Generation) -> None:
+        """See Transaction.save_generation."""
+        with mapped_errors():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO generations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    generation.run_id,
+                    generation.number,
+                    generation.file_name,
+                    generation.seconds,
+                    generation.encoder,
+                    generation.epoch,
+                    generation.first_pos,
+                    generation.exported_pos,
+                    generation.length,
+                    generation.state,
+                    generation.changed_at,
+                ),  # fmt: skip
+            )
+
+    def drop_generation(self, run_id: int, number: int) -> None:
+        """See Transaction.drop_generation."""
+        with mapped_errors():
+            self._connection.execute(
+                "DELETE FROM generations WHERE run_id = ? AND number = ?", (run_id, number)
+            )
+
+    def merge(self, merge: object) -> None:
+        """See Transaction.merge."""
+        if not isinstance(merge, block_rows.PackedMerge):
+            raise TypeError(f"a merge of this store is a PackedMerge, not {type(merge).__name__}")
+        with mapped_errors():
+            if (
+                self._connection.execute("SELECT 1 FROM heads WHERE run_id = ?", (merge.run_id,)).get
+                is not None
+            ):
+                block_rows.apply_merge(self._connection, merge)
+
+    def purge(self) -> bool:
+        """Remove one slice of a deleted run's rows; False when nothing is left to remove."""
+        with mapped_errors():
+            run_id = self._connection.execute("SELECT min(run_id) FROM deleted_runs WHERE purged = 0").get
+            if not isinstance(run_id, int):
+                self._connection.execute(
+                    "DELETE FROM deleted_runs WHERE run_id NOT IN (SELECT run_id FROM generations)"
+                )
+                return False
+            first = block_rows.journal_key(run_id, 0)
+            last = block_rows.journal_key(run_id + 1, 0) - 1
+            self._connection.execute(
+                "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE id BETWEEN ? AND ? LIMIT ?)",
+                (first, last, PURGE_ROWS_MAX),
+            )
+            if self._connection.changes():
+                return True
+            for table in _PURGED_TABLES:
+                key = _PRIMARY_KEYS[table]
+                self._connection.execute(
+                    f"DELETE FROM {table} WHERE ({key}) IN "  # noqa: S608 - names from a constant
+                    f"(SELECT {key} FROM {table} WHERE run_id = ? LIMIT ?)",
+                    (run_id, PURGE_ROWS_MAX),
+                )
+                if self._connection.changes():
+                    return True
+            self._connection.execute("UPDATE deleted_runs SET purged = 1 WHERE run_id = ?", (run_id,))
+            return True
+
+    def flush(self) -> None:
+        """Write every changed state; the last thing before COMMIT."""
+        with mapped_errors():
+            for run_id, state in self._after.items():
+                before = self._before.get(run_id)
+                save_state(self._connection, before[1] if before else None, state)
+
+    def publish(self) -> None:
+        """After COMMIT: let everyone see the new states."""
+        for run_id, state in self._after.items():
+            before = self._before.get(run_id)
+            self._cache.put(run_id, before[0] + 1 if before else 1, state)
+        for run_id, (version, state) in self._before.items():
+            if run_id not in self._after:
+                self._cache.put(run_id, version, state)
+        for run_id in self._deleted:
+            self._cache.forget(run_id)
+
+    def _id(self, name: str) -> int | None:
+        if name not in self._ids:
+            with mapped_errors():
+                found = self._connection.execute("SELECT id FROM runs WHERE name = ?", (name,)).get
+            self._ids[name] = found if isinstance(found, int) else None
+        return self._ids[name]
+
+
+_PRIMARY_KEYS = {
+    "value_columns": "run_id, tag_id, counter_id, attempt, axis_id",
+    "axes": "run_id, counter_id, attempt, id",
+    "refused": "run_id, id",
+    "attempts": "run_id, counter_id, number",
+    "counters": "run_id, id",
+    "tags": "run_id, id",
+    "producers": "run_id, name",
+}
