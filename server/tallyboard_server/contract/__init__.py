@@ -1,1 +1,30 @@
-"""The step contract: the pure rules by which a batch of reports becomes part of a run's history, or is refused."""
+"""The step contract: the pure rules by which a batch becomes part of a run's history, or is refused.
+
+`apply` goes through the parts of a batch in their order: `stream` (was it applied before?), `opening`,
+`rewind`, `reports` (screening → judge → landing), summary and status. Nothing here does input or output, or
+reads a clock.
+"""
+
+from tallyboard_server.contract.apply import apply, new_run
+from tallyboard_server.contract.documents import merge_patch
+from tallyboard_server.contract.errors import (
+    ContractError,
+    LimitError,
+    RefusedError,
+    SeqGapError,
+    SeqReusedError,
+)
+from tallyboard_server.contract.types import LastStepBefore, Outcome
+
+__all__ = [
+    "ContractError",
+    "LastStepBefore",
+    "LimitError",
+    "Outcome",
+    "RefusedError",
+    "SeqGapError",
+    "SeqReusedError",
+    "apply",
+    "merge_patch",
+    "new_run",
+]

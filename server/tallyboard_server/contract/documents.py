@@ -1,0 +1,43 @@
+"""Merging of the JSON documents that people attach to a run: config, summary, provenance."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from tallyboard.wire import limits
+
+_DEPTH_MAX: Final = 64
+"""Objects nested deeper than this are replaced whole; Python's own stack is the bound behind it."""
+
+
+def merge_patch(document: Mapping[str, Any], patch: Mapping[str, Any], *, depth: int = 0) -> dict[str, Any]:
+    """The document with the patch merged in (RFC 7396): objects merge, null removes, the rest replaces."""
+    merged = dict(document)
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, Mapping) and depth < _DEPTH_MAX:
+            below = merged.get(key)
+            merged[key] = merge_patch(below if isinstance(below, Mapping) else {}, value, depth=depth + 1)
+        else:
+            merged[key] = value
+    return merged
+
+
+def merge_bounded(
+    what: str, document: Mapping[str, Any], patch: Mapping[str, Any], warnings: list[str]
+) -> Mapping[str, Any]:
+    """`merge_patch`, unless the result is too large: then the document as it was, and a warning that says so.
+
+    A warning and no error, because the reports in the same batch must not be lost over it.
+    """
+    merged = merge_patch(document, patch)
+    size = len(msgspec.json.encode(merged))
+    if size > limits.TEXT_BYTES_MAX:
+        warnings.append(
+            f"the {what} was left as it is: merged it would take {size} bytes of JSON, "
+            f"at most {limits.TEXT_BYTES_MAX} are kept; remove keys by setting them to null"
+        )
+        return document
+    return merged

@@ -1,0 +1,93 @@
+"""The run as a batch changes it, part by part; frozen into a new state when all parts have passed."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from tallyboard.wire import limits
+from tallyboard_server.contract.errors import LimitError
+from tallyboard_server.model import Block, Counter, Producer, RunMeta, RunState, Tag
+
+
+class Draft:
+    """A state under change. A mapping is copied when something in it first changes, never before."""
+
+    __slots__ = (
+        "_counters",
+        "_names",
+        "_tags",
+        "before",
+        "blocks",
+        "counters",
+        "epoch",
+        "meta",
+        "pos",
+        "producers",
+        "rewinds",
+        "tags",
+        "warnings",
+    )
+
+    def __init__(self, state: RunState) -> None:
+        self.before = state
+        self.meta: RunMeta = state.meta
+        self.pos = state.pos
+        self.epoch = state.epoch
+        self.rewinds = state.rewinds
+        self.counters: Mapping[str, Counter] = state.counters
+        self.tags: Mapping[str, Tag] = state.tags
+        self.producers: Mapping[str, Producer] = state.producers
+        self.blocks: list[Block] = []
+        self.warnings: list[str] = []
+        self._counters: dict[str, Counter] | None = None
+        self._tags: dict[str, Tag] | None = None
+        self._names: dict[int, str] | None = None
+
+    def put_counter(self, counter: Counter) -> None:
+        """Add or replace a counter."""
+        if self._counters is None:
+            self._counters = dict(self.counters)
+            self.counters = self._counters
+        if self._names is not None:
+            self._names[counter.id] = counter.name
+        self._counters[counter.name] = counter
+
+    def put_tag(self, tag: Tag) -> None:
+        """Add or replace a tag."""
+        if self._tags is None:
+            self._tags = dict(self.tags)
+            self.tags = self._tags
+        self._tags[tag.name] = tag
+
+    def add_counter(self, name: str) -> Counter:
+        """The counter of that name, created without attempts if absent. Raises LimitError."""
+        counter = self.counters.get(name)
+        if counter is None:
+            if len(self.counters) >= limits.COUNTERS_PER_RUN_MAX:
+                raise LimitError(
+                    f"counter {name!r} would be one more than the {limits.COUNTERS_PER_RUN_MAX} of a run; "
+                    "use one of its counters, or another run"
+                )
+            counter = Counter(len(self.counters) + 1, name)
+            self.put_counter(counter)
+        return counter
+
+    def counter_by_id(self, counter_id: int) -> Counter:
+        """The counter with that id."""
+        if self._names is None:
+            self._names = {counter.id: name for name, counter in self.counters.items()}
+        return self.counters[self._names[counter_id]]
+
+    def freeze(self) -> RunState:
+        """The state as it now is. The draft must not be changed afterwards."""
+        before = self.before
+        return RunState(
+            before.id,
+            before.name,
+            self.meta,
+            self.pos,
+            self.epoch,
+            before.counters if self._counters is None else MappingProxyType(self._counters),
+            before.tags if self._tags is None else MappingProxyType(self._tags),
+            self.producers,
+            self.rewinds,
+        )
