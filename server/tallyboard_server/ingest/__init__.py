@@ -1,0 +1,29 @@
+"""The one way to change a run: commands wait for the writer, which groups them into transactions."""
+
+from tallyboard_server.ingest.budget import ByteBudget
+from tallyboard_server.ingest.commands import Append, Command, Delete, Done, Patch
+from tallyboard_server.ingest.errors import (
+    IngestError,
+    OverloadedError,
+    RunDeletedError,
+    RunExistsError,
+    RunNotFoundError,
+)
+from tallyboard_server.ingest.merger import Merger
+from tallyboard_server.ingest.writer import Ingest
+
+__all__ = [
+    "Append",
+    "ByteBudget",
+    "Command",
+    "Delete",
+    "Done",
+    "Ingest",
+    "IngestError",
+    "Merger",
+    "OverloadedError",
+    "Patch",
+    "RunDeletedError",
+    "RunExistsError",
+    "RunNotFoundError",
+]

@@ -81,10 +81,12 @@ class Transaction(Protocol):
         """A run id that was never used."""
         ...
 
-    def save(
-        self, state: RunState, blocks: Sequence[Block] = (), refused: Sequence[KeptRefusal] = ()
-    ) -> None:
+    def save(self, state: RunState, blocks: Sequence[Block] = (), refused: Sequence[KeptRefusal] = ()) -> None:
         """Keep a run's new state, its new journal blocks and what was refused of it (the newest, bounded)."""
+        ...
+
+    def remember(self, state: RunState) -> None:
+        """Keep a state that differs from the run's only in hints that are not saved; may be forgotten any time."""
         ...
 
     def last_step_before(self, run_id: int, counter_id: int, attempt: int, step: int) -> int | None:

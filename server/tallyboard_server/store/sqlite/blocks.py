@@ -52,7 +52,7 @@ def append(connection: apsw.Connection, run_id: int, blocks: Sequence[Block]) ->
                 pack_ids(block.tag_ids),
                 pack_ids(np.fromiter(block.at, np.int32, len(block.at))),
                 pack_rows(block),
-            )  # fmt: skip
+            )
             for block in blocks
         ),
     )
@@ -96,9 +96,7 @@ def read_attempt(
     return heapq.merge(merged, fresh, key=lambda block: (int(block.steps[0]), block.pos))
 
 
-def last_step_before(
-    connection: apsw.Connection, run_id: int, counter_id: int, attempt: int, step: int
-) -> int | None:
+def last_step_before(connection: apsw.Connection, run_id: int, counter_id: int, attempt: int, step: int) -> int | None:
     """The largest step below `step` in an attempt.
 
     Steps of an attempt never decrease from batch to batch, so the newest batch that holds a lower step holds the
@@ -112,8 +110,7 @@ def last_step_before(
     ).get
     if batch is not None:
         rows = connection.execute(
-            _JOURNAL
-            + "WHERE id BETWEEN ? AND ? AND counter_id = ? AND attempt = ? AND first_step < ? AND batch = ?",
+            _JOURNAL + "WHERE id BETWEEN ? AND ? AND counter_id = ? AND attempt = ? AND first_step < ? AND batch = ?",
             (*journal, batch),
         )
         return max(_largest_below(_block(row).steps, step) for row in rows)
@@ -131,9 +128,7 @@ def last_step_before(
     return max((_largest_below(decompress_ints(steps, n), step) for n, steps in rows), default=None)
 
 
-def mergeable(
-    connection: apsw.Connection, run_id: int, up_to_pos: int, min_blocks: int
-) -> list[tuple[int, int]]:
+def mergeable(connection: apsw.Connection, run_id: int, up_to_pos: int, min_blocks: int) -> list[tuple[int, int]]:
     """(counter id, attempt) of every attempt with at least min_blocks journal blocks up to a position."""
     return [
         (counter_id, attempt)
@@ -202,7 +197,7 @@ def pack_merge(run_id: int, sources: Sequence[Block]) -> PackedMerge:
                 compress_ints(block.steps),
                 compress_floats(block.wall_times),
                 compress_ints(np.concatenate([np.empty(0, np.int64), *block.at.values()])),
-            )  # fmt: skip
+            )
         )
         packed.columns.extend(
             (run_id, int(tag_id), *place, compress_floats(block.values[:, column]))
@@ -237,8 +232,7 @@ def _read_level_0(
     run_id, counter_id, attempt = place
     blocks = []
     for row in connection.execute(
-        _JOURNAL
-        + "WHERE id BETWEEN ? AND ? AND counter_id = ? AND attempt = ? AND last_step >= ? AND first_step <= ?",
+        _JOURNAL + "WHERE id BETWEEN ? AND ? AND counter_id = ? AND attempt = ? AND last_step >= ? AND first_step <= ?",
         (journal_key(run_id, 0), journal_key(run_id + 1, 0) - 1, counter_id, attempt, first_step, last_step),
     ):
         block = _block(row)
@@ -247,9 +241,15 @@ def _read_level_0(
             if not len(columns):
                 continue
             block = Block(
-                block.pos, counter_id, attempt, block.tag_ids[columns], block.steps, block.wall_times,
-                block.values[:, columns], block.at,
-            )  # fmt: skip
+                block.pos,
+                counter_id,
+                attempt,
+                block.tag_ids[columns],
+                block.steps,
+                block.wall_times,
+                block.values[:, columns],
+                block.at,
+            )
         blocks.append(block)
     blocks.sort(key=lambda block: (int(block.steps[0]), block.pos))
     yield from blocks
@@ -275,7 +275,7 @@ def _read_axes(
                 "AND axis_id = ?",
                 (run_id, tag_id, counter_id, attempt, row[0]),
             ).get
-            columns[tag_id] = bytes(blob)  # type: ignore[arg-type]
+            columns[tag_id] = bytes(blob)
         values = np.stack([decompress_floats(columns[tag], n) for tag in tag_ids.tolist()], axis=1)
         yield _merged_block(row, counter_id, attempt, tag_ids, values)
 
@@ -307,9 +307,15 @@ def _merged_block(
     at_ids = unpack_ids(at_counters).tolist()
     at = decompress_ints(at_values, n * len(at_ids)).reshape(len(at_ids), n)
     return Block(
-        axis_id, counter_id, attempt, tag_ids, decompress_ints(steps, n), decompress_floats(wall_times, n), values,
+        axis_id,
+        counter_id,
+        attempt,
+        tag_ids,
+        decompress_ints(steps, n),
+        decompress_floats(wall_times, n),
+        values,
         dict(zip(at_ids, at, strict=True)),
-    )  # fmt: skip
+    )
 
 
 def _largest_below(steps: Int64, step: int) -> int:

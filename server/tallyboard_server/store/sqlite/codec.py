@@ -34,14 +34,13 @@ def unpack_ids(blob: bytes) -> Int32:
 
 def pack_rows(block: Block) -> bytes:
     """The columns of a block, one after the other."""
-    return b"".join(
-        (
-            np.ascontiguousarray(block.steps, _I8),
-            np.ascontiguousarray(block.wall_times, _F8),
-            np.ascontiguousarray(block.values, _F8),
-            *(np.ascontiguousarray(column, _I8) for column in block.at.values()),
-        )
-    )
+    columns: list[Int64 | Float64] = [
+        np.ascontiguousarray(block.steps, _I8),
+        np.ascontiguousarray(block.wall_times, _F8),
+        np.ascontiguousarray(block.values, _F8),
+        *(np.ascontiguousarray(column, _I8) for column in block.at.values()),
+    ]
+    return b"".join(column.data for column in columns)
 
 
 def unpack_rows(
@@ -69,7 +68,7 @@ def unpack_rows(
 def compress_ints(column: Int64) -> bytes:
     """Differences (wrapping, so exact for all int64), byte planes, zstd."""
     first = np.zeros(1, np.int64)
-    return _squeeze(np.diff(np.ascontiguousarray(column, _I8), prepend=first))
+    return _squeeze(np.diff(np.ascontiguousarray(column, _I8), prepend=first).view(_I8))
 
 
 def decompress_ints(blob: bytes, n: int) -> Int64:

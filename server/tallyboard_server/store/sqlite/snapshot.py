@@ -42,14 +42,11 @@ class SqliteSnapshot:
     def is_deleted(self, name: str) -> bool:
         """See Snapshot.is_deleted."""
         with mapped_errors():
-            return (
-                self._connection.execute("SELECT 1 FROM tombstones WHERE name = ?", (name,)).get is not None
-            )
+            return self._connection.execute("SELECT 1 FROM tombstones WHERE name = ?", (name,)).get is not None
 
     def run_names(self, *, prefix: str = "", after: str = "", limit: int = 100) -> list[str]:
         """See Snapshot.run_names."""
         with mapped_errors():
-            # Names are UTF-8 and never hold U+10FFFF as their last character's successor: a range, not LIKE.
             rows = self._connection.execute(
                 "SELECT name FROM runs WHERE name > ? AND name >= ? AND substr(name, 1, ?) = ? ORDER BY name LIMIT ?",
                 (after, prefix, len(prefix), prefix, limit),
@@ -59,9 +56,7 @@ class SqliteSnapshot:
     def heads(self, *, after_id: int = 0, limit: int = 1000) -> list[RunHead]:
         """See Snapshot.heads."""
         with mapped_errors():
-            rows = self._connection.execute(
-                _HEAD + "WHERE h.run_id > ? ORDER BY h.run_id LIMIT ?", (after_id, limit)
-            )
+            rows = self._connection.execute(_HEAD + "WHERE h.run_id > ? ORDER BY h.run_id LIMIT ?", (after_id, limit))
             return [RunHead(*row) for row in rows]
 
     def head(self, run_id: int) -> RunHead | None:
@@ -84,9 +79,15 @@ class SqliteSnapshot:
             return block_rows.read_journal(self._connection, run_id, after_pos=after_pos, bytes_max=bytes_max)
 
     def blocks(
-        self, run_id: int, counter_id: int, attempt: int, *, tag_id: int | None = None,
-        first_step: int = 0, last_step: int = 2**63 - 1,
-    ) -> Iterator[Block]:  # fmt: skip
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        *,
+        tag_id: int | None = None,
+        first_step: int = 0,
+        last_step: int = 2**63 - 1,
+    ) -> Iterator[Block]:
         """See Snapshot.blocks."""
         found = self._mapped(
             block_rows.read_attempt(
@@ -97,7 +98,7 @@ class SqliteSnapshot:
                 tag_id=tag_id,
                 first_step=first_step,
                 last_step=last_step,
-            )  # fmt: skip
+            )
         )
         self._open.append(found)
         return found
@@ -110,9 +111,7 @@ class SqliteSnapshot:
     def generations(self, run_id: int) -> list[Generation]:
         """See Snapshot.generations."""
         with mapped_errors():
-            rows = self._connection.execute(
-                "SELECT * FROM generations WHERE run_id = ? ORDER BY number", (run_id,)
-            )
+            rows = self._connection.execute("SELECT * FROM generations WHERE run_id = ? ORDER BY number", (run_id,))
             return [Generation(*row) for row in rows]
 
     def mergeable(self, run_id: int, *, up_to_pos: int, min_blocks: int) -> list[tuple[int, int]]:

@@ -98,9 +98,7 @@ def save_refused(connection: apsw.Connection, run_id: int, refused: list[KeptRef
             for i, kept in enumerate(refused)
         ),
     )
-    connection.execute(
-        "DELETE FROM refused WHERE run_id = ? AND id <= ?", (run_id, newest + len(refused) - kept_max)
-    )
+    connection.execute("DELETE FROM refused WHERE run_id = ? AND id <= ?", (run_id, newest + len(refused) - kept_max))
 
 
 def load_refused(connection: apsw.Connection, run_id: int, limit: int) -> list[KeptRefusal]:
@@ -115,14 +113,22 @@ def _wide(state: RunState) -> tuple[object, ...]:
     """What the wide row of `runs` holds; mostly the very same objects from batch to batch."""
     meta = state.meta
     return (
-        state.name, state.rewinds, meta.status, meta.uid, meta.group, meta.display_name, meta.notes,
-        meta.tags, meta.archived, meta.config, meta.summary, meta.provenance,
-    )  # fmt: skip
+        state.name,
+        state.rewinds,
+        meta.status,
+        meta.uid,
+        meta.group,
+        meta.display_name,
+        meta.notes,
+        meta.tags,
+        meta.archived,
+        meta.config,
+        meta.summary,
+        meta.provenance,
+    )
 
 
-def _changed(
-    before: RunState | None, after: RunState, part: Callable[[RunState], Mapping[str, _T]]
-) -> Iterator[_T]:
+def _changed(before: RunState | None, after: RunState, part: Callable[[RunState], Mapping[str, _T]]) -> Iterator[_T]:
     new = part(after)
     old = part(before) if before else {}
     if new is old:
@@ -135,10 +141,21 @@ def _changed(
 def _save_run(connection: apsw.Connection, state: RunState, *, insert: bool) -> None:
     meta = state.meta
     values = (
-        state.name, meta.uid, meta.created_at, meta.status, meta.group, meta.display_name, meta.notes,
-        pack_json(meta.tags), pack_json(meta.config), pack_json(meta.summary), pack_json(meta.provenance),
-        pack_json(state.rewinds), int(meta.archived), state.id,
-    )  # fmt: skip
+        state.name,
+        meta.uid,
+        meta.created_at,
+        meta.status,
+        meta.group,
+        meta.display_name,
+        meta.notes,
+        pack_json(meta.tags),
+        pack_json(meta.config),
+        pack_json(meta.summary),
+        pack_json(meta.provenance),
+        pack_json(state.rewinds),
+        int(meta.archived),
+        state.id,
+    )
     if insert:
         connection.execute(
             "INSERT INTO runs (name, uid, created_at, status, run_group, display_name, notes, tags, config, "
@@ -156,9 +173,7 @@ def _save_run(connection: apsw.Connection, state: RunState, *, insert: bool) -> 
 
 def _save_counter(connection: apsw.Connection, run_id: int, old: Counter | None, new: Counter) -> None:
     if old is None or (old.name, old.total) != (new.name, new.total):
-        connection.execute(
-            "INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?)", (run_id, new.id, new.name, new.total)
-        )
+        connection.execute("INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?)", (run_id, new.id, new.name, new.total))
     before = old.attempts if old else ()
     for index, attempt in enumerate(new.attempts):
         if index < len(before) and before[index] is attempt:
@@ -177,7 +192,7 @@ def _save_counter(connection: apsw.Connection, run_id: int, old: Counter | None,
                 attempt.scalars,
                 pack_ids(attempt.tail_tags),
                 np.ascontiguousarray(attempt.tail_values, "<f8").tobytes(),
-            ),  # fmt: skip
+            ),
         )
 
 
@@ -193,7 +208,7 @@ def _save_producers(connection: apsw.Connection, before: RunState | None, after:
                 np.array(producer.checksums, "<i8").tobytes(),
                 producer.receipt,
                 pack_json(producer.origin),
-            ),  # fmt: skip
+            ),
         )
     if before is not None and before.producers is not after.producers:
         for name in before.producers.keys() - after.producers.keys():
@@ -230,7 +245,7 @@ def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter
                 np.frombuffer(tail_values, "<f8"),
                 reports,
                 scalars,
-            )  # fmt: skip
+            )
         )
     for id_, name, total in connection.execute(
         "SELECT id, name, total FROM counters WHERE run_id = ? ORDER BY id", (run_id,)

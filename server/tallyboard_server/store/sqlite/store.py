@@ -184,9 +184,7 @@ class SqliteStore:
         if self._log_pages * PAGE_BYTES >= TRUNCATE_ABOVE_BYTES:
             with self._gate.closed(timeout_s=2 * READ_MAX_S) as empty:
                 if not empty:
-                    logger.warning(
-                        "a read lasts longer than %.2f s; the log can't be trimmed yet", READ_MAX_S
-                    )
+                    logger.warning("a read lasts longer than %.2f s; the log can't be trimmed yet", READ_MAX_S)
                     return
                 self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
                 self._figures["store_truncations_total"] += 1

@@ -77,9 +77,7 @@ class SqliteTransaction:
             raise StoreError("the store holds no next run id; it is damaged")
         return run_id
 
-    def save(
-        self, state: RunState, blocks: Sequence[Block] = (), refused: Sequence[KeptRefusal] = ()
-    ) -> None:
+    def save(self, state: RunState, blocks: Sequence[Block] = (), refused: Sequence[KeptRefusal] = ()) -> None:
         """See Transaction.save."""
         with mapped_errors():
             block_rows.append(self._connection, state.id, blocks)
@@ -87,6 +85,13 @@ class SqliteTransaction:
                 save_refused(self._connection, state.id, list(refused), limits.REFUSED_KEPT_PER_RUN_MAX)
         self._ids[state.name] = state.id
         self._after[state.id] = state
+
+    def remember(self, state: RunState) -> None:
+        """See Transaction.remember."""
+        if state.id in self._after:
+            self._after[state.id] = state
+        elif (known := self._before.get(state.id)) is not None:
+            self._before[state.id] = (known[0], state)
 
     def last_step_before(self, run_id: int, counter_id: int, attempt: int, step: int) -> int | None:
         """See Transaction.last_step_before."""
@@ -102,12 +107,8 @@ class SqliteTransaction:
         with mapped_errors():
             self._connection.execute("DELETE FROM runs WHERE id = ?", (state.id,))
             self._connection.execute("DELETE FROM heads WHERE run_id = ?", (state.id,))
-            self._connection.execute(
-                "INSERT OR REPLACE INTO tombstones VALUES (?, ?)", (state.name, time.time())
-            )
-            self._connection.execute(
-                "INSERT OR REPLACE INTO deleted_runs VALUES (?, ?, 0)", (state.id, state.name)
-            )
+            self._connection.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", (state.name, time.time()))
+            self._connection.execute("INSERT OR REPLACE INTO deleted_runs VALUES (?, ?, 0)", (state.id, state.name))
 
     def save_generation(self, generation: Generation) -> None:
         """See Transaction.save_generation."""
@@ -126,25 +127,20 @@ class SqliteTransaction:
                     generation.length,
                     generation.state,
                     generation.changed_at,
-                ),  # fmt: skip
+                ),
             )
 
     def drop_generation(self, run_id: int, number: int) -> None:
         """See Transaction.drop_generation."""
         with mapped_errors():
-            self._connection.execute(
-                "DELETE FROM generations WHERE run_id = ? AND number = ?", (run_id, number)
-            )
+            self._connection.execute("DELETE FROM generations WHERE run_id = ? AND number = ?", (run_id, number))
 
     def merge(self, merge: object) -> None:
         """See Transaction.merge."""
         if not isinstance(merge, block_rows.PackedMerge):
             raise TypeError(f"a merge of this store is a PackedMerge, not {type(merge).__name__}")
         with mapped_errors():
-            if (
-                self._connection.execute("SELECT 1 FROM heads WHERE run_id = ?", (merge.run_id,)).get
-                is not None
-            ):
+            if self._connection.execute("SELECT 1 FROM heads WHERE run_id = ?", (merge.run_id,)).get is not None:
                 block_rows.apply_merge(self._connection, merge)
 
     def purge(self) -> bool:

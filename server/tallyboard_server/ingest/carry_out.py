@@ -1,0 +1,121 @@
+"""What each command does to a run, within a transaction that somebody else began and will commit."""
+
+from dataclasses import replace
+from typing import Any, Final, NoReturn
+
+from tallyboard.wire import Batch, InvalidNameError, Open, Receipt, check_run
+from tallyboard_server.contract import RefusedError, apply, merge_patch, new_run
+from tallyboard_server.ingest.commands import Append, Command, Delete, Done, Patch
+from tallyboard_server.ingest.errors import RunDeletedError, RunExistsError, RunNotFoundError
+from tallyboard_server.model import RunState, frozen
+from tallyboard_server.store.protocol import Transaction
+
+SUFFIX_MAX: Final = 10_000
+"""How many names (`try1-2`, `try1-3`, …) are tried before giving up."""
+
+
+def carry_out(command: Command, transaction: Transaction, now: float) -> Done:
+    """Do what a command says. Whatever it raises, it has saved nothing; `now` is in seconds since the epoch.
+
+    Raises ContractError, IngestError or StoreError.
+    """
+    match command:
+        case Append():
+            return _append(command, transaction, now)
+        case Patch():
+            return _patch(command, transaction, now)
+        case Delete():
+            state = _existing(command.name, transaction)
+            transaction.delete_run(state)
+            return Done(Receipt(run=state.name), state)
+
+
+def _append(command: Append, transaction: Transaction, now: float) -> Done:
+    batch = command.batch
+    name = _settled_name(command, transaction)
+    before = transaction.load(name)
+    if before is None:
+        before = _created(name, command, transaction, now)
+        created = True
+    else:
+        created = False
+    run_id = before.id
+
+    def last_step_before(counter_id: int, attempt: int, step: int) -> int | None:
+        return transaction.last_step_before(run_id, counter_id, attempt, step)
+
+    try:
+        outcome = apply(before, batch, now=now, last_step_before=last_step_before)
+    except RefusedError as error:
+        if not created:
+            transaction.remember(error.state)
+        raise
+    if created or not outcome.replayed:
+        transaction.save(outcome.state, outcome.blocks, outcome.refused)
+    return Done(outcome.receipt, outcome.state, created)
+
+
+def _settled_name(command: Append, transaction: Transaction) -> str:
+    """The run that a batch goes to: its own name, or for a new run whose name is taken, the next free one."""
+    opening = command.batch.open
+    if opening is None:
+        return command.name
+    if opening.uid is not None and (known := transaction.name_of_uid(opening.uid)) is not None:
+        return known
+    if opening.resume != "new" or not transaction.taken(command.name):
+        return command.name
+    if _is_replay(command.batch, transaction.load(command.name)):
+        return command.name
+    for number in range(2, SUFFIX_MAX):
+        name = f"{command.name}-{number}"
+        if not transaction.taken(name):
+            return _checked(name)
+    raise RunExistsError(f"{command.name} and {SUFFIX_MAX} names after it are taken; choose another name")
+
+
+def _is_replay(batch: Batch, state: RunState | None) -> bool:
+    """Whether the run knows this producer: then an Open without a uid is a repeated first batch."""
+    return state is not None and batch.producer is not None and batch.producer in state.producers
+
+
+def _checked(name: str) -> str:
+    try:
+        return check_run(name)
+    except InvalidNameError as error:
+        raise RunExistsError(f"no free name was found: {error}") from error
+
+
+def _created(name: str, command: Append, transaction: Transaction, now: float) -> RunState:
+    opening: Open | None = command.batch.open
+    if not command.create or (opening is not None and opening.resume == "must"):
+        _raise_absent(name, transaction)
+    if not command.explicit and opening is None and transaction.is_deleted(name):
+        _raise_absent(name, transaction)
+    uid = opening.uid if opening is not None else None
+    return new_run(transaction.next_run_id(), name, now=now, uid=uid)
+
+
+def _patch(command: Patch, transaction: Transaction, now: float) -> Done:
+    before = _existing(command.name, transaction)
+    changes: dict[str, Any] = dict(command.changes)
+    for document in ("config", "summary"):
+        if document in changes:
+            merged = merge_patch(dict(getattr(before.meta, document)), changes[document])
+            changes[document] = frozen(merged)
+    state = replace(before, meta=replace(before.meta, updated_at=now, **changes))
+    transaction.save(state)
+    counters = {counter.name: counter.value() for counter in state.counters.values() if counter.attempts}
+    return Done(Receipt(run=state.name, counters=counters), state)
+
+
+def _existing(name: str, transaction: Transaction) -> RunState:
+    state = transaction.load(name)
+    if state is None:
+        _raise_absent(name, transaction)
+    return state
+
+
+def _raise_absent(name: str, transaction: Transaction) -> NoReturn:
+    if transaction.is_deleted(name):
+        raise RunDeletedError(f"run {name!r} was deleted; PUT /api/v1/runs/{name} creates it again")
+    raise RunNotFoundError(f"there is no run {name!r}; a report or PUT /api/v1/runs/{name} creates it")

@@ -1,0 +1,243 @@
+"""The writer: one thread that takes waiting commands, applies them in groups, and answers after the commit."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from typing import Any, Final
+
+from tallyboard.wire.limits import MIB
+from tallyboard_server.contract import ContractError
+from tallyboard_server.ingest.budget import ByteBudget
+from tallyboard_server.ingest.carry_out import carry_out
+from tallyboard_server.ingest.commands import Command, Delete, Done
+from tallyboard_server.ingest.errors import IngestError, OverloadedError
+from tallyboard_server.ingest.heartbeats import Heartbeats
+from tallyboard_server.ingest.waiting import Record, Waiting, WaitingQueue
+from tallyboard_server.store.protocol import Store, StoreError, Transaction
+
+logger = logging.getLogger(__name__)
+
+GROUP_BYTES_MAX: Final = 8 * MIB
+"""Bytes of bodies in one transaction: bounds its time (about 0.1 s) and the log it leaves."""
+IDLE_S: Final = 0.25
+RECORD_TIMEOUT_S: Final = 60.0
+BACKLOG_RETRY_S: Final = 2.0
+
+Committed = Callable[[list[Done]], None]
+
+
+class Ingest:
+    """Commands in, durable results out. Any thread or coroutine may submit."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        budget_bytes: int = 128 * MIB,
+        backlog_bytes_max: int = 512 * MIB,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """budget_bytes bounds request data in memory; backlog_bytes_max what views may lag behind the journal."""
+        self.budget = ByteBudget(budget_bytes)
+        self.heartbeats = Heartbeats()
+        self._store = store
+        self._clock = clock
+        self._queue = WaitingQueue(budget_bytes)
+        self._backlog_bytes_max = backlog_bytes_max
+        self._backlog: Callable[[], int] = int
+        self._listeners: list[Committed] = []
+        self._purging = True  # a former process may have left deleted runs half removed
+        self._thread = threading.Thread(target=self._run, name="tallyboard-writer", daemon=True)
+        self._figures = dict.fromkeys(
+            (
+                "ingest_groups_total",
+                "ingest_commands_total",
+                "ingest_scalars_total",
+                "ingest_refused_reports_total",
+                "ingest_errors_total",
+            ),
+            0,
+        )
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def on_commit(self, listener: Committed) -> None:
+        """Call `listener` on the writer's thread with what each group made durable; it must be quick."""
+        self._listeners.append(listener)
+
+    def watch_backlog(self, backlog_bytes: Callable[[], int]) -> None:
+        """Refuse commands while `backlog_bytes()` (bytes a view lags behind) is over the limit."""
+        self._backlog = backlog_bytes
+
+    async def submit(self, command: Command) -> Done:
+        """Carry a command out; returns when it is durable.
+
+        Raises ContractError, IngestError (OverloadedError when too much waits) or StoreError.
+        """
+        self._check_backlog()
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Done] = loop.create_future()
+        self._queue.put(Waiting(command, _Answer(loop, future)))
+        return await future
+
+    def submit_blocking(self, command: Command, timeout_s: float = RECORD_TIMEOUT_S) -> Done:
+        """`submit` for threads."""
+        self._check_backlog()
+        done = self._wait_for(command, timeout_s)
+        if not isinstance(done, Done):
+            raise TypeError(f"a command gave {done!r}")
+        return done
+
+    def record(self, work: Record, timeout_s: float = RECORD_TIMEOUT_S) -> None:
+        """Run `work` in a transaction of the writer; returns when it is durable, raises what it raised."""
+        self._wait_for(work, timeout_s)
+
+    def stats(self) -> dict[str, float]:
+        """Figures for /metrics."""
+        return {
+            **self._figures,
+            "ingest_queue_bytes": self._queue.nbytes,
+            "ingest_budget_used_bytes": self.budget.used,
+            "ingest_overloaded_total": self.budget.refused,
+        }
+
+    def is_alive(self) -> bool:
+        """Whether the writer runs."""
+        return self._thread.is_alive()
+
+    def close(self, timeout_s: float = 30.0) -> None:
+        """Take nothing more, write what waits, stop."""
+        self._queue.close()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def _check_backlog(self) -> None:
+        backlog = self._backlog()
+        if backlog > self._backlog_bytes_max:
+            raise OverloadedError(
+                f"event files are {backlog} bytes behind (at most {self._backlog_bytes_max}); retry",
+                BACKLOG_RETRY_S,
+            )
+
+    def _wait_for(self, work: Command | Record, timeout_s: float) -> object:
+        future: Future[object] = Future()
+
+        def answer(result: object) -> None:
+            if isinstance(result, BaseException):
+                future.set_exception(result)
+            else:
+                future.set_result(result)
+
+        self._queue.put(Waiting(work, answer))
+        return future.result(timeout_s)
+
+    def _run(self) -> None:
+        while (group := self._queue.take_group(GROUP_BYTES_MAX, IDLE_S)) is not None:
+            if group:
+                self._write(group)
+            self._keep_house()
+
+    def _keep_house(self) -> None:
+        try:
+            self._store.maintain()
+            if self._purging:
+                with self._store.transaction() as transaction:
+                    self._purging = transaction.purge()
+        except StoreError as error:
+            logger.warning("housekeeping: %s", error)
+
+    def _write(self, group: list[Waiting]) -> None:
+        """Write a group together; if anything unforeseen happens, each of its members by itself."""
+        try:
+            results = self._attempt(group)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it may not stop the writer or harm the others
+            if len(group) == 1:
+                results = [_as_store_error(error)]
+            else:
+                logger.warning("a group of %d failed (%r); writing each alone", len(group), error)
+                for waiting in group:
+                    self._write([waiting])
+                return
+        self._publish(group, results)
+
+    def _attempt(self, group: list[Waiting]) -> list[Any]:
+        now = self._clock()
+        with self._store.transaction() as transaction:
+            results = [self._carry_out(waiting.work, transaction, now) for waiting in group]
+        self._figures["ingest_groups_total"] += 1
+        return results
+
+    @staticmethod
+    def _carry_out(work: Command | Record, transaction: Transaction, now: float) -> object:
+        """A result, or the error of a command that by contract has changed nothing."""
+        if callable(work):
+            return work(transaction)
+        try:
+            return carry_out(work, transaction, now)
+        except (ContractError, IngestError) as error:
+            return error
+
+    def _publish(self, group: list[Waiting], results: Iterable[Any]) -> None:
+        done: list[Done] = []
+        resolved: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Done], Any]]] = {}
+        for waiting, result in zip(group, results, strict=True):
+            if isinstance(result, Done):
+                done.append(result)
+                self._purging = self._purging or isinstance(waiting.work, Delete)
+            self._count(result)
+            if isinstance(waiting.answer, _Answer):
+                resolved.setdefault(waiting.answer.loop, []).append((waiting.answer.future, result))
+            else:
+                waiting.answer(result)
+        for loop, answers in resolved.items():
+            try:
+                loop.call_soon_threadsafe(_resolve, answers)
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                logger.info("%d answers had nobody left to go to", len(answers))
+        for listener in self._listeners:
+            listener(done)
+
+    def _count(self, result: object) -> None:
+        self._figures["ingest_commands_total"] += 1
+        if isinstance(result, Done):
+            self._figures["ingest_scalars_total"] += result.receipt.stored
+            self._figures["ingest_refused_reports_total"] += result.receipt.refused_count
+        elif isinstance(result, BaseException):
+            self._figures["ingest_errors_total"] += 1
+
+
+class _Answer:
+    """The answer of a coroutine: resolved on its own loop, a whole group with one wake-up."""
+
+    __slots__ = ("future", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Done]") -> None:
+        self.loop = loop
+        self.future = future
+
+    def __call__(self, result: object) -> None:
+        self.loop.call_soon_threadsafe(_resolve, [(self.future, result)])
+
+
+def _resolve(answers: "list[tuple[asyncio.Future[Done], Any]]") -> None:
+    for future, result in answers:
+        if future.done():  # its request was cancelled
+            continue
+        if isinstance(result, BaseException):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+
+def _as_store_error(error: Exception) -> StoreError:
+    if isinstance(error, StoreError):
+        return error
+    logger.error("a command failed unexpectedly", exc_info=error)
+    wrapped = StoreError(f"the command failed inside the server ({type(error).__name__}); see its log")
+    wrapped.__cause__ = error
+    return wrapped
