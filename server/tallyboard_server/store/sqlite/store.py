@@ -44,11 +44,18 @@ FREE_BYTES_KEPT: Final = 64 * MIB
 class SqliteStore:
     """A store in one SQLite file; see store.protocol for what each method promises."""
 
-    def __init__(self, directory: DataDirectory, *, checkpoint_bytes: int = CHECKPOINT_EVERY_BYTES) -> None:
+    def __init__(
+        self,
+        directory: DataDirectory,
+        *,
+        checkpoint_bytes: int = CHECKPOINT_EVERY_BYTES,
+        truncate_bytes: int = TRUNCATE_ABOVE_BYTES,
+    ) -> None:
         self.directory = directory
         self._cache = StateCache()
         self._gate = ReaderGate()
         self._checkpoint_bytes = checkpoint_bytes
+        self._truncate_bytes = truncate_bytes
         self._writing = threading.Lock()
         self._closed = False
         self._log_pages = 0
@@ -181,7 +188,7 @@ class SqliteStore:
         if (self._log_pages - self._log_pages_tried) * PAGE_BYTES >= self._checkpoint_bytes:
             self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
             self._log_pages_tried = self._log_pages
-        if self._log_pages * PAGE_BYTES >= TRUNCATE_ABOVE_BYTES:
+        if self._log_pages * PAGE_BYTES >= self._truncate_bytes:
             with self._gate.closed(timeout_s=2 * READ_MAX_S) as empty:
                 if not empty:
                     logger.warning("a read lasts longer than %.2f s; the log can't be trimmed yet", READ_MAX_S)

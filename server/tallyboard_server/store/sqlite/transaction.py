@@ -39,14 +39,8 @@ class SqliteTransaction:
             return state
         if (known := self._before.get(run_id)) is not None:
             return known[1]
-        with mapped_errors():
-            version = self._connection.execute("SELECT version FROM heads WHERE run_id = ?", (run_id,)).get
-            if not isinstance(version, int):
-                return None
-            state = self._cache.get(run_id, version) or load_state(self._connection, run_id)
-        if state is not None:
-            self._before[run_id] = (version, state)
-        return state
+        known = self._committed(run_id)
+        return known[1] if known is not None else None
 
     def name_of_uid(self, uid: str) -> str | None:
         """See Transaction.name_of_uid."""
@@ -176,7 +170,7 @@ class SqliteTransaction:
         """Write every changed state; the last thing before COMMIT."""
         with mapped_errors():
             for run_id, state in self._after.items():
-                before = self._before.get(run_id)
+                before = self._before.get(run_id) or self._committed(run_id)
                 save_state(self._connection, before[1] if before else None, state)
 
     def publish(self) -> None:
@@ -189,6 +183,18 @@ class SqliteTransaction:
                 self._cache.put(run_id, version, state)
         for run_id in self._deleted:
             self._cache.forget(run_id)
+
+    def _committed(self, run_id: int) -> tuple[int, RunState] | None:
+        """A run's version and state as last committed; None for a new run."""
+        with mapped_errors():
+            version = self._connection.execute("SELECT version FROM heads WHERE run_id = ?", (run_id,)).get
+            if not isinstance(version, int):
+                return None
+            state = self._cache.get(run_id, version) or load_state(self._connection, run_id)
+        if state is None:
+            raise StoreError(f"run {run_id} has a head but no row; the store is damaged")
+        self._before[run_id] = (version, state)
+        return self._before[run_id]
 
     def _id(self, name: str) -> int | None:
         if name not in self._ids:

@@ -1,0 +1,168 @@
+"""What is SQLite's own: migrations, the log under readers, a full disk, the data directory, compression."""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import apsw
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tallyboard_server.store.protocol import StoreError, StoreFullError
+from tallyboard_server.store.sqlite import SqliteStore, codec
+from tallyboard_server.store.sqlite.directory import DataDirectory, refuse_network
+from tallyboard_server.store.sqlite.gate import ReaderGate
+from tallyboard_server.store.sqlite.migrate import migrations, schema_version
+from tests.contract.blocks import block, points, run_state
+
+WORDS = st.integers(-(2**63), 2**63 - 1)
+
+
+def test_migrations_are_numbered_and_recorded(tmp_path: Path) -> None:
+    SqliteStore.open(tmp_path).close()
+    connection = apsw.Connection(str(tmp_path / "tallyboard.sqlite3"))
+    assert schema_version(connection) == len(migrations()) >= 1
+
+
+def test_a_newer_schema_is_refused_untouched(tmp_path: Path) -> None:
+    SqliteStore.open(tmp_path).close()
+    connection = apsw.Connection(str(tmp_path / "tallyboard.sqlite3"))
+    connection.execute("PRAGMA user_version=999")
+    connection.close()
+    with pytest.raises(StoreError, match="newer Tallyboard"):
+        SqliteStore.open(tmp_path)
+    with pytest.raises(StoreError, match="newer Tallyboard"):  # and the directory was let go
+        SqliteStore.open(tmp_path)
+
+
+def test_commits_are_synced(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path)
+    settings = {
+        name: store._writer.execute(f"PRAGMA {name}").get
+        for name in ("synchronous", "journal_mode", "page_size", "auto_vacuum", "wal_autocheckpoint")
+    }
+    store.close()
+    assert settings == {
+        "synchronous": 2, "journal_mode": "wal", "page_size": 16384, "auto_vacuum": 2, "wal_autocheckpoint": 0,
+    }  # fmt: skip
+
+
+def test_the_log_stays_bounded_while_readers_overlap(tmp_path: Path) -> None:
+    """Readers that always overlap keep SQLite from ever resetting its log by itself."""
+    limit = 8 * 2**20
+    store = SqliteStore(DataDirectory(tmp_path), checkpoint_bytes=2**20, truncate_bytes=limit)
+    state = run_state(1, "p/run")
+    with store.transaction() as transaction:
+        transaction.save(state)
+    stop = threading.Event()
+    largest = [0]
+    errors: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            while not stop.is_set():
+                with store.snapshot() as view:
+                    view.head(1)
+                    stop.wait(0.02)
+        except BaseException as error:
+            errors.append(error)
+
+    readers = [threading.Thread(target=read) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    try:
+        written = 0
+        for pos in range(1, 400):
+            made = block(pos, range(pos * 1000, pos * 1000 + 1000), tuple(range(1, 16)))
+            with store.transaction() as transaction:
+                state = replace(state, pos=pos)
+                transaction.save(state, [made])
+            store.maintain()
+            written += made.nbytes
+            largest[0] = max(largest[0], (tmp_path / "tallyboard.sqlite3-wal").stat().st_size)
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join()
+    truncations = store.stats()["store_truncations_total"]
+    store.close()
+    assert not errors
+    assert written > 5 * limit
+    assert truncations > 0
+    assert largest[0] < 1.5 * limit
+
+
+def test_a_full_disk_loses_nothing_that_was_committed(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path)
+    state = run_state(1, "p/run")
+    with store.transaction() as transaction:
+        transaction.save(state)
+    pages = store._writer.execute("PRAGMA page_count").get
+    store._writer.execute(f"PRAGMA max_page_count={pages + 20}")
+    kept = []
+    with pytest.raises(StoreFullError, match="free disk space"):
+        for pos in range(1, 100):
+            made = block(pos, range(pos * 1000, pos * 1000 + 1000))
+            ahead = replace(state, pos=pos)
+            with store.transaction() as transaction:
+                transaction.save(ahead, [made])
+            state = ahead
+            kept.append(made)
+    assert kept
+    with store.snapshot() as view:
+        loaded = view.load("p/run")
+        assert loaded is not None
+        assert loaded.pos == state.pos
+        assert points(list(view.blocks(1, 1, 1))) == points(kept)
+    store._writer.execute("PRAGMA max_page_count=1000000")
+    with store.transaction() as transaction:  # and goes on when there is room again
+        transaction.save(replace(state, pos=state.pos + 1), [block(state.pos + 1, [10**9])])
+    store.close()
+
+
+def test_an_unwritable_data_directory_is_named(tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("not a directory")
+    with pytest.raises(StoreFullError, match=str(blocked)):
+        SqliteStore.open(blocked / "data")
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs"])
+def test_network_file_systems_are_refused(tmp_path: Path, kind: str) -> None:
+    mounts = f"/dev/sda / ext4 rw 0 0\nserver:/x {tmp_path} {kind} rw 0 0\n"
+    with pytest.raises(StoreError, match="network file system"):
+        refuse_network(tmp_path / "data", mounts)
+    refuse_network(Path("/elsewhere"), mounts)
+
+
+def test_the_gate_lets_nobody_in_while_it_is_closed() -> None:
+    gate = ReaderGate()
+    entered = threading.Event()
+
+    def enter() -> None:
+        with gate.reading():
+            entered.set()
+
+    with gate.reading(), gate.closed(timeout_s=0.01) as empty:
+        assert not empty
+    with gate.closed(timeout_s=1) as empty:
+        assert empty
+        reader = threading.Thread(target=enter)
+        reader.start()
+        assert not entered.wait(0.05)
+    assert entered.wait(5)
+    reader.join()
+
+
+@given(st.lists(WORDS, max_size=50))
+def test_ints_survive_compression(numbers: list[int]) -> None:
+    column = np.array(numbers, np.int64)
+    assert codec.decompress_ints(codec.compress_ints(column), len(column)).tolist() == numbers
+
+
+@given(st.lists(WORDS, max_size=50))
+def test_every_float_bit_pattern_survives_compression(bits: list[int]) -> None:
+    column = np.array(bits, np.int64).view(np.float64)
+    assert codec.decompress_floats(codec.compress_floats(column), len(column)).tobytes() == column.tobytes()
