@@ -38,10 +38,10 @@ class Segment:
     """Columns of a batch, n rows × k tags, and the verdict on them.
 
     whole: all rows are refused for this reason. refused bool[n]: rows refused one by one; None: none is. Of
-    those, `conflicts` holds the tag_repeated ones by row, the others are step_decreased. reached int64[n]: the
-    largest step up to each row within its request block (set if a step decreased). keep bool[n, k]: the
-    scalars to store, False in refused rows and where the same scalar is stored already; None: every scalar of
-    every row that is not refused. start, last_step: of the attempt, before the batch.
+    those, `conflicts` holds the tag_repeated ones by row, the others are step_decreased. reached int64[n]:
+    the largest step up to each row within its request block (set if a step decreased). keep bool[n, k]: the
+    scalars to store, False in refused rows and where the same scalar is stored already; None: every scalar
+    of every row that is not refused. start, last_step: of the attempt, before the batch.
     """
 
     columns: Columns
