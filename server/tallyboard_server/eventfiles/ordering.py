@@ -1,0 +1,146 @@
+"""From journal blocks to the bytes of an event file: clipped to what is visible, merged by step where they overlap.
+
+The Rust reader deletes what it kept of a tag at or beyond each new step of it, so a file must hold each tag's points
+in ascending order. Blocks of one batch may overlap in steps: their records are interleaved. Whether they do is told
+from the blocks alone, so the same journal always gives the same bytes, wherever a call begins or ends
+(but never within a group: see `whole_groups`).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+import numpy as np
+
+from tallyboard.wire import Float64, Int64
+from tallyboard_server.eventfiles.encoder import Encoder
+from tallyboard_server.model import Block
+
+Limits = Mapping[tuple[int, int], int | None]
+"""(counter id, attempt) → the least step that later attempts hide; None: visible whole."""
+
+_TAG_SETS_MAX: Final = 4096
+
+
+class TagNames:
+    """The names of a run's tags by id, and of whole tag sets, which blocks repeat (bounded)."""
+
+    def __init__(self, names: Mapping[int, str]) -> None:
+        self._names = names
+        self._sets: dict[bytes, tuple[str, ...]] = {}
+
+    def of(self, block: Block) -> tuple[str, ...]:
+        """The block's tags in its order. KeyError if the run has no such tag."""
+        key = block.tag_ids.tobytes()
+        found = self._sets.get(key)
+        if found is None:
+            found = tuple(self._names[tag_id] for tag_id in block.tag_ids.tolist())
+            if len(self._sets) >= _TAG_SETS_MAX:
+                self._sets.clear()
+            self._sets[key] = found
+        return found
+
+
+@dataclass(slots=True, frozen=True)
+class Rows:
+    """Reports of the same tags, ready to be encoded: steps int64[n], wall_times float64[n], values float64[n, k]."""
+
+    tags: tuple[str, ...]
+    steps: Int64
+    wall_times: Float64
+    values: Float64
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+def groups(blocks: Sequence[Block]) -> Iterator[list[Block]]:
+    """Neighbours of one attempt whose steps overlap, together; every other block alone. In order."""
+    group: list[Block] = []
+    largest = 0
+    for block in blocks:
+        first, last = int(block.steps[0]), int(block.steps[-1])
+        if group and _attempt(group[-1]) == _attempt(block) and first < largest:
+            group.append(block)
+            largest = max(largest, last)
+        else:
+            if group:
+                yield group
+            group, largest = [block], last
+    if group:
+        yield group
+
+
+def whole_groups(blocks: Sequence[Block], *, at_end: bool) -> Sequence[Block]:
+    """What of a stretch of the journal can be encoded now.
+
+    Unless the stretch reaches the journal's end, its last group may go on in the next one and is left out. (At the
+    end it can't: blocks that overlap come from one batch, and a batch is committed whole.) Empty if one group fills
+    the whole stretch: read a longer one.
+    """
+    if at_end or not blocks:
+        return blocks
+    *_, last = groups(blocks)
+    return blocks[: len(blocks) - len(last)]
+
+
+def encode_blocks(encoder: Encoder, blocks: Sequence[Block], names: TagNames, limits: Limits) -> bytes:
+    """The records of all visible rows of whole groups of blocks."""
+    pieces: list[bytes] = []
+    singles: list[Rows] = []
+    for group in groups(blocks):
+        rows = [clipped for block in group if len(clipped := clip(block, names, limits))]
+        if len(group) == 1:
+            singles += rows
+        else:
+            pieces += _encode_in_turn(encoder, singles)
+            singles = []
+            pieces.append(encode_merged(encoder, rows))
+    pieces += _encode_in_turn(encoder, singles)
+    return b"".join(pieces)
+
+
+def clip(block: Block, names: TagNames, limits: Limits) -> Rows:
+    """The visible rows of a block, which are its first ones. KeyError if the run has no such attempt."""
+    limit = limits[_attempt(block)]
+    end = len(block.steps)
+    if limit is not None and block.steps[-1] >= limit:
+        end = int(np.searchsorted(block.steps, limit, side="left"))
+    return Rows(names.of(block), block.steps[:end], block.wall_times[:end], block.values[:end])
+
+
+def encode_merged(encoder: Encoder, pieces: Sequence[Rows]) -> bytes:
+    """Records of pieces with non-decreasing steps each, merged by step; at equal steps the earlier piece first."""
+    if len(pieces) <= 1:
+        return b"".join(encoder.encode_reports(p.tags, p.steps, p.wall_times, p.values) for p in pieces)
+    data = b"".join(encoder.encode_reports(p.tags, p.steps, p.wall_times, p.values) for p in pieces)
+    sizes = np.concatenate([encoder.record_sizes(p.tags, p.steps) for p in pieces])
+    ends = np.cumsum(sizes)
+    order = np.argsort(np.concatenate([p.steps for p in pieces]), kind="stable")
+    # Neighbours that stay neighbours move as one slice.
+    cuts = np.flatnonzero(np.diff(order) != 1) + 1
+    firsts = order[np.concatenate(([0], cuts))]
+    lasts = order[np.concatenate((cuts, [len(order)])) - 1]
+    view = memoryview(data)
+    starts = (ends - sizes)[firsts].tolist()
+    return b"".join(view[start:end] for start, end in zip(starts, ends[lasts].tolist(), strict=True))
+
+
+def _encode_in_turn(encoder: Encoder, pieces: Sequence[Rows]) -> Iterator[bytes]:
+    """One call for each stretch of pieces with the same tags: many small blocks cost little more than one."""
+    for tags, stretch in groupby(pieces, lambda rows: rows.tags):
+        rows = list(stretch)
+        if len(rows) == 1:
+            yield encoder.encode_reports(tags, rows[0].steps, rows[0].wall_times, rows[0].values)
+        else:
+            yield encoder.encode_reports(
+                tags,
+                np.concatenate([r.steps for r in rows]),
+                np.concatenate([r.wall_times for r in rows]),
+                np.concatenate([r.values for r in rows]),
+            )
+
+
+def _attempt(block: Block) -> tuple[int, int]:
+    return block.counter_id, block.attempt
