@@ -1,0 +1,41 @@
+"""Tallyboard's client: report scalars of a training, keyed by named step counters."""
+
+from tallyboard.counter import Counter
+from tallyboard.documents import Config, Summary
+from tallyboard.errors import (
+    ConfigurationError,
+    ContractError,
+    CounterTakenError,
+    InvalidReportError,
+    RunLimitError,
+    RunNotFoundError,
+    StepDecreasedError,
+    TagOfOtherCounterError,
+    TagRepeatedError,
+    TallyboardError,
+)
+from tallyboard.run import Run
+from tallyboard.start import init
+from tallyboard.stats import CounterStats, Stats
+from tallyboard.version import __version__
+
+__all__ = [
+    "Config",
+    "ConfigurationError",
+    "ContractError",
+    "Counter",
+    "CounterStats",
+    "CounterTakenError",
+    "InvalidReportError",
+    "Run",
+    "RunLimitError",
+    "RunNotFoundError",
+    "Stats",
+    "StepDecreasedError",
+    "Summary",
+    "TagOfOtherCounterError",
+    "TagRepeatedError",
+    "TallyboardError",
+    "__version__",
+    "init",
+]

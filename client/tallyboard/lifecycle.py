@@ -1,0 +1,64 @@
+"""How runs end with their process: at exit, by an exception nobody caught, and in forked children."""
+
+import atexit
+import os
+import sys
+import threading
+import weakref
+from types import TracebackType
+
+from tallyboard.errors import ContractError
+from tallyboard.notices import logger
+from tallyboard.run import Run
+
+_lock = threading.RLock()
+_active: Run | None = None
+_runs: weakref.WeakSet[Run] = weakref.WeakSet()
+_hooked = False
+
+
+def activate(run: Run) -> None:
+    """Make this the process's run: it is finished at exit, or by the next `init`."""
+    global _active
+    with _lock:
+        _hook()
+        _active = run
+        _runs.add(run)
+
+
+def finish_active() -> None:
+    """Finish the process's run, if it has one: a second `init`, typical of notebooks, ends the first."""
+    global _active
+    with _lock:
+        run, _active = _active, None
+    if run is not None:
+        try:
+            run.finish("failed" if run.crashed else "finished")
+        except ContractError as error:  # of a strict run, which is over: there is no line left to raise it on
+            logger.warning("run %s: %s", run.name, error)
+
+
+def _hook() -> None:
+    global _hooked
+    if _hooked:
+        return
+    _hooked = True
+    atexit.register(finish_active)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_abandon_all)
+    previous = sys.excepthook
+
+    def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if _active is not None:
+            _active.note_crash(error)
+        previous(kind, error, trace)
+
+    sys.excepthook = excepthook
+
+
+def _abandon_all() -> None:
+    global _active, _lock
+    _lock = threading.RLock()
+    _active = None
+    for run in list(_runs):
+        run.abandon()

@@ -1,0 +1,31 @@
+"""Merge: a section of recorded parts becomes batches.
+
+Law: applying the batches one after the other does what applying each recorded part by itself, in order, would do.
+"""
+
+from collections.abc import Iterator
+
+from tallyboard.lanes import Section
+from tallyboard.wire import Batch
+
+
+def batches(section: Section) -> Iterator[Batch]:
+    """One batch, or two if the section holds late reports; not yet numbered.
+
+    The recorder closes sections small enough that neither can exceed wire.limits.
+    """
+    rows = tuple(packed.columns() for packed in section.rows)
+    late = tuple(packed.columns() for packed in section.late)
+    summary = section.summary or None
+    if late and (rows or section.open or section.rewind):
+        yield Batch(partial=True, open=section.open, rewind=section.rewind, columns=rows)
+        yield Batch(partial=True, columns=late, summary=summary, status=section.status)
+        return
+    yield Batch(
+        partial=True,
+        open=section.open,
+        rewind=section.rewind,
+        columns=rows or late,
+        summary=summary,
+        status=section.status,
+    )

@@ -1,0 +1,76 @@
+"""What the client says to the person who trains: through logging, on stderr by default, each thing once."""
+
+import logging
+import sys
+import threading
+from typing import Final, TextIO
+
+logger: Final = logging.getLogger("tallyboard")
+
+_ONCE_MAX: Final = 1_000
+"""Different warnings that a run gives; later ones are only counted, so that a job in trouble can't fill its log."""
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to the present sys.stderr, unless the program has set up logging of its own (which then gets it)."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+        self.setFormatter(logging.Formatter("tallyboard: %(message)s"))
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not logging.getLogger().handlers and sys.stderr is not None:
+            super().emit(record)
+
+
+def prepare() -> None:
+    """Make notices visible by default. Doing it again changes nothing; a level set by the program stays."""
+    if not any(isinstance(handler, _StderrHandler) for handler in logger.handlers):
+        logger.addHandler(_StderrHandler())
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.INFO)
+
+
+class Notices:
+    """What one run says. Thread-safe; never raises."""
+
+    def __init__(self) -> None:
+        self._said: set[tuple[object, ...]] = set()
+        self._lock = threading.Lock()
+
+    def say(self, message: str) -> None:
+        """Tell what happened."""
+        logger.info(message)
+
+    def warn(self, message: str) -> None:
+        """Tell what went wrong."""
+        logger.warning(message)
+
+    def warn_once(self, key: tuple[object, ...], message: str) -> None:
+        """Warn, unless this was said before."""
+        if self._first(key):
+            logger.warning(message)
+
+    def bug(self, where: str) -> None:
+        """Tell, once, of an error of the client's own, with its traceback; called while it is being handled."""
+        if self._first(("bug", where)):
+            logger.warning("an error inside the client (%s); training goes on", where, exc_info=True)
+
+    def _first(self, key: tuple[object, ...]) -> bool:
+        with self._lock:
+            if key in self._said or len(self._said) >= _ONCE_MAX:
+                return False
+            self._said.add(key)
+            return True
+
+
+def caller_line() -> str:
+    """`file:line` of the innermost caller outside this package."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "tallyboard":
+        frame = frame.f_back
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -1,0 +1,411 @@
+"""Collect: takes what the training loop logs, checks it, and keeps it packed in memory until the sender comes.
+
+The fast path is one report whose tags were seen before, at a step larger than the last: a dictionary lookup, one
+struct.pack and an append. Everything else (new tags, equal or lower steps, odd values, `at`) takes the slow path,
+which is also where a run goes that is finished, forked or out of memory: they clear `_fast`.
+"""
+
+import struct
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from tallyboard.errors import ContractError, InvalidReportError, contract_error
+from tallyboard.lanes import Lane, Section
+from tallyboard.notices import Notices, caller_line
+from tallyboard.reports import as_at, as_scalars, as_step, as_wall_time
+from tallyboard.routing import Router
+from tallyboard.stats import Tally
+from tallyboard.tracking import CounterState, Violation
+from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Open, Rewind, Status, check_counter, limits
+
+SECTION_COST_MAX: Final = 4 * limits.MIB
+"""A section is closed beyond this: about 26,000 reports of ten scalars (160 bytes each), at most 47,000 of one."""
+SECTION_LANES_MAX: Final = 900
+"""Lanes of a section, below wire.limits.BLOCKS_PER_BATCH_MAX."""
+BUFFER_BYTES_MAX: Final = 32 * limits.MIB
+"""Closed sections that wait for the sender; beyond it the newest reports are dropped and counted."""
+LANES_MAX: Final = 4_096
+"""Lanes that are remembered; a run that makes up new tags for ever starts again with none."""
+
+
+class Recorder:
+    """Thread-safe, and reentrant for signal handlers. `wake` tells the sender that a section was closed."""
+
+    def __init__(
+        self,
+        *,
+        router: Router,
+        strict: bool,
+        clock: Callable[[], float],
+        notices: Notices,
+        tally: Tally,
+        wake: Callable[[], None],
+        buffer_bytes_max: int = BUFFER_BYTES_MAX,
+    ) -> None:
+        self._lock = threading.RLock()
+        self._router = router
+        self._strict = strict
+        self._clock = clock
+        self._notices = notices
+        self._tally = tally
+        self._wake = wake
+        self._buffer_bytes_max = buffer_bytes_max
+        self._counters: dict[str, CounterState] = {}
+        self._tag_counter: dict[str, str] = {}
+        self._fast: dict[tuple[tuple[str, ...], str | None], Lane] = {}
+        self._lanes: dict[tuple[Any, ...], Lane] = {}
+        self._active: tuple[CounterState, ...] = ()
+        self._dirty: list[Lane] = []
+        self._dirty_late: list[Lane] = []
+        self._cost = 0
+        self._open: Open | None = None
+        self._rewind: Rewind | None = None
+        self._summary: dict[str, Any] = {}
+        self._sections: list[Section] = []
+        self._sections_bytes = 0
+        self._sealed = 0
+        self._closed: str | None = None
+        self._error: ContractError | None = None
+
+    # ── logging ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def log(
+        self,
+        scalars: Mapping[str, Any],
+        step: int | None,
+        counter: str | None,
+        at: Mapping[str, int] | None,
+        wall_time: float | None,
+    ) -> None:
+        """Record one report. Raises ContractError if the run is strict, and nothing else."""
+        try:
+            with self._lock:
+                lane = self._fast.get((tuple(scalars), counter))
+                if lane is not None and at is None and wall_time is None:
+                    state = lane.counter
+                    number = (state.value if state.moved else state.value + 1) if step is None else step
+                    if type(number) is int and number > state.last:
+                        if lane.others:
+                            others = [other.value for other in lane.others]
+                            row = lane.pack(number, self._clock(), *others, *scalars.values())
+                        else:
+                            row = lane.pack(number, self._clock(), *scalars.values())
+                        if step is not None:
+                            state.moved = True
+                        state.value = state.last = number
+                        state.tail_lane = lane
+                        state.tail_row = row
+                        if not lane.buffer:
+                            self._dirty.append(lane)
+                        lane.buffer += row
+                        self._cost += lane.cost
+                        if self._cost >= SECTION_COST_MAX:
+                            self._seal()
+                        return
+        except (struct.error, TypeError):
+            pass  # something that needs a closer look
+        self._log_carefully(scalars, step, counter, at, wall_time)
+
+    def _log_carefully(
+        self,
+        scalars: Mapping[str, Any],
+        step: object,
+        counter: str | None,
+        at: Mapping[str, int] | None,
+        wall_time: object,
+    ) -> None:
+        try:
+            with self._lock:
+                self._raise_pending()
+                if self._closed is not None:
+                    self._tally.drop_reports(1)
+                    self._notices.warn_once(("closed",), f"{self._closed}; later reports are not sent")
+                    return
+                wanted = None if counter is None else check_counter(counter)
+                number = None if step is None else as_step(step)
+                wall = None if wall_time is None else as_wall_time(wall_time)
+                self._log_parts(scalars, number, wanted, as_at(at), wall)
+        except (InvalidReportError, InvalidNameError) as error:
+            self._invalid(str(error), error)
+            self._tally.drop_reports(1)
+        except ContractError:
+            raise
+        except Exception:  # noqa: BLE001 - training is never harmed, not even by an error of ours
+            self._notices.bug("log")
+            self._tally.drop_reports(1)
+
+    def _log_parts(
+        self,
+        scalars: Mapping[str, Any],
+        step: int | None,
+        counter: str | None,
+        at: dict[str, int],
+        wall_time: float | None,
+    ) -> None:
+        """One report for each counter that the tags belong to."""
+        values, complaints = as_scalars(scalars)
+        for complaint in complaints:
+            self._tally.drop_scalars(1)
+            self._invalid(complaint)
+        numbers: dict[str, int] = {}
+        for name, tags in self._router.split(tuple(values), counter):
+            state = self.counter(name)
+            if name not in numbers:  # more tags than fit into one report still stand at one step
+                numbers[name] = step if step is not None else state.value + (not state.moved)
+            state.moved = state.moved or step is not None
+            part = tuple(values[tag] for tag in tags)
+            self._log_part(state, numbers[name], tags, part, at, wall_time, counter)
+
+    def _log_part(
+        self,
+        state: CounterState,
+        number: int,
+        tags: tuple[str, ...],
+        values: Sequence[float],
+        at: dict[str, int],
+        wall_time: float | None,
+        counter: str | None,
+    ) -> None:
+        lane, others = self._lane(state, tags, at)
+        row = lane.pack(number, self._clock() if wall_time is None else wall_time, *others, *values)
+        violation = state.check(number, lane, row) or self._other_counter(state, tags)
+        if violation is not None:
+            self._violated(state, violation)
+        state.value = max(state.value, number)
+        if self._sections_bytes >= self._buffer_bytes_max:
+            self._drop_newest()
+            return
+        if violation is not None and violation.late:
+            self._append(self._late_lane(lane), row, self._dirty_late)
+        else:
+            self._append(lane, row, self._dirty)
+        if violation is None:
+            was_active = state.active
+            state.accept(number, lane, row)
+            for tag in tags:
+                self._tag_counter[tag] = state.name
+            if not was_active:
+                self._activated()
+            if not at and self._router.whole(tags, counter):
+                self._fast[tags, counter] = lane
+        if self._cost >= SECTION_COST_MAX or len(self._dirty) + len(self._dirty_late) >= SECTION_LANES_MAX:
+            self._seal()
+
+    def _append(self, lane: Lane, row: bytes, dirty: list[Lane]) -> None:
+        if not lane.buffer:
+            dirty.append(lane)
+        lane.buffer += row
+        self._cost += lane.cost
+
+    def _lane(self, state: CounterState, tags: tuple[str, ...], at: dict[str, int]) -> tuple[Lane, list[int]]:
+        """The lane of such a report, and the `at` values that go into its row."""
+        others = tuple(other for other in self._active if other is not state)
+        stands = {other.name: other.value for other in others} | at
+        stands.pop(state.name, None)
+        key = (state.name, tags, tuple(stands))
+        lane = self._lanes.get(key)
+        if lane is None:
+            if len(self._lanes) >= LANES_MAX:
+                self._lanes.clear()
+                self._fast.clear()
+            lane = self._lanes[key] = Lane(state, tags, tuple(stands), others)
+        return lane, list(stands.values())
+
+    def _late_lane(self, lane: Lane) -> Lane:
+        key = (lane.counter.name, lane.tags, lane.at_names, "late")
+        late = self._lanes.get(key)
+        if late is None:
+            late = self._lanes[key] = Lane(lane.counter, lane.tags, lane.at_names)
+        return late
+
+    def _other_counter(self, state: CounterState, tags: Sequence[str]) -> Violation | None:
+        for tag in tags:
+            owner = self._tag_counter.get(tag, state.name)
+            if owner != state.name:
+                detail = f"{tag!r} is reported against {owner}, not {state.name}: a tag belongs to one counter"
+                return Violation("tag_of_other_counter", f"{detail}. Use that counter, or another tag", late=True)
+        return None
+
+    def _drop_newest(self) -> None:
+        self._fast.clear()
+        self._tally.drop_reports(1)
+        self._notices.warn_once(
+            ("full",),
+            f"more than {self._buffer_bytes_max / limits.MIB:.0f} MiB wait to be sent; the newest reports are dropped"
+            " until there is room again",
+        )
+
+    # ── complaints ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _violated(self, state: CounterState, violation: Violation) -> None:
+        if self._strict:
+            raise contract_error(violation.reason, violation.detail)
+        where = caller_line()
+        self._tally.violation(state.name, violation.reason)
+        self._notices.warn_once((state.name, violation.reason, where), f"{violation.detail} ({where})")
+
+    def _invalid(self, complaint: str, cause: Exception | None = None) -> None:
+        if self._strict:
+            raise InvalidReportError(complaint) from cause
+        where = caller_line()
+        self._notices.warn_once(("invalid", complaint, where), f"{complaint} ({where})")
+
+    def fail(self, error: ContractError) -> None:
+        """Have the next call of a strict run raise what only the server could tell."""
+        with self._lock:
+            if self._strict and self._error is None:
+                self._error = error
+                self._fast.clear()
+
+    def raise_pending(self) -> None:
+        """Raise what `fail` left, once."""
+        with self._lock:
+            self._raise_pending()
+
+    def _raise_pending(self) -> None:
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    # ── counters ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def counter(self, name: str) -> CounterState:
+        """The counter of that name, made if need be. Raises InvalidNameError."""
+        with self._lock:
+            state = self._counters.get(name)
+            if state is None:
+                if len(self._counters) >= limits.COUNTERS_PER_RUN_MAX:
+                    raise InvalidNameError(f"more than {limits.COUNTERS_PER_RUN_MAX} counters in one run")
+                state = self._counters[name] = CounterState(check_counter(name))
+            return state
+
+    def move(self, state: CounterState, by: int | None, to: object = None) -> None:
+        """Move a counter by so much, or to a step; a step that is none is left out with a warning."""
+        with self._lock:
+            try:
+                state.value = as_step(state.value + by if by is not None else to)
+            except InvalidReportError as error:
+                self._invalid(f"{state.name}: {error}", error)
+                return
+            state.moved = True
+            if not state.active:
+                state.active = True
+                self._activated()
+
+    def counters(self) -> dict[str, CounterState]:
+        """All counters by name."""
+        with self._lock:
+            return dict(self._counters)
+
+    def adopt(self, counters: Mapping[str, CounterValue]) -> None:
+        """Take over where the server says that the counters of a continued run stand."""
+        with self._lock:
+            for name, value in counters.items():
+                if value.last_step is not None:
+                    self.counter(name).adopt(value.last_step)
+            self._activated()
+
+    def rewind(self, next_steps: Mapping[str, int], reason: str, values: Mapping[str, int]) -> None:
+        """Go back, in order with what was logged before. `values`: what counters say then, if not next - 1."""
+        with self._lock:
+            self._seal()
+            self._rewind = Rewind(next_steps=dict(next_steps), reason=reason)
+            for name, next_step in next_steps.items():
+                state = self.counter(name)
+                state.rewind(next_step)
+                if name in values:
+                    state.put(values[name])
+            self._tag_counter = {t: name for t, name in self._tag_counter.items() if name not in next_steps}
+            self._activated()
+            self._seal()
+
+    def _activated(self) -> None:
+        """The set of counters with a value changed, and with it what goes into `at`."""
+        self._active = tuple(state for state in self._counters.values() if state.active)
+        self._fast.clear()
+
+    # ── what else a run says, and the sender's end ───────────────────────────────────────────────────────────────
+
+    def open(self, message: Open) -> None:
+        """Say how the run begins, ahead of everything that is recorded later."""
+        with self._lock:
+            self._seal()
+            self._open = message
+
+    def amend(self, config: dict[str, Any], counters: Mapping[str, CounterSpec]) -> None:
+        """Add to the config, and to what is known of counters, of a run that is open."""
+        with self._lock:
+            if self._closed is not None:
+                return
+            if self._open is None:
+                if self._dirty or self._dirty_late or self._rewind:
+                    self._seal()
+                self._open = Open(resume="continue")
+            self._open.config.update(config)
+            self._open.counters.update(counters)
+
+    def summarise(self, values: dict[str, Any]) -> None:
+        """Set summary values."""
+        with self._lock:
+            if self._closed is None:
+                self._summary.update(values)
+
+    def close(self, why: str, status: Status | None, summary: dict[str, Any]) -> int:
+        """Record nothing more. Returns the number of the last section, as `mark` does."""
+        with self._lock:
+            if self._closed is None:
+                self._summary.update(summary)
+                self._seal(status)
+                self._closed = why
+                self._fast.clear()
+            return self._sealed
+
+    def abandon(self, why: str) -> None:
+        """In a forked child: forget what is the parent's to send, and take no lock that another thread held."""
+        self._lock = threading.RLock()
+        self._closed = why
+        self._fast = {}
+        self._lanes = {}
+        self._dirty, self._dirty_late, self._sections = [], [], []
+
+    def mark(self) -> int:
+        """Close the section at hand. Returns how many sections were closed so far: what a flush waits for."""
+        with self._lock:
+            self._seal()
+            return self._sealed
+
+    @property
+    def crowded(self) -> bool:
+        """Whether a closed section waits."""
+        return bool(self._sections)
+
+    def take(self) -> list[Section]:
+        """All that was recorded since, in order; the sender's now."""
+        with self._lock:
+            self._seal()
+            taken, self._sections = self._sections, []
+            self._sections_bytes = 0
+            return taken
+
+    def _seal(self, status: Status | None = None) -> None:
+        parts = self._open or self._rewind or self._summary or status
+        if not (parts or self._dirty or self._dirty_late):
+            return
+        section = Section(
+            open=self._open,
+            rewind=self._rewind,
+            rows=[lane.take() for lane in self._dirty],
+            late=[lane.take() for lane in self._dirty_late],
+            summary=self._summary,
+            status=status,
+        )
+        self._tally.recorded(section)
+        self._open, self._rewind, self._summary = None, None, {}
+        self._dirty, self._dirty_late, self._cost = [], [], 0
+        self._sections.append(section)
+        self._sections_bytes += section.nbytes
+        self._sealed += 1
+        if self._sections_bytes >= self._buffer_bytes_max:
+            self._fast.clear()  # the slow path drops, and counts
+        self._wake()

@@ -1,0 +1,90 @@
+"""What may stand in a report: scalars, steps and times of any numeric type become plain numbers, or are refused."""
+
+import math
+import operator
+from collections.abc import Mapping
+from struct import Struct
+from typing import Any, Final
+
+from tallyboard.errors import InvalidReportError
+from tallyboard.wire import InvalidNameError, check_counter, check_tag, limits
+
+_DOUBLE: Final = Struct("<d")
+
+
+def as_scalars(scalars: object) -> tuple[dict[str, float], list[str]]:
+    """The scalars that can be sent, and a complaint about each that can't.
+
+    A value is anything that is one number: int, float, bool, numpy scalars and arrays or tensors of one element.
+    Raises InvalidReportError if it is no mapping at all.
+    """
+    if not isinstance(scalars, Mapping):
+        kind = type(scalars).__name__
+        raise InvalidReportError(f'log takes a dictionary of scalars such as {{"loss": 0.5}}, not {kind}')
+    good: dict[str, float] = {}
+    complaints: list[str] = []
+    for tag, value in scalars.items():
+        try:
+            good[_tag(tag)] = _value(tag, value)
+        except InvalidReportError as error:
+            complaints.append(str(error))
+    return good, complaints
+
+
+def as_step(step: object) -> int:
+    """A step as int: whole numbers of any type. Raises InvalidReportError."""
+    try:
+        number = operator.index(step)  # type: ignore[arg-type]
+    except TypeError:
+        number = _whole(step)
+    if not 0 <= number <= limits.STEP_MAX:
+        raise InvalidReportError(f"{number} is not a step; steps are 0 to 2^63-1")
+    return number
+
+
+def as_at(at: Mapping[str, Any] | None) -> dict[str, int]:
+    """Where other counters stood. Raises InvalidReportError or InvalidNameError."""
+    return {check_counter(name): as_step(step) for name, step in (at or {}).items()}
+
+
+def as_wall_time(wall_time: object) -> float:
+    """Seconds since the epoch. Raises InvalidReportError unless finite."""
+    seconds = _value("wall_time", wall_time)
+    if not math.isfinite(seconds):
+        raise InvalidReportError(f"wall_time {seconds} is not finite; it is in seconds since the epoch")
+    return seconds
+
+
+def _tag(tag: object) -> str:
+    try:
+        return check_tag(tag) if isinstance(tag, str) else check_tag("")
+    except InvalidNameError as error:
+        detail = str(error) if isinstance(tag, str) else f"tag {tag!r} is no string"
+        raise InvalidReportError(detail) from error
+
+
+def _value(tag: object, value: Any) -> float:
+    try:
+        packed = _DOUBLE.pack(value)
+    except Exception as error:  # a foreign __float__ may raise anything
+        raise InvalidReportError(f"{tag!r} is {_shown(value)}, which is not one number") from error
+    return float(_DOUBLE.unpack(packed)[0])
+
+
+def _whole(step: object) -> int:
+    try:
+        number = float(step) if not isinstance(step, str | bytes) else math.nan  # type: ignore[arg-type]
+    except Exception as error:  # a foreign __float__ may raise anything
+        raise InvalidReportError(f"{_shown(step)} is not a step") from error
+    if not number.is_integer():
+        raise InvalidReportError(f"{_shown(step)} is not a step; steps are whole numbers 0, 1, 2, …")
+    return int(number)
+
+
+def _shown(value: object) -> str:
+    """A short description for a message: of large objects the type alone."""
+    kind = type(value).__name__
+    if isinstance(value, int | float | str | bytes | None):
+        return f"{kind} {value!r:.60}"
+    shape = getattr(value, "shape", None)
+    return f"{kind} of shape {tuple(shape)}" if shape else kind

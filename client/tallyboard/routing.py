@@ -1,0 +1,55 @@
+"""Which counter a tag is reported against: `counters={"val/*": "epoch"}`."""
+
+import re
+from collections.abc import Mapping
+from fnmatch import translate
+from typing import Final
+
+from tallyboard.errors import ConfigurationError
+from tallyboard.wire import DEFAULT_COUNTER, InvalidNameError, check_counter, limits
+
+_CACHE_MAX: Final = 4_096
+
+Split = tuple[tuple[str, tuple[str, ...]], ...]
+"""(counter, its tags) for each report that a call makes."""
+
+
+class Router:
+    """Patterns as in a shell (`*`, `?`, `[ab]`; `*` matches `/` too); the first that matches counts."""
+
+    def __init__(self, patterns: Mapping[str, str] | None = None) -> None:
+        """Raises ConfigurationError for a counter that can't be one."""
+        self._patterns: list[tuple[re.Pattern[str], str]] = []
+        for pattern, counter in (patterns or {}).items():
+            try:
+                self._patterns.append((re.compile(translate(pattern)), check_counter(counter)))
+            except (InvalidNameError, TypeError) as error:
+                raise ConfigurationError(f"counters[{pattern!r}]: {error}") from error
+        self._cache: dict[tuple[tuple[str, ...], str | None], Split] = {}
+
+    def split(self, tags: tuple[str, ...], counter: str | None) -> Split:
+        """The reports that a call with these tags makes; `counter` is the caller's own choice and wins."""
+        found = self._cache.get((tags, counter))
+        if found is None:
+            if len(self._cache) >= _CACHE_MAX:
+                self._cache.clear()
+            found = self._cache[tags, counter] = self._split(tags, counter)
+        return found
+
+    def whole(self, tags: tuple[str, ...], counter: str | None) -> bool:
+        """Whether a call with just these tags makes one report."""
+        return len(self.split(tags, counter)) == 1
+
+    def _split(self, tags: tuple[str, ...], counter: str | None) -> Split:
+        groups: dict[str, list[str]] = {}
+        for tag in tags:
+            groups.setdefault(counter or self._counter_of(tag), []).append(tag)
+        most = limits.TAGS_PER_REPORT_MAX
+        return tuple(
+            (name, tuple(group[first : first + most]))
+            for name, group in groups.items()
+            for first in range(0, len(group), most)
+        )
+
+    def _counter_of(self, tag: str) -> str:
+        return next((name for pattern, name in self._patterns if pattern.match(tag)), DEFAULT_COUNTER)

@@ -1,0 +1,256 @@
+"""A run as the training code holds it."""
+
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+from tallyboard.counter import Counter
+from tallyboard.documents import Config, Summary
+from tallyboard.errors import ConfigurationError, InvalidReportError
+from tallyboard.notices import Notices, caller_line
+from tallyboard.recorder import Recorder
+from tallyboard.reports import as_step
+from tallyboard.sender import Sender
+from tallyboard.stats import Stats, Tally
+from tallyboard.wire import (
+    DEFAULT_COUNTER,
+    CounterSpec,
+    InvalidBatchError,
+    InvalidNameError,
+    Status,
+    check_counter,
+    check_document,
+)
+
+FLUSH_TIMEOUT_S: Final = 30.0
+LAST_LINES: Final = 8
+"""Lines of an exception's traceback that are kept in the summary."""
+_LINE_CHARS_MAX: Final = 500
+
+
+class Run:
+    """Reports scalars of one run; made by `tallyboard.init`. Thread-safe.
+
+    After `finish`, in a forked child, and with `mode="disabled"` every call still works and reports nothing.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        sender: Sender | None,
+        notices: Notices,
+        tally: Tally,
+        *,
+        name: str,
+        server_url: str,
+        exit_timeout_s: float,
+    ) -> None:
+        self._recorder = recorder
+        self._sender = sender
+        self._notices = notices
+        self._tally = tally
+        self._name = name
+        self._server_url = server_url
+        self._exit_timeout_s = exit_timeout_s
+        self._handles: dict[str, Counter] = {}
+        self._config_sent: dict[str, Any] = {}
+        self._summary_sent: dict[str, Any] = {}
+        self._finishing = threading.Lock()
+        self._finished = False
+        self._crash: list[str] = []
+        self.config: Final = Config(self._config_changed)
+        self.summary: Final = Summary(self._summary_changed)
+
+    @property
+    def name(self) -> str:
+        """Its name, `project/name`; another one is settled on if that was taken (`project/name-2`)."""
+        return self._name if self._sender is None else self._sender.run_name
+
+    @property
+    def url(self) -> str:
+        """Where the service shows it; empty if it reports nothing."""
+        return f"{self._server_url}/api/v1/runs/{quote(self.name)}" if self._sender is not None else ""
+
+    # ── scalars and counters ─────────────────────────────────────────────────────────────────────────────────────
+
+    def log(
+        self,
+        scalars: Mapping[str, Any],
+        step: int | None = None,
+        *,
+        counter: str | None = None,
+        at: Mapping[str, int] | None = None,
+        wall_time: float | None = None,
+    ) -> None:
+        """Report scalars at a step, and return at once.
+
+        Without `step` the counter's value is taken. If nobody has moved that counter yet (by `increment`, `set` or an
+        explicit step), it counts the calls: 1, 2, 3, … (a step counter is 1 after the first update), or on from where
+        a continued run stands. Without `counter`, each tag goes where `init(counters=…)` says, else to `global_step`.
+        `at` tells where other counters stood; those with a value are filled in by themselves. `wall_time` is in
+        seconds since the epoch.
+
+        A value that is not one number is left out with a warning. What the step contract refuses is warned about
+        once per line of code and counted; with `strict` it raises ContractError. Nothing else ever raises.
+        """
+        self._recorder.log(scalars, step, counter, at, wall_time)
+
+    def counter(self, name: str = DEFAULT_COUNTER, total: int | None = None) -> Counter:
+        """The counter of that name, made if the run has none yet. `total`: the step that it is expected to reach.
+
+        Raises ValueError if it can't name a counter.
+        """
+        handle = self._handles.get(name)
+        if handle is None:
+            handle = self._handles.setdefault(name, Counter(self._recorder, self._recorder.counter(name)))
+        if total is not None and total != handle.total:
+            self._recorder.counter(name).total = as_step(total)
+            self._recorder.amend({}, {name: CounterSpec(total=handle.total)})
+        return handle
+
+    def rewind(self, next_steps: Mapping[str, int], reason: str = "") -> None:
+        """Go back: of each counter named, the steps from its next step on are superseded by what follows.
+
+        `{"global_step": 1000}` means that step 1000 comes next; the counter's value is 999 then, so that `increment`
+        gives 1000 (0 for 0). Takes effect in order with what was logged before. Raises ValueError, before anything is
+        changed, for a name or step that is none.
+        """
+        self._recorder.rewind(checked_next_steps(next_steps), reason, {})
+
+    def state_dict(self) -> dict[str, dict[str, int | bool]]:
+        """Every counter exactly, for the checkpoint: plain JSON.
+
+        `{"global_step": {"value": 999, "next_step": 1000, "moved": True}}`: next_step is where a resumed job goes on
+        reporting (past the value, if something was reported there).
+        """
+        return {
+            name: {"value": state.value, "next_step": state.next_step(), "moved": state.moved}
+            for name, state in self._recorder.counters().items()
+            if state.active
+        }
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, int | bool]]) -> None:
+        """Put every counter where `state_dict` found it, and rewind to there.
+
+        Raises ValueError, before anything is changed, if it is no such state.
+        """
+        try:
+            values = {name: as_step(saved["value"]) for name, saved in state.items()}
+            next_steps = {name: as_step(saved["next_step"]) for name, saved in state.items()}
+            moved = {name: bool(saved["moved"]) for name, saved in state.items()}
+        except (AttributeError, KeyError, TypeError, InvalidReportError) as error:
+            raise ConfigurationError(f"not the state of a run's counters: {error!r}") from error
+        if state:
+            self._recorder.rewind(checked_next_steps(next_steps), "resumed from a checkpoint", values)
+            for name, was_moved in moved.items():
+                self._recorder.counter(name).moved = was_moved
+
+    # ── config and summary ───────────────────────────────────────────────────────────────────────────────────────
+
+    def _config_changed(self, changes: dict[str, Any]) -> None:
+        if self._fits("config", dict(self.config)):
+            self._recorder.amend(changes, {})
+
+    def _summary_changed(self, changes: dict[str, Any]) -> None:
+        if self._fits("summary", dict(self.summary)):
+            self._recorder.summarise(changes)
+
+    def _fits(self, what: str, document: dict[str, Any]) -> bool:
+        try:
+            check_document(document, what)
+        except InvalidBatchError as error:
+            self._notices.warn_once((what,), f"not sent: {error} ({caller_line()})")
+            return False
+        return True
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def flush(self, timeout_s: float | None = None) -> bool:
+        """Wait until everything logged before is on the server's disk, at most `timeout_s` (30) seconds.
+
+        Returns False if that was not to be had. A strict run raises here what only the server could refuse.
+        """
+        if self._sender is None or self._finished:
+            return True
+        limit_s = FLUSH_TIMEOUT_S if timeout_s is None else timeout_s
+        delivered = self._sender.flush(self._recorder.mark(), limit_s)
+        self._recorder.raise_pending()
+        return delivered
+
+    def finish(self, status: Status = "finished") -> None:
+        """Send the rest, at most for `exit_timeout_s`, say what was sent, and report nothing more.
+
+        Doing it again changes nothing. A strict run raises here what only the server could refuse.
+        """
+        with self._finishing:
+            if self._finished:
+                return
+            self._finished = True
+        summary = {"exception": "\n".join(self._crash)} if self._crash else {}
+        sections = self._recorder.close(f"run {self.name} is finished", status, summary)
+        if self._sender is None:
+            return
+        deadline = time.monotonic() + self._exit_timeout_s
+        self._sender.flush(sections, self._exit_timeout_s)
+        self._sender.stop(deadline - time.monotonic())
+        self._notices.say(self._closing_line())
+        self._recorder.raise_pending()
+
+    def stats(self) -> Stats:
+        """What became of its reports so far."""
+        return self._tally.stats()
+
+    def _closing_line(self) -> str:
+        stats = self._tally.stats()
+        parts = [f"{stats.accepted + stats.refused:,} reports sent", f"{stats.refused:,} refused"]
+        parts.append(f"{stats.dropped_reports:,} dropped")
+        if stats.dropped_scalars:
+            parts.append(f"{stats.dropped_scalars:,} values left out")
+        if stats.waiting:
+            parts.append(f"{stats.waiting:,} NOT sent and lost: the server did not take them in time")
+        return f"run {self.name}: {', '.join(parts)} · {self.url}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.finish()
+        else:
+            self.note_crash(error)
+            self.finish("failed")
+
+    def note_crash(self, error: BaseException) -> None:
+        """Remember an exception: the run ends as `failed`, with the last lines of its traceback in the summary."""
+        text = "".join(traceback.format_exception(error)).splitlines()
+        self._crash = [line[:_LINE_CHARS_MAX] for line in text[-LAST_LINES:]]
+
+    @property
+    def crashed(self) -> bool:
+        """Whether an exception was noted."""
+        return bool(self._crash)
+
+    def abandon(self) -> None:
+        """In a forked child: report nothing, and wait for nothing that belongs to the parent."""
+        self._finishing = threading.Lock()
+        self._finished = True
+        self._recorder.abandon("this process was forked from the one that reports: call tallyboard.init in it")
+
+    def __repr__(self) -> str:
+        return f"Run({self.name!r})"
+
+
+def checked_next_steps(next_steps: Mapping[str, int]) -> dict[str, int]:
+    """Next steps by counter. Raises ConfigurationError for a name or step that is none."""
+    if not next_steps:
+        raise ConfigurationError('a rewind names its counters: {"global_step": 1000}')
+    try:
+        return {check_counter(name): as_step(step) for name, step in next_steps.items()}
+    except (InvalidNameError, InvalidReportError, AttributeError) as error:
+        raise ConfigurationError(f"next_steps: {error}") from error

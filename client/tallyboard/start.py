@@ -1,0 +1,161 @@
+"""`tallyboard.init`: from arguments and environment to a run that reports."""
+
+import os
+import random
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, get_args
+
+from tallyboard import lifecycle, naming
+from tallyboard.documents import as_document
+from tallyboard.errors import ConfigurationError
+from tallyboard.notices import Notices, prepare
+from tallyboard.provenance import provenance
+from tallyboard.recorder import Recorder
+from tallyboard.routing import Router
+from tallyboard.run import Run, checked_next_steps
+from tallyboard.sender import Sender
+from tallyboard.settings import Mode, Ranks, Settings, read_settings
+from tallyboard.spool import MemorySpool
+from tallyboard.stats import Tally
+from tallyboard.transmit import Transmitter
+from tallyboard.transport import HttpTransport, Transport
+from tallyboard.version import __version__
+from tallyboard.wire import InvalidBatchError, Open, Resume, check_open
+
+OPEN_TIMEOUT_S: Final = 5.0
+"""How long `init` waits for the service's first answer; after that the run goes on in the background."""
+
+
+def init(
+    name: str | None = None,
+    *,
+    project: str | None = None,
+    config: Any = None,
+    group: str | None = None,
+    tags: Iterable[str] = (),
+    notes: str | None = None,
+    resume: Resume = "new",
+    next_steps: Mapping[str, int] | None = None,
+    counters: Mapping[str, str] | None = None,
+    mode: Mode | None = None,
+    ranks: Ranks = "zero",
+    strict: bool = False,
+    url: str | None = None,
+    token: str | None = None,
+    exit_timeout_s: float = 10.0,
+) -> Run:
+    """Start a run, and finish the one before it in this process.
+
+    name, project: the run is `project/name`; a readable name is made up if none is given. An existing one gets a
+    number with resume="new" (`try1-2`), is continued with "continue", and has to exist with "must".
+    next_steps: resume and rewind in one: `{"global_step": 1000}` says that step 1000 comes next.
+    counters: which tags are reported against which counter, `{"val/*": "epoch"}`; the others against `global_step`.
+    config: a mapping, argparse.Namespace or dataclass. group, tags, notes: for finding and comparing runs.
+    mode: "online", or "disabled" to report nothing. ranks: with the environment's RANK, "zero" lets rank 0 alone
+    report, "all" gives each its own run (`name/rank07`). strict: raise what the step contract refuses.
+    url, token: the service (TALLYBOARD_URL, TALLYBOARD_TOKEN; else http://127.0.0.1:6007). TALLYBOARD_RUN,
+    TALLYBOARD_MODE and TALLYBOARD_STRICT stand in for name, mode and strict. exit_timeout_s bounds `finish`.
+
+    Raises ConfigurationError (a ValueError) for what can't be had, RunNotFoundError with resume="must". A service
+    that is away raises nothing: the run goes on, and reports when it is back.
+    """
+    settings = read_settings(os.environ, url=url, token=token, strict=strict, mode=mode)
+    opening = _opening(resume, group, tags, notes, config)
+    rewinds = {} if next_steps is None else checked_next_steps(next_steps)
+    router = Router(counters)
+    run_name = _name(settings, name, project, ranks)
+    lifecycle.finish_active()
+    prepare()
+    if run_name is None or settings.mode == "disabled":
+        if run_name is None:
+            Notices().say(f"rank {settings.rank} reports nothing; ranks='all' would give it a run of its own")
+        run = _disabled(router, run_name or "", exit_timeout_s)
+        run.config.update(as_document(config or {}))
+        if rewinds:
+            run.rewind(rewinds)
+    else:
+        transport = HttpTransport(settings.url, settings.token, f"tallyboard/{__version__}")
+        run = connect(settings, transport, router, opening, rewinds, run_name, exit_timeout_s=exit_timeout_s)
+    lifecycle.activate(run)
+    return run
+
+
+def connect(
+    settings: Settings,
+    transport: Transport,
+    router: Router,
+    opening: Open,
+    next_steps: Mapping[str, int],
+    name: str,
+    *,
+    exit_timeout_s: float,
+    open_timeout_s: float = OPEN_TIMEOUT_S,
+) -> Run:
+    """A run on a way to the service: opened, its thread started, its first answer awaited (bounded)."""
+    rng = random.Random(secrets.randbits(64))
+    notices, tally, wake = Notices(), Tally(), threading.Event()
+    producer = secrets.token_hex(8)
+    recorder = Recorder(
+        router=router, strict=settings.strict, clock=time.time, notices=notices, tally=tally, wake=wake.set
+    )
+    opening.uid = producer
+    recorder.open(opening)
+    if next_steps:
+        recorder.rewind(next_steps, "resumed", {})
+    recorder.mark()
+    transmitter = Transmitter(transport, producer, name, rng)
+    sender = Sender(
+        recorder, MemorySpool(), transmitter, notices, tally,
+        url=settings.url, adopt=opening.resume != "new", wake=wake,
+    )  # fmt: skip
+    run = Run(recorder, sender, notices, tally, name=name, server_url=settings.url, exit_timeout_s=exit_timeout_s)
+    run.config.restore(opening.config)
+    sender.start(open_timeout_s)
+    if opening.resume == "must" and (missing := sender.not_found()) is not None:
+        run.abandon()
+        raise missing
+    notices.say(f"run {run.name} · {run.url}")
+    return run
+
+
+def _name(settings: Settings, name: str | None, project: str | None, ranks: Ranks) -> str | None:
+    if ranks not in get_args(Ranks):
+        raise ConfigurationError(f"ranks {ranks!r} is none; use 'zero' or 'all'")
+    if ranks == "all" and settings.rank is not None and name is None and settings.run is None:
+        raise ConfigurationError("ranks='all' needs a name, so that all ranks agree on it (or TALLYBOARD_RUN)")
+    rng = random.Random(secrets.randbits(64))
+    chosen = naming.run_name(name, project, settings.run, sys.argv[0] if sys.argv else "", rng)
+    return naming.for_rank(chosen, settings.rank, ranks)
+
+
+def _opening(resume: Resume, group: str | None, tags: Iterable[str], notes: str | None, config: Any) -> Open:
+    if resume not in get_args(Resume):
+        raise ConfigurationError(f"resume {resume!r} is none; use 'new', 'continue' or 'must'")
+    if isinstance(tags, str):
+        raise ConfigurationError(f"tags is a list of strings, not {tags!r}")
+    opening = Open(
+        resume=resume,
+        config=as_document(config or {}),
+        group=group,
+        tags=tuple(tags),
+        notes=notes,
+        provenance={**provenance(sys.argv, os.environ, Path.cwd()), "tallyboard": __version__},
+    )
+    try:
+        check_open(opening, "init")
+    except InvalidBatchError as error:
+        raise ConfigurationError(f"{error.field}: {error.detail}") from error
+    return opening
+
+
+def _disabled(router: Router, name: str, exit_timeout_s: float) -> Run:
+    from tallyboard.disabled import DisabledRecorder
+
+    notices, tally = Notices(), Tally()
+    recorder = DisabledRecorder(router=router, notices=notices, tally=tally)
+    return Run(recorder, None, notices, tally, name=name, server_url="", exit_timeout_s=exit_timeout_s)

@@ -1,0 +1,112 @@
+"""Counts of what became of a run's reports: every one that was logged is in here somewhere."""
+
+import threading
+from dataclasses import dataclass, field
+
+from tallyboard.lanes import Section
+from tallyboard.wire import Batch, Reason, Receipt
+
+
+@dataclass(slots=True, frozen=True)
+class CounterStats:
+    """Reports, and scalars in them, that were recorded against one counter."""
+
+    reports: int = 0
+    scalars: int = 0
+
+
+@dataclass(slots=True, frozen=True)
+class Stats:
+    """What became of a run's reports so far.
+
+    reports, scalars: recorded (and for the server to judge). Of these reports, accepted and refused count the
+    server's answers, dropped_reports what was given up (no room, a batch that the server rejects, after finish; this
+    includes reports that were never recorded), the rest waits. stored, repeated: scalars of the accepted reports.
+    dropped_scalars: values that were no number. violations: reports that the client itself warned about.
+    """
+
+    reports: int = 0
+    scalars: int = 0
+    accepted: int = 0
+    refused: int = 0
+    stored: int = 0
+    repeated: int = 0
+    dropped_reports: int = 0
+    dropped_scalars: int = 0
+    violations: int = 0
+    waiting: int = 0
+    counters: dict[str, CounterStats] = field(default_factory=dict)
+
+
+class Tally:
+    """The running counts behind Stats. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counters: dict[str, CounterStats] = {}
+        self._accepted = self._refused = self._stored = self._repeated = 0
+        self._dropped_reports = self._dropped_scalars = self._violations = self._waiting = 0
+        self._warned: set[tuple[str, Reason]] = set()
+
+    def recorded(self, section: Section) -> None:
+        """A section was closed."""
+        with self._lock:
+            for packed in (*section.rows, *section.late):
+                seen = self._counters.get(packed.counter, CounterStats())
+                n = len(packed)
+                self._counters[packed.counter] = CounterStats(seen.reports + n, seen.scalars + n * len(packed.tags))
+                self._waiting += n
+
+    def answered(self, batch: Batch, receipt: Receipt) -> None:
+        """The server took a batch."""
+        with self._lock:
+            self._waiting -= sum(map(len, batch.columns))
+            self._accepted += receipt.accepted
+            self._refused += receipt.refused_count
+            self._stored += receipt.stored
+            self._repeated += receipt.repeated
+
+    def rejected(self, batch: Batch) -> int:
+        """The server took nothing of a batch; returns how many reports are lost with it."""
+        lost = sum(map(len, batch.columns))
+        with self._lock:
+            self._waiting -= lost
+            self._dropped_reports += lost
+        return lost
+
+    def drop_reports(self, count: int) -> None:
+        """Reports that were not recorded."""
+        with self._lock:
+            self._dropped_reports += count
+
+    def drop_scalars(self, count: int) -> None:
+        """Values that were left out of their report."""
+        with self._lock:
+            self._dropped_scalars += count
+
+    def violation(self, counter: str, reason: Reason) -> None:
+        """The client warned of a report of that counter."""
+        with self._lock:
+            self._violations += 1
+            self._warned.add((counter, reason))
+
+    def warned(self, counter: str, reason: Reason) -> bool:
+        """Whether the client warned of such a report, naming the line."""
+        return (counter, reason) in self._warned
+
+    def stats(self) -> Stats:
+        """The counts as they are now."""
+        with self._lock:
+            return Stats(
+                reports=sum(counter.reports for counter in self._counters.values()),
+                scalars=sum(counter.scalars for counter in self._counters.values()),
+                accepted=self._accepted,
+                refused=self._refused,
+                stored=self._stored,
+                repeated=self._repeated,
+                dropped_reports=self._dropped_reports,
+                dropped_scalars=self._dropped_scalars,
+                violations=self._violations,
+                waiting=self._waiting,
+                counters=dict(self._counters),
+            )

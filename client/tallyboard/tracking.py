@@ -1,0 +1,124 @@
+"""What the client knows of a counter, and the rules of the step contract that can be told from that alone.
+
+The server is the judge; this finds early what it would refuse, so that the warning names the line that did it.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from tallyboard.wire import Reason
+
+if TYPE_CHECKING:
+    from tallyboard.lanes import Lane
+
+NOTHING: Final = -1
+"""`last` of a counter that holds no report."""
+
+
+@dataclass(slots=True, frozen=True)
+class Violation:
+    """A rule that a report breaks. `late`: it has to be sent after the rows before it, in a batch of its own."""
+
+    reason: Reason
+    detail: str
+    late: bool
+
+
+class CounterState:
+    """A counter as this process sees it; guarded by the recorder's lock.
+
+    value: what the counter says. moved: someone moved it (increment, set, an explicit step); until then it counts
+    the reports without a step. last: the largest step reported (by the server's word too), NOTHING before.
+    start: the least step that may be reported (after a rewind). active: it has a value worth recording as `at`.
+    origin: the value at which it was last put (0, by a rewind or a resume), and puts: how often.
+    """
+
+    __slots__ = (
+        "active", "last", "moved", "name", "origin", "puts", "start", "tail", "tail_lane", "tail_row", "tail_step",
+        "total", "value",
+    )  # fmt: skip
+
+    def __init__(self, name: str, total: int | None = None) -> None:
+        self.name = name
+        self.total = total
+        self.value = 0
+        self.origin = 0
+        self.puts = 0
+        self.moved = False
+        self.active = False
+        self.last = NOTHING
+        self.start = 0
+        self.tail_lane: Lane | None = None  # lane and row that first reached `last`,
+        self.tail_row = b""
+        self.tail: dict[str, int] = {}  # and the tags reported there as bit patterns,
+        self.tail_step = NOTHING  # looked up only when a second report comes at that step
+
+    def next_step(self) -> int:
+        """Where a job that is resumed from here goes on: past the value, if that was reported already."""
+        return self.value + 1 if self.last >= self.value and self.last != NOTHING else self.value
+
+    def put(self, value: int) -> None:
+        """Stand at a value without having counted up to it."""
+        self.value = self.origin = value
+        self.puts += 1
+        self.active = True
+
+    def rewind(self, next_step: int) -> None:
+        """Go back: the next report stands at next_step or later. The value is the step before it (or 0)."""
+        self.put(max(next_step - 1, 0))
+        self.start = next_step
+        self.last = next_step - 1
+        self.tail_lane = None
+        self.tail = {}
+        self.tail_step = NOTHING
+
+    def adopt(self, last_step: int) -> None:
+        """Go on where the server says that the counter stands, unless this process has moved or used it already."""
+        if self.last == NOTHING and not self.moved:
+            self.put(last_step)
+            self.last = last_step
+
+    def check(self, step: int, lane: "Lane", row: bytes) -> Violation | None:
+        """The rule that a report would break, for steps that do not increase. Changes nothing."""
+        if step < self.start or step < self.last:
+            return Violation("step_decreased", self._decreased(step), late=True)
+        if step > self.last:
+            return None
+        tail = self._tail()
+        for tag, bits in zip(lane.tags, lane.unpack_bits(row), strict=True):
+            if tail.get(tag, bits) != bits:
+                # Rows of one lane keep their order on the server; those of different lanes need not.
+                return Violation("tag_repeated", self._repeated(tag, step), late=self.tail_lane is not lane)
+        return None
+
+    def accept(self, step: int, lane: "Lane", row: bytes) -> None:
+        """Take note of a report that `check` found nothing wrong with."""
+        if step > self.last:
+            self.last = step
+            self.tail_lane = lane
+            self.tail_row = row
+        else:
+            self._tail().update(zip(lane.tags, lane.unpack_bits(row), strict=True))
+            if self.tail_lane is not lane:
+                self.tail_lane = None
+        self.active = True
+
+    def _tail(self) -> dict[str, int]:
+        if self.tail_step != self.last:
+            lane = self.tail_lane
+            self.tail = {} if lane is None else dict(zip(lane.tags, lane.unpack_bits(self.tail_row), strict=True))
+            self.tail_step = self.last
+        return self.tail
+
+    def _decreased(self, step: int) -> str:
+        floor = f"the rewind to {self.start}" if self.last < self.start else f"step {self.last}"
+        return (
+            f"{self.name} goes back: step {step} after {floor}. Steps never decrease; to go back on purpose,"
+            f' call run.rewind({{"{self.name}": {max(step, 0)}}})'
+        )
+
+    def _repeated(self, tag: str, step: int) -> str:
+        return (
+            f"{tag!r} was reported at {self.name} {step} already, with another value. Is {self.name} being"
+            " incremented? If it counts something else, give that a counter of its own"
+        )

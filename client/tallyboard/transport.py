@@ -1,0 +1,128 @@
+"""HTTP, and the one place where its errors and statuses are given a meaning."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+import msgspec
+
+from tallyboard.wire import JSON, Problem
+
+ANSWER_BYTES_MAX: Final = 1024 * 1024
+"""Of an answer no more is read: a receipt lists at most 100 refusals."""
+RETRY_AFTER_S_MAX: Final = 300.0
+CONNECT_TIMEOUT_S: Final = 5.0
+READ_TIMEOUT_S: Final = 30.0
+
+
+class UnreachableError(Exception):
+    """No answer came; whether the request was carried out is not known."""
+
+
+@dataclass(slots=True, frozen=True)
+class Answer:
+    """What the service said. retry_after_s: how long it wants to be left alone, if it said so."""
+
+    status: int
+    body: bytes
+    retry_after_s: float | None = None
+
+
+class Transport(Protocol):
+    """A way to the service."""
+
+    def post(self, path: str, body: bytes, content_type: str) -> Answer:
+        """POST a body. Raises UnreachableError if no answer comes in bounded time."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections."""
+        ...
+
+
+class Meaning(Enum):
+    """What an answer to a batch means for the sender."""
+
+    TAKEN = "taken"
+    LATER = "later"
+    """Not now: send the same bytes again."""
+    BAD_BATCH = "bad batch"
+    """Never: the batch can't be taken, and its number is still free."""
+    STOP = "stop"
+    """Nothing more can be sent until a person does something."""
+
+
+def meaning(answer: Answer, problem: Problem) -> Meaning:
+    """What the status of an answer means, with the `code` of its problem where that tells more."""
+    status = answer.status
+    if 200 <= status < 300:
+        return Meaning.TAKEN
+    if status in (408, 425, 429) or status >= 500:
+        return Meaning.LATER
+    if status in (400, 413, 415, 422) or problem.code in ("run_limit", "reports_refused"):
+        return Meaning.BAD_BATCH
+    return Meaning.STOP
+
+
+def problem_of(answer: Answer) -> Problem:
+    """The problem+json of an answer; made up if what answered is no Tallyboard."""
+    try:
+        return msgspec.json.decode(answer.body, type=Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        detail = answer.body[:200].decode("utf-8", "replace").strip()
+        return Problem(title="", status=answer.status, code="", detail=detail)
+
+
+class HttpTransport:
+    """One kept-alive connection, through urllib3. Retries are the sender's business, redirects are not followed."""
+
+    def __init__(self, url: str, token: str | None, user_agent: str) -> None:
+        import urllib3  # here, so that `import tallyboard` does not load an HTTP client
+
+        self._url = url
+        self._headers = {"User-Agent": user_agent, "Accept": JSON}
+        if token is not None:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._foreign_errors = (urllib3.exceptions.HTTPError, OSError)
+        self._pool = urllib3.PoolManager(
+            num_pools=1,
+            maxsize=1,
+            retries=False,
+            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
+        )
+
+    def post(self, path: str, body: bytes, content_type: str) -> Answer:
+        """POST a body below the service's URL."""
+        headers = {**self._headers, "Content-Type": content_type}
+        try:
+            response = self._pool.request(
+                "POST", self._url + path, body=body, headers=headers, redirect=False, preload_content=False
+            )
+            try:
+                data = response.read(ANSWER_BYTES_MAX)
+            finally:
+                response.drain_conn()
+                response.release_conn()
+        except self._foreign_errors as error:
+            raise UnreachableError(_brief(error)) from error
+        return Answer(response.status, data, _retry_after_s(response.headers))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._pool.clear()
+
+
+def _retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds, bounded. The form with a date is not understood, and then backoff decides."""
+    text = headers.get("Retry-After", "").strip()
+    return min(float(text), RETRY_AFTER_S_MAX) if text.isascii() and text.isdigit() else None
+
+
+def _brief(error: BaseException) -> str:
+    """The innermost cause in a few words."""
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, BaseException):
+        return _brief(reason)
+    text = str(error)
+    return text.split(": ", 1)[1] if text.startswith("<") and ": " in text else text or type(error).__name__
