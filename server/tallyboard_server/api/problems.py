@@ -22,6 +22,7 @@ from tallyboard_server.ingest.errors import (
     RunExistsError,
     RunNotFoundError,
 )
+from tallyboard_server.series.points import PointsTooManyError, UnknownAxisError
 from tallyboard_server.store.protocol import StoreBusyError, StoreError, StoreFullError
 
 PROBLEM_JSON: Final = "application/problem+json"
@@ -49,10 +50,6 @@ class InvalidRunNameError(ApiError):
 
 class InvalidQueryError(ApiError):
     """A query parameter that is wrong or missing."""
-
-
-class TooManyPointsError(ApiError):
-    """An answer would hold more points than one answer may."""
 
 
 class UnauthorizedError(ApiError):
@@ -95,8 +92,8 @@ class BodyTimeoutError(ApiError):
     headers: ClassVar[Mapping[str, str]] = {"Connection": "close"}
 
 
-class BodyTruncatedError(ApiError):
-    """A body that ended early: the connection closed, or the compressed data is cut."""
+class BodyDamagedError(ApiError):
+    """A body that is cut (the connection closed early), or whose compressed data is damaged."""
 
 
 class TooBusyError(ApiError):
@@ -116,7 +113,7 @@ class Kind:
 
 KINDS: Final[Mapping[type[Exception], Kind]] = {
     UndecodableBodyError: Kind(400, "undecodable_body", "The body can't be decoded"),
-    BodyTruncatedError: Kind(400, "truncated_body", "The body ends early"),
+    BodyDamagedError: Kind(400, "damaged_body", "The body is cut or damaged"),
     InvalidPathError: Kind(400, "invalid_path", "The path is not UTF-8"),
     UnauthorizedError: Kind(401, "unauthorized", "A token is needed"),
     ForbiddenOriginError: Kind(403, "forbidden_origin", "Another site's page may not ask"),
@@ -129,13 +126,14 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     RunExistsError: Kind(409, "run_exists", "The run exists already"),
     RunDeletedError: Kind(410, "run_deleted", "The run was deleted"),
     BodyTooLargeError: Kind(413, "body_too_large", "The body is too large"),
-    TooManyPointsError: Kind(413, "too_many_points", "The answer would be too large"),
+    PointsTooManyError: Kind(413, "too_many_points", "The answer would be too large"),
     UnsupportedMediaTypeError: Kind(415, "unsupported_media_type", "The content type is not taken"),
     UnsupportedEncodingError: Kind(415, "unsupported_encoding", "The content encoding is not taken"),
     ForbiddenHostError: Kind(421, "forbidden_host", "The Host header names another service"),
     InvalidBatchError: Kind(422, "invalid_body", "The body says something that can't be"),
     InvalidNameError: Kind(422, "invalid_name", "The name can't be used"),
     InvalidRunNameError: Kind(422, "invalid_run_name", "The run can't be called that"),
+    UnknownAxisError: Kind(422, "unknown_axis", "The runs have no such x axis"),
     InvalidQueryError: Kind(422, "invalid_query", "A query parameter can't be used"),
     RequestValidationError: Kind(422, "invalid_query", "A query parameter can't be used"),
     OverloadedError: Kind(503, "overloaded", "Too much is waiting"),
@@ -178,6 +176,8 @@ def answer(error: Exception) -> Response:
             problem.refused, problem.refused_count = error.refused, error.refused_count
         case SeqGapError():
             problem.expected_seq = error.expected
+        case UnknownAxisError():
+            problem.field = "x"
         case OverloadedError():
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
         case StoreError():
@@ -202,9 +202,7 @@ async def handle(_request: Request, error: Exception) -> Response:
 
 def respond(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
     """A problem as a response."""
-    return Response(
-        msgspec.json.encode(problem), status_code=problem.status, headers=headers, media_type=PROBLEM_JSON
-    )
+    return Response(msgspec.json.encode(problem), status_code=problem.status, headers=headers, media_type=PROBLEM_JSON)
 
 
 def _http(error: HTTPException) -> Response:

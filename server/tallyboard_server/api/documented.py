@@ -1,0 +1,136 @@
+"""Routes said in OpenAPI's words: bodies and answers as msgspec types, with examples, and every problem by its code."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from starlette.responses import Response
+
+from tallyboard.wire import JSON, MSGPACK, Problem
+from tallyboard_server.api.problems import HTTP_KINDS, INTERNAL, KINDS, PROBLEM_JSON, Kind
+
+SCHEMA_REF: Final = "#/components/schemas/{name}"
+
+EVERYWHERE: Final = (
+    "invalid_path", "unauthorized", "forbidden_origin", "forbidden_host", "too_busy", "internal_error",
+)  # fmt: skip
+"""Problems that any route but /healthz may answer."""
+
+BODY: Final = (
+    "undecodable_body", "damaged_body", "body_timeout", "body_too_large", "unsupported_media_type",
+    "unsupported_encoding", "invalid_body", "overloaded",
+)  # fmt: skip
+"""Problems of a route that takes a body."""
+
+STORE: Final = ("store_busy", "store_error")
+"""Problems of a route that reads."""
+
+WRITE: Final = ("overloaded", "store_full", *STORE)
+"""Problems of a route that writes."""
+
+_KINDS: Final[Mapping[str, Kind]] = {kind.code: kind for kind in (*KINDS.values(), *HTTP_KINDS.values(), INTERNAL)}
+
+
+@dataclass(slots=True, frozen=True)
+class Sent:
+    """A body that a route takes: its type, examples by name (JSON), and what MessagePack is like here."""
+
+    kind: type
+    examples: Mapping[str, Any]
+    required: bool = True
+    msgpack: str = "The same fields as in JSON."
+
+
+@dataclass(slots=True, frozen=True)
+class Given:
+    """An answer: its type, one example (JSON), in words, and its headers by name with what they say."""
+
+    kind: type | None
+    example: Any
+    description: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    msgpack: str = "The same fields as in JSON."
+
+
+def documented(
+    operation_id: str,
+    summary: str,
+    *,
+    answers: Mapping[int, Given],
+    sent: Sent | None = None,
+    problems: Sequence[str] = (),
+    everywhere: Sequence[str] = EVERYWHERE,
+) -> dict[str, Any]:
+    """Keyword arguments for a FastAPI route: the route's docstring is its description."""
+    extra: dict[str, Any] = {}
+    if sent is not None:
+        extra["requestBody"] = request_body(sent)
+    return {
+        "operation_id": operation_id,
+        "summary": summary,
+        "response_class": Response,
+        "status_code": min(answers),
+        "responses": responses(answers, (*problems, *everywhere)),
+        "openapi_extra": extra,
+    }
+
+
+def request_body(sent: Sent) -> dict[str, Any]:
+    """A requestBody object."""
+    return {
+        "required": sent.required,
+        "content": {
+            JSON: {
+                "schema": reference(sent.kind),
+                "examples": {name: {"value": value} for name, value in sent.examples.items()},
+            },
+            MSGPACK: {"schema": {"type": "string", "format": "binary", "description": sent.msgpack}},
+        },
+    }
+
+
+def responses(answers: Mapping[int, Given], problems: Sequence[str]) -> dict[int | str, dict[str, Any]]:
+    """A responses object."""
+    found: dict[int | str, dict[str, Any]] = {status: _answer(given) for status, given in answers.items()}
+    by_status: dict[int, list[Kind]] = {}
+    for code in dict.fromkeys(problems):
+        kind = _KINDS[code]
+        by_status.setdefault(kind.status, []).append(kind)
+    for status, kinds in sorted(by_status.items()):
+        found[status] = {
+            "description": "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds),
+            "content": {
+                PROBLEM_JSON: {
+                    "schema": reference(Problem),
+                    "examples": {kind.code: {"value": _problem(kind)} for kind in kinds},
+                }
+            },
+        }
+    return found
+
+
+def reference(kind: type) -> dict[str, str]:
+    """A reference to a type's schema among the components."""
+    return {"$ref": SCHEMA_REF.format(name=kind.__name__)}
+
+
+def _answer(given: Given) -> dict[str, Any]:
+    found: dict[str, Any] = {"description": given.description}
+    if given.headers:
+        found["headers"] = {
+            name: {"description": text, "schema": {"type": "string"}} for name, text in given.headers.items()
+        }
+    if given.kind is str:
+        found["content"] = {"text/plain": {"schema": {"type": "string"}, "example": given.example}}
+    elif given.kind is not None:
+        found["content"] = {
+            JSON: {"schema": reference(given.kind), "example": given.example},
+            MSGPACK: {"schema": {"type": "string", "format": "binary", "description": given.msgpack}},
+        }
+    return found
+
+
+def _problem(kind: Kind) -> Any:
+    problem = Problem(title=kind.title, status=kind.status, code=kind.code, detail="what is wrong, and what to do")
+    return msgspec.to_builtins(problem)

@@ -1,0 +1,153 @@
+"""The examples of the API's documentation; a test sends every one of them to a running service."""
+
+from typing import Any, Final
+
+RUN: Final = "mnist/try1"
+
+OPEN: Final[dict[str, Any]] = {
+    "create": {"config": {"lr": 0.001}, "tags": ["baseline"], "counters": {"global_step": {"total": 10_000}}},
+    "continue": {"resume": "continue"},
+}
+REPORTS: Final[dict[str, Any]] = {
+    "one": {"step": 1, "scalars": {"loss": 0.5}},
+    "counter and time": {
+        "counter": "epoch",
+        "step": 1,
+        "scalars": {"val/loss": 0.4, "val/acc": "NaN"},
+        "wall_time": 1_760_000_000.25,
+        "at": {"global_step": 1},
+    },
+    "several": {"reports": [{"step": 2, "scalars": {"loss": 0.4}}, {"step": 3, "scalars": {"loss": 0.3}}]},
+    "numbered batch": {
+        "producer": "trainer-7f3a",
+        "seq": 1,
+        "partial": True,
+        "reports": [{"counter": "G_global_step", "step": 1, "scalars": {"G/loss": 1.5}}],
+        "summary": {"best": 0.93},
+    },
+}
+RECEIPT: Final[dict[str, Any]] = {
+    "run": RUN,
+    "accepted": 1,
+    "stored": 1,
+    "repeated": 0,
+    "refused_count": 0,
+    "refused": [],
+    "counters": {"global_step": {"last_step": 1, "attempt": 1}},
+    "not_rewound": {},
+    "replayed": False,
+    "warnings": [],
+}
+REWIND: Final[dict[str, Any]] = {
+    "from a checkpoint": {"id": "restart-2", "next_steps": {"global_step": 3, "epoch": 1}, "reason": "preempted"}
+}
+REWOUND: Final[dict[str, Any]] = RECEIPT | {
+    "accepted": 0,
+    "stored": 0,
+    "counters": {"global_step": {"last_step": 2, "attempt": 2}, "epoch": {"last_step": None, "attempt": 2}},
+    "not_rewound": {"G_global_step": {"last_step": 1, "attempt": 1}},
+}
+HEARTBEAT: Final[dict[str, Any]] = {"alive": {"producer": "trainer-7f3a"}}
+HEARD: Final[dict[str, Any]] = {"run": RUN, "last_seen": 1_760_000_000.5}
+REFUSED: Final[dict[str, Any]] = {
+    "run": RUN,
+    "refused": [
+        {
+            "at": 1_760_000_000.0,
+            "producer": "trainer-7f3a",
+            "refusal": {
+                "block": 0,
+                "row": 0,
+                "counter": "global_step",
+                "step": 1,
+                "last_step": 3,
+                "tags": ["loss"],
+                "reason": "step_decreased",
+                "detail": "global_step was at 3 already; rewind to report step 1 again",
+            },
+        }
+    ],
+}
+PATCH: Final[dict[str, Any]] = {
+    "finish": {"status": "finished", "summary": {"test/acc": 0.93}},
+    "rename": {"display_name": "the good one", "notes": "lr as in the paper", "tags": ["baseline", "paper"]},
+    "remove": {"config": {"lr": None}, "notes": None},
+}
+RUN_VIEW: Final[dict[str, Any]] = {
+    "run": RUN,
+    "status": "running",
+    "display_name": None,
+    "group": None,
+    "tags": ["baseline"],
+    "notes": None,
+    "archived": False,
+    "created_at": 1_760_000_000.0,
+    "updated_at": 1_760_000_000.5,
+    "config": {"lr": 0.001},
+    "summary": {},
+    "provenance": {},
+    "counters": {
+        "global_step": {
+            "last_step": 1,
+            "attempt": 1,
+            "total": 10_000,
+            "attempts": [
+                {
+                    "number": 1,
+                    "writer": "anonymous",
+                    "start": 0,
+                    "last_step": 1,
+                    "last_visible": 1,
+                    "limit": None,
+                    "reports": 1,
+                    "scalars": 1,
+                    "host": None,
+                    "pid": None,
+                    "user": None,
+                    "last_seen": None,
+                }
+            ],
+            "tags": ["loss"],
+        }
+    },
+    "health": {"last_seen": 1_760_000_000.5, "silent_s": 2.5, "refused_kept": 0, "refused_at": None},
+    "warnings": [],
+}
+RUN_PAGE: Final[dict[str, Any]] = {
+    "runs": [
+        {
+            "run": RUN,
+            "status": "running",
+            "display_name": None,
+            "group": None,
+            "tags": ["baseline"],
+            "archived": False,
+            "created_at": 1_760_000_000.0,
+            "updated_at": 1_760_000_000.5,
+            "last_seen": 1_760_000_000.5,
+            "config": {"lr": 0.001},
+            "summary": {},
+            "counters": {"global_step": {"last_step": 1, "attempt": 1, "total": 10_000}},
+        }
+    ],
+    "cursor": None,
+}
+CHART: Final[dict[str, Any]] = {
+    "x": "step",
+    "series": [
+        {
+            "run": RUN,
+            "tag": "loss",
+            "counter": "global_step",
+            "count": 2,
+            "points": {"step": [1, 2], "wall_time": [1_760_000_000.0, 1_760_000_001.0], "value": [0.5, "NaN"]},
+        }
+    ],
+    "missing": [],
+}
+READY: Final[dict[str, Any]] = {
+    "ready": True,
+    "reasons": [],
+    "checks": {"free_bytes": 10_000_000_000, "queue_bytes": 0},
+}
+METRICS: Final = "# TYPE tallyboard_ingest_scalars_total counter\ntallyboard_ingest_scalars_total 1\n"

@@ -1,0 +1,158 @@
+"""The door: token, Host, Origin, requests in flight, and what a response must carry, as one thin ASGI layer."""
+
+import base64
+import binascii
+import hmac
+from functools import lru_cache
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from tallyboard_server.api import problems
+from tallyboard_server.api.traffic import Traffic
+from tallyboard_server.settings import LOOPBACK_NAMES, Settings
+
+OPEN_PATHS: Final = frozenset({"/healthz"})
+"""Answered to anybody: a probe learns that the process lives, and nothing else."""
+
+_NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
+_REFERRER: Final = (b"referrer-policy", b"no-referrer")
+_HOW_TO_SEND: Final = 'send "Authorization: Bearer <TALLYBOARD_TOKEN>" (a browser may give it as the password)'
+
+
+class Guard:
+    """Lets a request through to the app, or answers why not.
+
+    What the app raises and nobody foresaw becomes a 500 problem here, logged under the id that it carries.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: Settings, traffic: Traffic) -> None:
+        self._app = app
+        self._traffic = traffic
+        self._token = None if (token := settings.token_text) is None else token.encode()
+        own_names = LOOPBACK_NAMES if settings.on_loopback else frozenset()
+        self._public_names = frozenset(settings.allowed_hosts)
+        self._host_names = own_names | self._public_names
+        self._in_flight_max = settings.requests_in_flight_max
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # none is served; what is not checked here must not get through
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def send_marked(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                self._traffic.answered(message["status"])
+                message["headers"] = [*message["headers"], _NOSNIFF, _REFERRER]
+            await send(message)
+
+        try:
+            self._check(scope)
+        except problems.ApiError as error:
+            await problems.answer(error)(scope, receive, send_marked)
+            return
+        self._traffic.in_flight += 1
+        try:
+            await self._app(scope, receive, send_marked)
+        except Exception as error:
+            response = problems.answer(error)
+            if started:  # too late for another answer: the client sees a cut one
+                raise
+            await response(scope, receive, send_marked)
+        finally:
+            self._traffic.in_flight -= 1
+
+    def _check(self, scope: Scope) -> None:
+        if scope["path"] in OPEN_PATHS:
+            return
+        hosts: list[bytes] = []
+        origins: list[bytes] = []
+        authorization = b""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                hosts.append(value)
+            elif name == b"origin":
+                origins.append(value)
+            elif name == b"authorization":
+                authorization = value
+        if self._host_names:
+            self._check_host(hosts)
+        if origins:
+            self._check_origin(origins, hosts)
+        if self._token is not None:
+            _check_token(authorization, self._token)
+        _check_encoding(scope)
+        if (in_flight := self._traffic.in_flight) >= self._in_flight_max:
+            raise problems.TooBusyError(f"{in_flight} requests are being served; try again in a second")
+
+    def _check_host(self, hosts: list[bytes]) -> None:
+        """Against DNS rebinding: a foreign page that makes its own name resolve to this machine."""
+        if len(hosts) == 1 and _name_of(hosts[0]) in self._host_names:
+            return
+        shown = hosts[0].decode("latin-1")[:100] if hosts else ""
+        raise problems.ForbiddenHostError(
+            f"Host {shown!r} is not one of this service's names; use localhost, or add the name to "
+            "TALLYBOARD_ALLOWED_HOSTS"
+        )
+
+    def _check_origin(self, origins: list[bytes], hosts: list[bytes]) -> None:
+        """Against requests that other sites' pages send with what the browser remembers of this one."""
+        for origin in origins:
+            _, _, authority = origin.partition(b"://")
+            if authority and (authority in hosts or _name_of(authority) in self._public_names):
+                continue
+            shown = origin.decode("latin-1")[:100]
+            raise problems.ForbiddenOriginError(
+                f"Origin {shown!r} is another site; only this service's own pages may ask from a browser"
+            )
+
+
+def _check_token(authorization: bytes, token: bytes) -> None:
+    scheme, _, credentials = authorization.partition(b" ")
+    match scheme.lower():
+        case b"bearer":
+            given = credentials.strip()
+        case b"basic":
+            given = _password(credentials)
+        case _:
+            raise problems.UnauthorizedError(f"this service is protected by a token; {_HOW_TO_SEND}")
+    if not hmac.compare_digest(given, token):
+        raise problems.UnauthorizedError(f"the token is wrong; {_HOW_TO_SEND}")
+
+
+def _password(credentials: bytes) -> bytes:
+    try:
+        _, _, password = base64.b64decode(credentials.strip(), validate=True).partition(b":")
+    except (binascii.Error, ValueError):
+        return b""
+    return password
+
+
+def _check_encoding(scope: Scope) -> None:
+    """Undecodable bytes would arrive as U+FFFD, under which two different names become one."""
+    for field, data in (("path", scope["raw_path"]), ("query", scope["query_string"])):
+        if b"%" not in data:
+            continue
+        try:
+            unquote_to_bytes(data).decode()
+        except UnicodeDecodeError as error:
+            shown = data.decode("latin-1")[:200]
+            raise problems.InvalidPathError(
+                f"{shown!r} is not percent-encoded UTF-8 ({error.reason})", field=field
+            ) from error
+
+
+@lru_cache(maxsize=256)
+def _name_of(authority: bytes) -> str:
+    """The host of `host:port`, as names are compared."""
+    text = authority.decode("latin-1").strip().lower()
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.rpartition(":")[0].rstrip(".") if ":" in text else text.rstrip(".")

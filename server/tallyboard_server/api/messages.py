@@ -1,0 +1,214 @@
+"""What the API answers and takes besides the wire's batches and receipts, as msgspec types."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from tallyboard.wire import Message, Refusal, Status
+
+XSource = Literal["recorded", "as_of_time"]
+
+
+class AttemptView(msgspec.Struct, kw_only=True):
+    """One writer's stretch of a counter.
+
+    start: the least step it may hold. last_step: the largest accepted, last_visible: the largest that no later
+    attempt hides (both null before the first). limit: the step at and after which later attempts hide it; null:
+    none does. host, pid, user, last_seen: of its writer, as far as known.
+    """
+
+    number: int
+    writer: str
+    start: int
+    last_step: int | None
+    last_visible: int | None
+    limit: int | None
+    reports: int
+    scalars: int
+    host: str | None = None
+    pid: int | None = None
+    user: str | None = None
+    last_seen: float | None = None
+
+
+class CounterView(msgspec.Struct, kw_only=True):
+    """A step counter: its value (largest visible step; null: none yet), attempts oldest first, and visible tags."""
+
+    last_step: int | None
+    attempt: int
+    total: int | None
+    attempts: list[AttemptView]
+    tags: list[str]
+
+
+class CounterBrief(msgspec.Struct, kw_only=True):
+    """A step counter in a list of runs."""
+
+    last_step: int | None
+    attempt: int
+    total: int | None
+
+
+class Health(msgspec.Struct, kw_only=True):
+    """Whether anything is heard of a run, by the server's clock.
+
+    last_seen: newest report, heartbeat or change (seconds since the epoch); silent_s: how long ago that was, null
+    unless the run is running. refused_kept: how many refused reports GET /refused lists (bounded), and when the
+    newest came.
+    """
+
+    last_seen: float
+    silent_s: float | None
+    refused_kept: int
+    refused_at: float | None
+
+
+class RunView(msgspec.Struct, kw_only=True):
+    """A run, whole. Times are seconds since the epoch. `warnings`: what a PUT could not take over."""
+
+    run: str
+    status: Status
+    display_name: str | None
+    group: str | None
+    tags: tuple[str, ...]
+    notes: str | None
+    archived: bool
+    created_at: float
+    updated_at: float
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    provenance: dict[str, Any]
+    counters: dict[str, CounterView]
+    health: Health
+    warnings: list[str] = []
+
+
+class RunRow(msgspec.Struct, kw_only=True):
+    """A run in a list."""
+
+    run: str
+    status: Status
+    display_name: str | None
+    group: str | None
+    tags: tuple[str, ...]
+    archived: bool
+    created_at: float
+    updated_at: float
+    last_seen: float
+    config: dict[str, Any]
+    summary: dict[str, Any]
+    counters: dict[str, CounterBrief]
+
+
+class RunPage(msgspec.Struct, kw_only=True):
+    """Runs in the order of their names. `cursor` asks for what follows; null: that was all.
+
+    A page may hold fewer runs than asked for, even none, and still have a cursor: each page searches a bounded
+    number of runs.
+    """
+
+    runs: list[msgspec.Raw]
+    cursor: str | None
+
+
+class RunPatch(Message):
+    """A body of PATCH /runs: what is absent stays; config and summary are merged (RFC 7396: null removes a key)."""
+
+    status: Status | msgspec.UnsetType = msgspec.UNSET
+    display_name: str | msgspec.UnsetType | None = msgspec.UNSET
+    group: str | msgspec.UnsetType | None = msgspec.UNSET
+    notes: str | msgspec.UnsetType | None = msgspec.UNSET
+    tags: tuple[str, ...] | msgspec.UnsetType = msgspec.UNSET
+    archived: bool | msgspec.UnsetType = msgspec.UNSET
+    config: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    summary: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class RewindBody(Message):
+    """A body of POST /rewind. `producer`: who writes from there on; absent: whoever reports without one."""
+
+    next_steps: dict[str, int]
+    reason: str = ""
+    id: str | None = None
+    producer: str | None = None
+
+
+class HeartbeatBody(Message):
+    """A body of POST /heartbeat."""
+
+    producer: str | None = None
+
+
+class HeartbeatAnswer(msgspec.Struct, kw_only=True):
+    """When the run was heard of, by the server's clock (seconds since the epoch)."""
+
+    run: str
+    last_seen: float
+
+
+class RefusedItem(msgspec.Struct, kw_only=True):
+    """A refused report: when, whose, and why."""
+
+    at: float
+    producer: str
+    refusal: Refusal
+
+
+class RefusedPage(msgspec.Struct, kw_only=True):
+    """The newest refused reports of a run, newest first."""
+
+    run: str
+    refused: list[RefusedItem]
+
+
+class Points(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Columns of equal length, ascending by step.
+
+    Lists in JSON, with non-finite values as "NaN", "Infinity" and "-Infinity"; little-endian binary in MessagePack
+    (step int64, wall_time and value float64, x int64 along a counter and else float64). x is left out where it is
+    the step.
+    """
+
+    step: list[int] | memoryview
+    wall_time: list[float] | memoryview
+    value: list[float | str] | memoryview
+    x: list[int | float] | memoryview | None = None
+
+
+class Series(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """The visible points of one tag of one run.
+
+    x_source says how another counter's x was found: `recorded` with every report (its `at`), or at least partly
+    `as_of_time`, from when that counter moved. It is left out on the other axes.
+    """
+
+    run: str
+    tag: str
+    counter: str
+    count: int
+    points: Points
+    x_source: XSource | None = None
+
+
+class Missing(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What was asked for and is not there: a run, a tag of a run that is, or the x axis of a run."""
+
+    run: str
+    tag: str | None = None
+    x: str | None = None
+
+
+class Chart(msgspec.Struct, kw_only=True):
+    """Chart data: series in the order of runs, then tags, as asked for."""
+
+    x: str
+    series: list[Series]
+    missing: list[Missing] = []
+
+
+class Readiness(msgspec.Struct, kw_only=True):
+    """Whether the service can take reports and show them; `reasons` says why not."""
+
+    ready: bool
+    reasons: list[str]
+    checks: dict[str, Any]

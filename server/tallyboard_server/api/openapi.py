@@ -1,0 +1,96 @@
+"""The OpenAPI document: FastAPI's routes, the ingest route beside them, and the schemas of all messages."""
+
+from typing import Any, Final
+
+import msgspec
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+
+from tallyboard.wire import Open, Problem, Receipt
+from tallyboard.wire.messages import BatchMessage
+from tallyboard_server.api import examples, messages, reports
+from tallyboard_server.api.documented import SCHEMA_REF
+
+INGEST_PATH: Final = "/api/v1/scalars/{run}"
+
+_KINDS: Final = (
+    BatchMessage, Open, Receipt, Problem, messages.RunView, messages.RunPage, messages.RunRow, messages.RunPatch,
+    messages.RewindBody, messages.HeartbeatBody, messages.HeartbeatAnswer, messages.RefusedPage, messages.Chart,
+    messages.Readiness,
+)  # fmt: skip
+_DESCRIPTION: Final = """Training jobs report scalars keyed by named step counters; the service checks that each counter
+only increases, stores the scalars durably and writes TensorBoard event files.
+
+Bodies are JSON or MessagePack (by `Content-Type`), also gzip or zstd (by `Content-Encoding`); answers are JSON, or
+MessagePack if `Accept` names `application/msgpack`. In MessagePack whole columns travel as little-endian binary.
+Errors are `application/problem+json` (RFC 9457) with a stable `code` and a `detail` that says what to do. After 408,
+429 and 5xx the same request may be sent again: numbered batches are stored once.
+"""
+
+
+def openapi_document(app: FastAPI) -> dict[str, Any]:
+    """The document, built once per app."""
+    if app.openapi_schema is not None:
+        return app.openapi_schema
+    document = get_openapi(
+        title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes, license_info=app.license_info
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas.clear()  # FastAPI's own error schemas: no route answers them
+    _, found = msgspec.json.schema_components(_KINDS, ref_template=SCHEMA_REF)
+    schemas.update(found)
+    schemas["RunPage"]["properties"]["runs"]["items"] = {"$ref": SCHEMA_REF.format(name="RunRow")}
+    for block in ("Block", "Points"):
+        _say_binary(schemas[block]["properties"])
+    document["components"]["securitySchemes"] = {
+        "token": {"type": "http", "scheme": "bearer", "description": "TALLYBOARD_TOKEN, if one is set."}
+    }
+    document["security"] = [{"token": []}]
+    document["paths"] = {INGEST_PATH: {"post": _ingest_operation()}} | document["paths"]
+    _finish(document["paths"])
+    app.openapi_schema = document
+    return document
+
+
+def _ingest_operation() -> dict[str, Any]:
+    described = reports.REPORT_DOCUMENTED
+    summary_and_rest = (reports.report.__doc__ or "").strip()
+    return {
+        "tags": ["reports"],
+        "summary": described["summary"],
+        "description": "\n".join(line.strip() for line in summary_and_rest.splitlines()),
+        "operationId": described["operation_id"],
+        "parameters": [
+            {
+                "name": "run",
+                "in": "path",
+                "required": True,
+                "description": "The run's name, `project/name…`; slashes may stand as they are.",
+                "schema": {"type": "string"},
+            }
+        ],
+        "responses": {str(status): given for status, given in described["responses"].items()},
+        **described["openapi_extra"],
+    }
+
+
+def _finish(paths: dict[str, Any]) -> None:
+    """What holds for every operation: examples of path parameters, no token for the open route."""
+    for path, operations in paths.items():
+        for operation in operations.values():
+            if path == "/healthz":
+                operation["security"] = []
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "path":
+                    parameter["example"] = examples.RUN
+            content = operation["responses"].get("422", {}).get("content", {})
+            if "application/json" in content:  # added by FastAPI for routes that say nothing of 422
+                del operation["responses"]["422"]
+
+
+def _say_binary(properties: dict[str, Any]) -> None:
+    for schema in properties.values():
+        for part in (schema, *schema.get("anyOf", ())):
+            if part.pop("contentEncoding", None) is not None:
+                part["format"] = "binary"
+                part["description"] = "MessagePack only: little-endian column"

@@ -1,0 +1,51 @@
+"""What the routes work with: the store, the writer and the views of one running service."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+from anyio import CapacityLimiter
+from fastapi import Depends
+from starlette.requests import Request
+
+from tallyboard_server.api.body import BodyReader
+from tallyboard_server.ingest import Ingest
+from tallyboard_server.settings import Settings
+from tallyboard_server.store.protocol import Store
+
+
+class View(Protocol):
+    """A background part that follows the journal, as far as /metrics and /readyz ask."""
+
+    def stats(self) -> Mapping[str, float]:
+        """Figures for /metrics."""
+        ...
+
+
+@dataclass(slots=True, frozen=True)
+class Service:
+    """One running service. `clock` gives seconds since the epoch; `chart_reads` bounds answers in the making.
+
+    views: the background parts by name. check_views: what is wrong with them, in sentences (nothing: all is well).
+    """
+
+    settings: Settings
+    store: Store
+    ingest: Ingest
+    bodies: BodyReader
+    chart_reads: CapacityLimiter
+    clock: Callable[[], float]
+    views: Mapping[str, View]
+    check_views: Callable[[], list[str]]
+
+
+def service_of(request: Request) -> Service:
+    """The service that a request came to."""
+    service: Any = request.app.state.service
+    if not isinstance(service, Service):
+        raise TypeError("the app was asked before its start-up had finished")
+    return service
+
+
+Running = Annotated[Service, Depends(service_of)]
+"""A route's parameter for the service."""

@@ -1,0 +1,124 @@
+"""What a run looks like to those who ask: the contract's state as answers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tallyboard_server.api.messages import (
+    AttemptView,
+    CounterBrief,
+    CounterView,
+    Health,
+    RefusedItem,
+    RefusedPage,
+    RunRow,
+    RunView,
+)
+from tallyboard_server.model import Attempt, Counter, KeptRefusal, Producer, RunState
+
+
+def run_view(state: RunState, refused: Sequence[KeptRefusal], beat: float | None, now: float) -> RunView:
+    """A run, whole. refused: newest first; beat: its last heartbeat; now: both in seconds since the epoch."""
+    meta = state.meta
+    seen = last_seen(state, beat)
+    tags = visible_tags(state)
+    return RunView(
+        run=state.name,
+        status=meta.status,
+        display_name=meta.display_name,
+        group=meta.group,
+        tags=meta.tags,
+        notes=meta.notes,
+        archived=meta.archived,
+        created_at=meta.created_at,
+        updated_at=meta.updated_at,
+        config=dict(meta.config),
+        summary=dict(meta.summary),
+        provenance=dict(meta.provenance),
+        counters={
+            counter.name: _counter_view(counter, tags.get(counter.id, []), state) for counter in state.counters.values()
+        },
+        health=Health(
+            last_seen=seen,
+            silent_s=max(0.0, now - seen) if meta.status == "running" else None,
+            refused_kept=len(refused),
+            refused_at=refused[0].at if refused else None,
+        ),
+    )
+
+
+def run_row(state: RunState, beat: float | None) -> RunRow:
+    """A run as a list of runs shows it."""
+    meta = state.meta
+    return RunRow(
+        run=state.name,
+        status=meta.status,
+        display_name=meta.display_name,
+        group=meta.group,
+        tags=meta.tags,
+        archived=meta.archived,
+        created_at=meta.created_at,
+        updated_at=meta.updated_at,
+        last_seen=last_seen(state, beat),
+        config=dict(meta.config),
+        summary=dict(meta.summary),
+        counters={
+            c.name: CounterBrief(last_step=c.last_step, attempt=len(c.attempts), total=c.total)
+            for c in state.counters.values()
+        },
+    )
+
+
+def refused_page(run: str, refused: Sequence[KeptRefusal]) -> RefusedPage:
+    """What was refused of a run."""
+    items = [RefusedItem(at=kept.at, producer=kept.producer, refusal=kept.refusal) for kept in refused]
+    return RefusedPage(run=run, refused=items)
+
+
+def last_seen(state: RunState, beat: float | None) -> float:
+    """When anything was last heard of a run, by the server's clock."""
+    return max(state.meta.updated_at, beat or 0.0)
+
+
+def visible_tags(state: RunState) -> dict[int, list[str]]:
+    """The names of the tags with visible points, sorted, by counter id."""
+    limits = {counter.id: counter.limits() for counter in state.counters.values()}
+    found: dict[int, list[str]] = {}
+    for tag in state.tags.values():
+        if tag.counter_id not in limits:
+            continue
+        limit = limits[tag.counter_id].get(tag.attempts_then)
+        if limit is None or tag.first_step < limit:  # as Tag.is_bound, which would look at every attempt again
+            found.setdefault(tag.counter_id, []).append(tag.name)
+    for names in found.values():
+        names.sort()
+    return found
+
+
+def _counter_view(counter: Counter, tags: list[str], state: RunState) -> CounterView:
+    limits = counter.limits()
+    return CounterView(
+        last_step=counter.last_step,
+        attempt=len(counter.attempts),
+        total=counter.total,
+        attempts=[_attempt_view(a, limits[a.number], state.producers.get(a.writer)) for a in counter.attempts],
+        tags=tags,
+    )
+
+
+def _attempt_view(attempt: Attempt, limit: int | None, producer: Producer | None) -> AttemptView:
+    origin: dict[str, Any] = {} if producer is None else dict(producer.origin)
+    pid = str(origin.get("pid", ""))
+    return AttemptView(
+        number=attempt.number,
+        writer=attempt.writer,
+        start=attempt.start,
+        last_step=attempt.last_step,
+        last_visible=attempt.last_visible,
+        limit=limit,
+        reports=attempt.reports,
+        scalars=attempt.scalars,
+        host=origin.get("host"),
+        pid=int(pid) if pid.isdecimal() else None,
+        user=origin.get("user"),
+        last_seen=None if producer is None else producer.last_seen,
+    )
