@@ -113,9 +113,7 @@ class Model:
 
     def last_step_before(self, counter: str, attempt: int, step: int) -> int | None:
         """The largest step below `step` in an attempt."""
-        return max(
-            (key[3] for key in self.points if key[:2] == (counter, attempt) and key[3] < step), default=None
-        )
+        return max((key[3] for key in self.points if key[:2] == (counter, attempt) and key[3] < step), default=None)
 
     def tail(self, counter: str, attempt: int) -> dict[str, int]:
         """Value bits by tag at an attempt's last step."""
@@ -295,9 +293,7 @@ class Model:
         self, answer: Answer, stretch: Columns, last: int | None, tags: tuple[str, ...], reason: str
     ) -> None:
         for row, step in enumerate(stretch.steps.tolist()):
-            answer.refused.append(
-                (stretch.block, stretch.row + row, stretch.counter, step, last, tags, reason, 0)
-            )
+            answer.refused.append((stretch.block, stretch.row + row, stretch.counter, step, last, tags, reason, 0))
 
     def _report_row(
         self, counter: str, number: int, writer: str, stretch: Columns, row: int

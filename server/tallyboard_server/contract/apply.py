@@ -49,9 +49,7 @@ def apply(state: RunState, batch: Batch, *, now: float, last_step_before: LastSt
     summary = draft.meta.summary
     if batch.summary:
         summary = merge_bounded("summary", summary, batch.summary, draft.warnings)
-    draft.meta = replace(
-        draft.meta, updated_at=now, status=batch.status or draft.meta.status, summary=summary
-    )
+    draft.meta = replace(draft.meta, updated_at=now, status=batch.status or draft.meta.status, summary=summary)
     receipt = _receipt(draft, batch, judged)
     receipt.refused_count = refused_count
     receipt.refused = kept[: limits.REFUSED_PER_RECEIPT_MAX]

@@ -58,9 +58,7 @@ class Landing:
             self.draft.epoch += 1
         if self.beyond and self.limit is not None:
             later = next(a.number for a in counter.attempts[attempt.number :] if a.start == self.limit)
-            self.draft.warnings.append(
-                texts.beyond_cut(counter.name, self.beyond, self.limit, attempt.number, later)
-            )
+            self.draft.warnings.append(texts.beyond_cut(counter.name, self.beyond, self.limit, attempt.number, later))
 
     def _land_segment(self, segment: Segment, accepted: Int64) -> None:
         columns, keep = segment.columns, segment.keep

@@ -68,8 +68,6 @@ def with_hints(state: RunState, judged: Sequence[Segment]) -> RunState:
         count = sum(int(segment.columns.steps[row]) == attempt.last_step for row in segment.conflicts)
         if count:
             attempts = list(counter.attempts)
-            attempts[segment.attempt - 1] = replace(
-                attempt, refused_in_a_row=attempt.refused_in_a_row + count
-            )
+            attempts[segment.attempt - 1] = replace(attempt, refused_in_a_row=attempt.refused_in_a_row + count)
             counters[counter.name] = replace(counter, attempts=tuple(attempts))
     return replace(state, counters=frozen(counters))

@@ -47,9 +47,7 @@ def rewind_run(draft: Draft, message: Rewind, writer: str, last_step_before: Las
         draft.rewinds = (*draft.rewinds, message.id)[-IDS_KEPT_MAX:]
 
 
-def _superseded(
-    counter: Counter, next_step: int, last_step_before: LastStepBefore
-) -> tuple[tuple[Attempt, ...], bool]:
+def _superseded(counter: Counter, next_step: int, last_step_before: LastStepBefore) -> tuple[tuple[Attempt, ...], bool]:
     """The counter's attempts when the visible ends at next_step, and whether that hides any point.
 
     Visible stretches are disjoint and ascending, so at most one is cut within: the store is asked once.

@@ -37,9 +37,7 @@ def screen(draft: Draft, name: str, segments: Sequence[Segment], writer: str, no
         columns = segment.columns
         at = {n for n in columns.at if n != name and n not in draft.counters and n not in new_counters}
         if free < 0 or len(new_counters) + len(at) > free:
-            segment.whole = Refused(
-                "too_many_counters", texts.too_many_counters(), columns.tags, segment.last_step
-            )
+            segment.whole = Refused("too_many_counters", texts.too_many_counters(), columns.tags, segment.last_step)
             continue
         foreign = _foreign_tags(draft, columns.tags, 0 if counter is None else counter.id)
         if foreign:
@@ -55,9 +53,7 @@ def screen(draft: Draft, name: str, segments: Sequence[Segment], writer: str, no
     return attempt
 
 
-def _refuse_taken(
-    draft: Draft, counter: Counter, current: Attempt, segments: Sequence[Segment], now: float
-) -> None:
+def _refuse_taken(draft: Draft, counter: Counter, current: Attempt, segments: Sequence[Segment], now: float) -> None:
     holder = None if current.writer == ANONYMOUS else draft.producers.get(current.writer)
     detail = texts.counter_taken(counter.name, current.writer, holder, now)
     for segment in segments:

@@ -60,10 +60,7 @@ def counter_taken(counter: str, writer: str, holder: Producer | None, now: float
 
 def too_many_counters() -> str:
     """For a report that would create one counter too many."""
-    return (
-        f"a run has at most {limits.COUNTERS_PER_RUN_MAX} counters; "
-        "is a step or an id part of the counter's name?"
-    )
+    return f"a run has at most {limits.COUNTERS_PER_RUN_MAX} counters; is a step or an id part of the counter's name?"
 
 
 def too_many_tags() -> str:
