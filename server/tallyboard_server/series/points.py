@@ -1,7 +1,7 @@
 """The visible points of one tag, exact and in order, on any x axis."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -99,7 +99,10 @@ def _step_range(first: float | None, last: float | None) -> tuple[int, int]:
 def _visible(
     view: Snapshot, run_id: int, counter: Counter, tag_id: int | None, low: int, high: int, points_max: int
 ) -> Iterator[Block]:
-    """Blocks clipped to what is visible in the range, ascending: attempts' visible stretches never overlap."""
+    """Blocks clipped to what is visible in the range, ascending: attempts' visible stretches never overlap.
+
+    Reduced to one tag's values; without a tag to none, for those who want to know only when the counter moved.
+    """
     limits = counter.limits()
     total = 0
     for attempt in counter.attempts:
@@ -108,6 +111,8 @@ def _visible(
         if attempt.last_visible is None or top < attempt.start or low > attempt.last_visible:
             continue
         found = view.blocks(run_id, counter.id, attempt.number, tag_id=tag_id, first_step=low, last_step=top)
+        if tag_id is None:
+            found = (replace(block, values=block.values[:, :0]) for block in found)
         for block in in_step_order(found):
             clipped = clip(block, low, top)
             total += len(clipped.steps)
