@@ -3,10 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tallyboard.errors import InvalidReportError
 from tallyboard.notices import Notices
 from tallyboard.recorder import Recorder
+from tallyboard.reports import as_step
 from tallyboard.routing import Router
 from tallyboard.stats import Tally
+from tallyboard.wire import InvalidNameError
 
 
 class DisabledRecorder(Recorder):
@@ -26,16 +29,17 @@ class DisabledRecorder(Recorder):
         """Move the counters that the report would have moved."""
         try:
             with self._lock:
+                number = 0 if step is None else as_step(step)
                 for name, _ in self._router.split(tuple(scalars), counter):
                     state = self._counters.get(name) or self.counter(name)
                     if step is not None:
                         state.moved = True
-                        state.value = max(state.value, int(step))
+                        state.value = max(state.value, number)
                     elif not state.moved:
                         state.value += 1
                     state.last = max(state.last, state.value)
                     state.active = True
-        except (TypeError, ValueError):
+        except (TypeError, InvalidReportError, InvalidNameError):
             return  # what a reporting rank is warned about
 
 

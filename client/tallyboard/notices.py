@@ -60,6 +60,10 @@ class Notices:
         if self._first(("bug", where)):
             logger.warning("an error inside the client (%s); training goes on", where, exc_info=True)
 
+    def after_fork(self) -> None:
+        """In a forked child, where the lock may be held by a thread that is not there."""
+        self._lock = threading.Lock()
+
     def _first(self, key: tuple[object, ...]) -> bool:
         with self._lock:
             if key in self._said or len(self._said) >= _ONCE_MAX:

@@ -5,16 +5,17 @@ struct.pack and an append. Everything else (new tags, equal or lower steps, odd 
 which is also where a run goes that is finished, forked or out of memory: they clear `_fast`.
 """
 
+import operator
 import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from tallyboard.errors import ContractError, InvalidReportError, contract_error
+from tallyboard.errors import ContractError, InvalidReportError, TallyboardError, contract_error
 from tallyboard.lanes import Lane, Section
 from tallyboard.notices import Notices, caller_line
 from tallyboard.reports import as_at, as_scalars, as_step, as_wall_time
-from tallyboard.routing import Router
+from tallyboard.routing import Router, Split
 from tallyboard.stats import Tally
 from tallyboard.tracking import CounterState, Violation
 from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Open, Rewind, Status, check_counter, limits
@@ -25,6 +26,8 @@ SECTION_LANES_MAX: Final = 900
 """Lanes of a section, below wire.limits.BLOCKS_PER_BATCH_MAX."""
 BUFFER_BYTES_MAX: Final = 32 * limits.MIB
 """Closed sections that wait for the sender; beyond it the newest reports are dropped and counted."""
+SECTIONS_MAX: Final = 10_000
+"""Closed sections, whatever their size: what stops a job that does nothing but rewind."""
 LANES_MAX: Final = 4_096
 """Lanes that are remembered; a run that makes up new tags for ever starts again with none."""
 
@@ -54,6 +57,7 @@ class Recorder:
         self._counters: dict[str, CounterState] = {}
         self._tag_counter: dict[str, str] = {}
         self._fast: dict[tuple[tuple[str, ...], str | None], Lane] = {}
+        self._splits: dict[tuple[tuple[str, ...], str | None], Split] = {}
         self._lanes: dict[tuple[Any, ...], Lane] = {}
         self._active: tuple[CounterState, ...] = ()
         self._dirty: list[Lane] = []
@@ -80,32 +84,59 @@ class Recorder:
     ) -> None:
         """Record one report. Raises ContractError if the run is strict, and nothing else."""
         try:
-            with self._lock:
-                lane = self._fast.get((tuple(scalars), counter))
-                if lane is not None and at is None and wall_time is None:
-                    state = lane.counter
-                    number = (state.value if state.moved else state.value + 1) if step is None else step
-                    if type(number) is int and number > state.last:
-                        if lane.others:
-                            others = [other.value for other in lane.others]
-                            row = lane.pack(number, self._clock(), *others, *scalars.values())
-                        else:
-                            row = lane.pack(number, self._clock(), *scalars.values())
-                        if step is not None:
-                            state.moved = True
-                        state.value = state.last = number
-                        state.tail_lane = lane
-                        state.tail_row = row
-                        if not lane.buffer:
-                            self._dirty.append(lane)
-                        lane.buffer += row
-                        self._cost += lane.cost
-                        if self._cost >= SECTION_COST_MAX:
-                            self._seal()
-                        return
-        except (struct.error, TypeError):
+            if at is None and wall_time is None and self._log_fast(scalars, step, counter):
+                return
+        except (struct.error, TypeError, KeyError):
             pass  # something that needs a closer look
         self._log_carefully(scalars, step, counter, at, wall_time)
+
+    def _log_fast(self, scalars: Mapping[str, Any], step: int | None, counter: str | None) -> bool:
+        """Record a report of tags seen before that breaks no rule. Otherwise change nothing and return False."""
+        with self._lock:
+            key = (tuple(scalars), counter)
+            lane = self._fast.get(key)
+            if lane is None:
+                return self._log_split(scalars, step, key)
+            state = lane.counter
+            if step is None:
+                number = state.value if state.moved else state.value + 1
+            else:
+                number = step if type(step) is int else operator.index(step)
+            if number < state.last:
+                return False
+            if lane.others:
+                others = [other.value for other in lane.others]
+                row = lane.pack(number, self._clock(), *others, *scalars.values())
+            else:
+                row = lane.pack(number, self._clock(), *scalars.values())
+            if number > state.last:  # CounterState.accept, written out
+                state.last = number
+                state.tail_lane = lane
+                state.tail_row = row
+            elif state.check(number, lane, row) is None:
+                state.accept(number, lane, row)
+            else:
+                return False
+            if step is not None:
+                state.moved = True
+            if number > state.value:
+                state.value = number
+            if not lane.buffer:
+                self._dirty.append(lane)
+            lane.buffer += row
+            self._cost += lane.cost
+            if self._cost >= SECTION_COST_MAX or len(self._dirty) >= SECTION_LANES_MAX:
+                self._seal()
+            return True
+
+    def _log_split(self, scalars: Mapping[str, Any], step: int | None, key: tuple[tuple[str, ...], str | None]) -> bool:
+        """Record a call whose tags belong to several counters, one report each, if it was seen before."""
+        split = self._splits.get(key)
+        if split is None:
+            return False
+        for name, tags in split:
+            self.log({tag: scalars[tag] for tag in tags}, step, name, None, None)
+        return True
 
     def _log_carefully(
         self,
@@ -149,7 +180,12 @@ class Recorder:
             self._tally.drop_scalars(1)
             self._invalid(complaint)
         numbers: dict[str, int] = {}
-        for name, tags in self._router.split(tuple(values), counter):
+        split = self._router.split(tuple(values), counter)
+        if len(split) == len({name for name, _ in split}) > 1 and not complaints:
+            if len(self._splits) >= LANES_MAX:
+                self._splits.clear()
+            self._splits[tuple(values), counter] = split
+        for name, tags in split:
             state = self.counter(name)
             if name not in numbers:  # more tags than fit into one report still stand at one step
                 numbers[name] = step if step is not None else state.value + (not state.moved)
@@ -192,6 +228,11 @@ class Recorder:
         if self._cost >= SECTION_COST_MAX or len(self._dirty) + len(self._dirty_late) >= SECTION_LANES_MAX:
             self._seal()
 
+    def _forget(self) -> None:
+        """Send the next report of each kind through the slow path."""
+        self._fast.clear()
+        self._splits.clear()
+
     def _append(self, lane: Lane, row: bytes, dirty: list[Lane]) -> None:
         if not lane.buffer:
             dirty.append(lane)
@@ -208,7 +249,7 @@ class Recorder:
         if lane is None:
             if len(self._lanes) >= LANES_MAX:
                 self._lanes.clear()
-                self._fast.clear()
+                self._forget()
             lane = self._lanes[key] = Lane(state, tags, tuple(stands), others)
         return lane, list(stands.values())
 
@@ -228,7 +269,7 @@ class Recorder:
         return None
 
     def _drop_newest(self) -> None:
-        self._fast.clear()
+        self._forget()
         self._tally.drop_reports(1)
         self._notices.warn_once(
             ("full",),
@@ -256,7 +297,7 @@ class Recorder:
         with self._lock:
             if self._strict and self._error is None:
                 self._error = error
-                self._fast.clear()
+                self._forget()
 
     def raise_pending(self) -> None:
         """Raise what `fail` left, once."""
@@ -309,6 +350,8 @@ class Recorder:
     def rewind(self, next_steps: Mapping[str, int], reason: str, values: Mapping[str, int]) -> None:
         """Go back, in order with what was logged before. `values`: what counters say then, if not next - 1."""
         with self._lock:
+            if len(self._sections) >= SECTIONS_MAX:
+                raise TallyboardError(f"{SECTIONS_MAX} rewinds and more wait to be sent; is the server away?")
             self._seal()
             self._rewind = Rewind(next_steps=dict(next_steps), reason=reason)
             for name, next_step in next_steps.items():
@@ -323,7 +366,7 @@ class Recorder:
     def _activated(self) -> None:
         """The set of counters with a value changed, and with it what goes into `at`."""
         self._active = tuple(state for state in self._counters.values() if state.active)
-        self._fast.clear()
+        self._forget()
 
     # ── what else a run says, and the sender's end ───────────────────────────────────────────────────────────────
 
@@ -341,7 +384,7 @@ class Recorder:
             if self._open is None:
                 if self._dirty or self._dirty_late or self._rewind:
                     self._seal()
-                self._open = Open(resume="continue")
+                self._open = Open(resume="new")  # which, of a run that knows this producer, takes nothing over
             self._open.config.update(config)
             self._open.counters.update(counters)
 
@@ -358,15 +401,16 @@ class Recorder:
                 self._summary.update(summary)
                 self._seal(status)
                 self._closed = why
-                self._fast.clear()
+                self._forget()
             return self._sealed
 
     def abandon(self, why: str) -> None:
         """In a forked child: forget what is the parent's to send, and take no lock that another thread held."""
         self._lock = threading.RLock()
+        self._notices.after_fork()
+        self._tally.after_fork()
         self._closed = why
-        self._fast = {}
-        self._lanes = {}
+        self._fast, self._splits, self._lanes = {}, {}, {}
         self._dirty, self._dirty_late, self._sections = [], [], []
 
     def mark(self) -> int:
@@ -407,5 +451,5 @@ class Recorder:
         self._sections_bytes += section.nbytes
         self._sealed += 1
         if self._sections_bytes >= self._buffer_bytes_max:
-            self._fast.clear()  # the slow path drops, and counts
+            self._forget()  # the slow path drops, and counts
         self._wake()

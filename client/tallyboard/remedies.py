@@ -6,7 +6,7 @@ from tallyboard.wire import Problem
 def away(url: str, why: str) -> str:
     """The service can't be reached, or is busy."""
     return (
-        f"no use of {url} at the moment ({why}). Training goes on: reports wait in memory, up to about 64 MiB, and"
+        f"{url} takes nothing at the moment ({why}). Training goes on: reports wait in memory, up to about 64 MiB, and"
         " are sent when it is back. Start one with `tallyboard serve`, or set TALLYBOARD_URL"
     )
 

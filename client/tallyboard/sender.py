@@ -54,10 +54,12 @@ class Sender:
         self._taken_at = -TICK_S
         self._heard_at = clock()
         self._retry_at = 0.0
-        self._retry_forced = False
+        self._retry_asked = False  # the service named the time
+        self._retry_forced = False  # somebody waits: don't sit out a backoff
         self._away_since: float | None = None
         self._away_said_at: float | None = None
         self._delivered = 0
+        self._lost_batches = 0
         self._moved_out = 0
         self._hurried = False
         self._stopping = False
@@ -117,6 +119,7 @@ class Sender:
         now = self._clock()
         self._heard_at = now
         self._retry_at = 0.0
+        self._retry_asked = False
         if self._away_said_at is not None and self._away_since is not None:
             self._notices.say(f"{self._url} answers again; what waited is being sent")
         self._away_since = None
@@ -152,7 +155,9 @@ class Sender:
 
     def _later(self, outcome: Later) -> None:
         now = self._clock()
-        self._retry_at = min(outcome.at_s, now + HURRY_S) if self._hurried else outcome.at_s
+        hurry = self._hurried and not outcome.asked
+        self._retry_at = min(outcome.at_s, now + HURRY_S) if hurry else outcome.at_s
+        self._retry_asked = outcome.asked
         if self._away_since is None:
             self._away_since = now
             if self._away_said_at is None or now - self._away_said_at >= OUTAGE_SAID_EVERY_S:
@@ -170,6 +175,7 @@ class Sender:
             ("rejected", problem.code, problem.field),
             f"the server does not take {lost} reports: {problem.detail or problem.title} ({problem.field or ''})",
         )
+        self._lost_batches += 1
         self._done(parcel)
 
     def _stop_sending(self, problem: Problem) -> None:
@@ -208,16 +214,17 @@ class Sender:
         return RunNotFoundError(self.stopped.detail or f"there is no run {self._asked}")
 
     def flush(self, sections: int, timeout_s: float) -> bool:
-        """Wait until so many sections (Recorder.mark) are delivered. False if that can't be had in time."""
+        """Wait until so many sections (Recorder.mark) are delivered. False if not in time, or not all were taken."""
         self._hurried = True
-        self._retry_forced = self._away_since is not None
+        lost = self._lost_batches
+        self._retry_forced = not self._retry_asked
         self._wake.set()
         try:
             with self._changed:
                 self._changed.wait_for(
                     lambda: self._delivered >= sections or self.stopped is not None, max(0.0, timeout_s)
                 )
-                return self._delivered >= sections
+                return self._delivered >= sections and self._lost_batches == lost
         finally:
             self._hurried = False
 
@@ -238,3 +245,4 @@ class Sender:
             if wait_s > 0:
                 self._wake.wait(wait_s)
             self._wake.clear()
+        self._transmitter.close()

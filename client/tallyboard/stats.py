@@ -94,6 +94,10 @@ class Tally:
         """Whether the client warned of such a report, naming the line."""
         return (counter, reason) in self._warned
 
+    def after_fork(self) -> None:
+        """In a forked child, where the lock may be held by a thread that is not there."""
+        self._lock = threading.Lock()
+
     def stats(self) -> Stats:
         """The counts as they are now."""
         with self._lock:

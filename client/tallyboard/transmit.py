@@ -28,11 +28,11 @@ class Taken:
 
 @dataclass(slots=True, frozen=True)
 class Later:
-    """Not now. at_s: when to try again (the sender's clock). unreachable: no answer came at all."""
+    """Not now. at_s: when to try again (the sender's clock). asked: the service said so, else it is our backoff."""
 
     at_s: float
     why: str
-    unreachable: bool
+    asked: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -71,7 +71,7 @@ class Transmitter:
         try:
             answer = self._transport.post(f"/api/v1/scalars/{quote(self.run)}", self._body, MSGPACK)
         except UnreachableError as error:
-            return self._later(now(), str(error), None, unreachable=True)
+            return self._later(now(), f"no answer: {error}", None)
         return self._judge(answer, now)
 
     def heartbeat(self) -> bool:
@@ -83,12 +83,16 @@ class Transmitter:
             return False
         return 200 <= answer.status < 300
 
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._transport.close()
+
     def _judge(self, answer: Answer, now: Callable[[], float]) -> Outcome:
         problem = problem_of(answer) if answer.status >= 300 else _NO_PROBLEM
         match meaning(answer, problem):
             case Meaning.LATER:
                 why = problem.detail or f"status {answer.status}"
-                return self._later(now(), why, answer.retry_after_s, unreachable=False)
+                return self._later(now(), why, answer.retry_after_s)
             case Meaning.BAD_BATCH:
                 self._body = None
                 self._failures = 0
@@ -107,12 +111,12 @@ class Transmitter:
         self.run = receipt.run
         return Taken(receipt)
 
-    def _later(self, now_s: float, why: str, retry_after_s: float | None, *, unreachable: bool) -> Later:
+    def _later(self, now_s: float, why: str, retry_after_s: float | None) -> Later:
         """Doubling from 0.25 s to 30 s, each shortened by up to a half by chance, so that jobs don't come in step."""
         backoff_s = min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2.0 ** min(self._failures, 16))
         self._failures += 1
         wait_s = max(backoff_s * self._rng.uniform(0.5, 1.0), retry_after_s or 0.0)
-        return Later(now_s + wait_s, why, unreachable)
+        return Later(now_s + wait_s, why, asked=retry_after_s is not None)
 
 
 _NO_PROBLEM: Final = Problem(title="", status=200, code="", detail="")

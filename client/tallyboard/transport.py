@@ -99,11 +99,11 @@ class HttpTransport:
             response = self._pool.request(
                 "POST", self._url + path, body=body, headers=headers, redirect=False, preload_content=False
             )
-            try:
-                data = response.read(ANSWER_BYTES_MAX)
-            finally:
-                response.drain_conn()
-                response.release_conn()
+            data = response.read(ANSWER_BYTES_MAX + 1)
+            if len(data) > ANSWER_BYTES_MAX:
+                response.close()
+                raise UnreachableError(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
+            response.release_conn()
         except self._foreign_errors as error:
             raise UnreachableError(_brief(error)) from error
         return Answer(response.status, data, _retry_after_s(response.headers))
@@ -121,8 +121,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 def _brief(error: BaseException) -> str:
     """The innermost cause in a few words."""
-    reason = getattr(error, "reason", None)
-    if isinstance(reason, BaseException):
-        return _brief(reason)
-    text = str(error)
-    return text.split(": ", 1)[1] if text.startswith("<") and ": " in text else text or type(error).__name__
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text.rpartition(": ")[2] or type(error).__name__
