@@ -35,7 +35,7 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) ->
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, clock) as service:
+        async with running(settings, clock, traffic) as service:
             app.state.service = service
             yield
 
@@ -45,7 +45,6 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) ->
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan, redirect_slashes=False,
     )  # fmt: skip
-    app.state.traffic = traffic
     # The ingest route first, and past FastAPI's parameter machinery: it is the one that is asked all the time.
     app.router.routes.insert(0, Route(f"{API_PREFIX}/scalars/{{run:path}}", reports.report, methods=["POST"]))
     for part in (runs.router, reports.router, charts.router):
@@ -60,7 +59,7 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) ->
 
 
 @asynccontextmanager
-async def running(settings: Settings, clock: Callable[[], float]) -> AsyncIterator[Service]:
+async def running(settings: Settings, clock: Callable[[], float], traffic: Traffic) -> AsyncIterator[Service]:
     """Open the store, start the writer and its views; on the way out stop them in the opposite order."""
     store = await run_in_threadpool(SqliteStore.open, settings.data_dir)
     try:
@@ -77,6 +76,7 @@ async def running(settings: Settings, clock: Callable[[], float]) -> AsyncIterat
                 bodies=BodyReader(ingest.budget, settings.body_timeout_s),
                 chart_reads=CapacityLimiter(settings.chart_reads_at_once_max),
                 clock=clock,
+                traffic=traffic,
                 views={"merger": merger},
                 check_views=list,
             )

@@ -98,14 +98,12 @@ def responses(answers: Mapping[int, Given], problems: Sequence[str]) -> dict[int
         kind = _KINDS[code]
         by_status.setdefault(kind.status, []).append(kind)
     for status, kinds in sorted(by_status.items()):
-        found[status] = {
-            "description": "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds),
-            "content": {
-                PROBLEM_JSON: {
-                    "schema": reference(Problem),
-                    "examples": {kind.code: {"value": _problem(kind)} for kind in kinds},
-                }
-            },
+        said = "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds)
+        described = found.setdefault(status, {"description": "", "content": {}})
+        described["description"] = f"{described['description']} {said}".strip()
+        described["content"][PROBLEM_JSON] = {
+            "schema": reference(Problem),
+            "examples": {kind.code: {"value": _problem(kind)} for kind in kinds},
         }
     return found
 

@@ -19,7 +19,6 @@ from tallyboard_server.api.messages import Readiness
 from tallyboard_server.api.page import ROOT_CSP, root_page
 from tallyboard_server.api.prometheus import CONTENT_TYPE, Sample, exposition
 from tallyboard_server.api.service import Running, Service
-from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.ingest.errors import IngestError
 from tallyboard_server.store.protocol import StoreError
 
@@ -69,10 +68,9 @@ def readyz(request: Request, service: Running) -> Response:
         "metrics", "Figures for Prometheus", answers={200: Given(str, examples.METRICS, "Text format 0.0.4.")}
     ),
 )
-def metrics(request: Request, service: Running) -> Response:
+def metrics(service: Running) -> Response:
     """Counters and gauges of store, ingest, views, HTTP and process."""
-    traffic: Traffic = request.app.state.traffic
-    samples = [*_samples(service), *traffic.samples(), *_process()]
+    samples = [*_samples(service), *service.traffic.samples(), *_process()]
     return Response(exposition(samples), media_type=CONTENT_TYPE)
 
 

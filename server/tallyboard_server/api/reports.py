@@ -1,5 +1,6 @@
 """Reporting: POST /scalars, rewinds by hand, heartbeats, and what was refused."""
 
+import time
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
@@ -52,11 +53,13 @@ async def report(request: Request) -> Response:
     breaks the rules of its counter, none is stored (409, with each refused report and what to do about it). With
     `partial` the good ones are stored and the receipt lists the others. Bodies may be gzip or zstd.
     """
+    begun = time.perf_counter()
     service = service_of(request)
     run = checked_run(request.path_params["run"])
     async with service.bodies.body(request) as body:
         batch = await _decoded(body, service.clock())
         done = await service.ingest.submit(Append(run, batch))
+    service.traffic.acknowledged(time.perf_counter() - begun)
     return answer(request, done.receipt)
 
 

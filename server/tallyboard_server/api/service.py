@@ -9,6 +9,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from tallyboard_server.api.body import BodyReader
+from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.ingest import Ingest
 from tallyboard_server.settings import Settings
 from tallyboard_server.store.protocol import Store
@@ -35,6 +36,7 @@ class Service:
     bodies: BodyReader
     chart_reads: CapacityLimiter
     clock: Callable[[], float]
+    traffic: Traffic
     views: Mapping[str, View]
     check_views: Callable[[], list[str]]
 
