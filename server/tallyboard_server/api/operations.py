@@ -97,7 +97,8 @@ def readiness(service: Service) -> Readiness:
         except (StoreError, IngestError) as error:
             reasons.append(f"the store can't be written: {error}")
     reasons.extend(service.check_views())
-    checks: dict[str, Any] = {"free_bytes": free, **service.ingest.stats()}
+    logdir = str(service.settings.event_file_dir.resolve())
+    checks: dict[str, Any] = {"free_bytes": free, "logdir": logdir, **service.ingest.stats()}
     for view in service.views.values():
         checks.update(view.stats())
     return Readiness(ready=not reasons, reasons=reasons, checks=checks)
