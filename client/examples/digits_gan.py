@@ -143,7 +143,7 @@ def train(run: tallyboard.Run, *, generator_steps: int = 600, seed: int = 0) -> 
     gan = Gan(rng)
     d_step = run.counter("D_global_step", total=generator_steps * D_STEPS_PER_G_STEP)
     g_step = run.counter("G_global_step", total=generator_steps)
-    before = distance = frechet_distance(real, gan.generate(len(real)))
+    before = frechet_distance(real, gan.generate(len(real)))
     for _ in range(generator_steps):
         for _ in range(D_STEPS_PER_G_STEP):
             figures = gan.discriminator_step(real[rng.integers(len(real), size=BATCH_SIZE)])
@@ -152,11 +152,11 @@ def train(run: tallyboard.Run, *, generator_steps: int = 600, seed: int = 0) -> 
         figures = gan.generator_step(BATCH_SIZE)
         g_step.increment()
         if g_step.every(EVALUATE_EVERY):
-            distance = frechet_distance(real, gan.generate(len(real)))
-            figures["G/frechet_distance"] = distance
+            figures["G/frechet_distance"] = frechet_distance(real, gan.generate(len(real)))
         g_step.log(figures)
-    run.summary["G/frechet_distance"] = distance
-    return before, distance
+    after = frechet_distance(real, gan.generate(len(real)))
+    run.summary["G/frechet_distance"] = after
+    return before, after
 
 
 def main() -> None:

@@ -1,0 +1,58 @@
+"""The commands joined into one application, and the errors that end any of them."""
+
+from typing import Annotated, Final
+
+import typer
+
+from tallyboard_server.cli import looking
+from tallyboard_server.cli.demo import demo
+from tallyboard_server.cli.doctor import doctor
+from tallyboard_server.cli.http import ApiProblemError, UnreachableError
+from tallyboard_server.cli.output import Exit, fail, stdout, version
+from tallyboard_server.cli.rewinding import rewind
+from tallyboard_server.cli.serve import serve
+
+EXIT_CODES: Final = {401: Exit.UNAUTHORIZED, 403: Exit.UNAUTHORIZED, 404: Exit.NOT_FOUND, 410: Exit.NOT_FOUND}
+"""What an HTTP status of the service is as an exit code; any other is Exit.FAILED."""
+
+app = typer.Typer(
+    name="tallyboard",
+    help="Metrics logging for machine-learning training.",
+    epilog=(
+        "All but serve and demo ask the service at TALLYBOARD_URL (http://127.0.0.1:6007 unless set), with "
+        "TALLYBOARD_TOKEN. Exit codes: 1 failed, 2 wrong usage, 3 no service answers, 4 no such run, 5 token refused."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        stdout.print(f"tallyboard {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Options that stand before any command."""
+
+
+for command in (serve, looking.runs, looking.counters, looking.tail, rewind, doctor, demo):
+    app.command()(command)
+
+
+def run() -> None:
+    """Carry out the command line; whatever the service answers amiss ends in one line and an exit code."""
+    try:
+        app()
+    except UnreachableError as error:
+        fail(str(error), Exit.UNREACHABLE)
+    except ApiProblemError as error:
+        fail(str(error), EXIT_CODES.get(error.problem.status, Exit.FAILED))

@@ -1,0 +1,138 @@
+"""`tallyboard doctor`: why do I see no points? One line for each thing that can be wrong, with what to do."""
+
+import time
+from collections import Counter as Tally
+from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from tallyboard_server.api.messages import Readiness, RefusedPage, RunView
+from tallyboard_server.cli.finding import Finding, bad, good
+from tallyboard_server.cli.http import ApiProblemError, Service, UnreachableError, run_path, service_from
+from tallyboard_server.cli.logdir import look_at_logdir
+from tallyboard_server.cli.output import Exit, ago, count, stdout
+
+SKEW_MAX_S: Final = 5.0
+"""Beyond it, curves against wall time from several machines no longer line up; HTTP dates have whole seconds."""
+
+SILENT_MAX_S: Final = 600.0
+"""A run that calls itself running and says nothing for so long has probably died."""
+
+
+def doctor(
+    run: Annotated[str | None, typer.Argument(help="The run whose points are missing: project/name.")] = None,
+    logdir: Annotated[
+        Path | None, typer.Option(help="The directory TensorBoard was given.  [default: the service's own]")
+    ] = None,
+) -> None:
+    """Find out why no points show: asks the service, then looks at the run and at TensorBoard's directory.
+
+    Exit code 1 if anything is wrong.
+    """
+    healthy = True
+    for finding in examine(service_from(), run, logdir):
+        stdout.print(f"{'✓' if finding.ok else '✗'} {finding.text}", markup=False)
+        if finding.remedy:
+            stdout.print(f"    {finding.remedy}", markup=False)
+        healthy &= finding.ok
+    if not healthy:
+        raise typer.Exit(Exit.FAILED)
+
+
+def examine(service: Service, run: str | None, logdir: Path | None) -> Iterator[Finding]:
+    """Everything that is found, in the order in which a report travels; ends early where nothing more can be told."""
+    try:
+        response = service.raw("/healthz")
+    except UnreachableError as error:
+        yield bad(f"no service at {service.url}", str(error))
+        return
+    yield good(f"{service.url} answers")
+    yield _clock(response.headers.get("Date"))
+    try:
+        next(service.runs(limit=1), None)
+    except (ApiProblemError, UnreachableError) as error:
+        yield bad(f"the service does not let us in: {error}", "set TALLYBOARD_URL and TALLYBOARD_TOKEN as it expects")
+        return
+    yield good("it lets us in")
+    ready = service.readiness()
+    yield _ready(ready)
+    view = None
+    if run is not None:
+        try:
+            view = service.get(run_path("/runs", run), RunView)
+        except ApiProblemError as error:
+            yield bad(f"{run}: {error}", _names_like(service, run))
+            return
+        yield from _run(service, view)
+    yield from look_at_logdir(view, logdir, _logdir_of(ready))
+
+
+def _clock(date: str | None) -> Finding:
+    if date is None:
+        return good("the service does not tell its time (a proxy in between?)")
+    ahead = time.time() - parsedate_to_datetime(date).timestamp()
+    if abs(ahead) <= SKEW_MAX_S:
+        return good("the clocks agree")
+    direction = "ahead of" if ahead > 0 else "behind"
+    return bad(
+        f"this machine's clock is {ago(abs(ahead))} {direction} the service's",
+        "keep both in time (NTP): wall times come from the reporting machine",
+    )
+
+
+def _ready(ready: Readiness) -> Finding:
+    if ready.ready:
+        return good("it is ready: the store can be written, its views follow")
+    return bad("it is not ready: " + "; ".join(ready.reasons), "see its log, and GET /readyz")
+
+
+def _logdir_of(ready: Readiness) -> Path | None:
+    logdir = ready.checks.get("logdir")
+    return Path(logdir) if isinstance(logdir, str) else None
+
+
+def _names_like(service: Service, run: str) -> str:
+    alike = service.runs(q=run.rpartition("/")[2])
+    names = [row.run for row in islice(alike, 5)]
+    return f"there is {', '.join(names)}" if names else "`tallyboard runs` lists what there is"
+
+
+def _run(service: Service, view: RunView) -> Iterator[Finding]:
+    for name, counter in view.counters.items():
+        scalars = sum(attempt.scalars for attempt in counter.attempts)
+        if counter.last_step is None:
+            yield bad(f"{view.run}: {name} shows no point", _why_hidden(scalars))
+        else:
+            tags = count(len(counter.tags), "tag")
+            yield good(f"{view.run}: {name} is at {counter.last_step:,} ({count(scalars, 'scalar')} stored, {tags})")
+    if not view.counters:
+        yield bad(f"{view.run}: no report was ever accepted", "is the job reporting under this name, and to this URL?")
+    yield _refusals(service.get(run_path("/refused", view.run), RefusedPage))
+    silent = view.health.silent_s
+    if silent is not None and silent > SILENT_MAX_S:
+        yield bad(
+            f"{view.run} says it is running, but was last heard of {ago(silent)} ago",
+            "look at the job: has it died, or lost its way to the service?",
+        )
+
+
+def _why_hidden(scalars: int) -> str:
+    if scalars:
+        return f"all of its {count(scalars, 'scalar')} were superseded by rewinds: report again from there"
+    return "it was declared or rewound, and nothing was reported on it yet"
+
+
+def _refusals(page: RefusedPage) -> Finding:
+    if not page.refused:
+        return good("no report was refused")
+    reasons = Tally(item.refusal.reason for item in page.refused)
+    told = ", ".join(f"{number} × {reason}" for reason, number in reasons.most_common())
+    newest = page.refused[0]
+    return bad(
+        f"reports were refused: {told}; the newest {ago(time.time() - newest.at)} ago",
+        f"{newest.refusal.counter} at step {newest.refusal.step}: {newest.refusal.detail}",
+    )

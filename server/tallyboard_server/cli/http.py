@@ -1,0 +1,143 @@
+"""The CLI's way to a running service: GET and POST with token, and errors that say what to do."""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Final, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+import urllib3
+
+from tallyboard.wire import JSON, Problem
+from tallyboard_server.api.messages import Readiness, RunPage, RunRow
+
+URL_DEFAULT: Final = "http://127.0.0.1:6007"
+_TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=60.0)
+"""Seconds; a service that answers at all answers a read well within them."""
+
+_T = TypeVar("_T")
+
+
+class UnreachableError(Exception):
+    """No service answers at the URL."""
+
+
+class ApiProblemError(Exception):
+    """The service answered with an error; `problem` is its body."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+
+class Points(msgspec.Struct):
+    """Columns of equal length, ascending by step; non-finite values as the strings of JSON."""
+
+    step: list[int]
+    wall_time: list[float]
+    value: list[float | str]
+
+
+class Curve(msgspec.Struct):
+    """The visible points of one tag, and the counter it belongs to."""
+
+    counter: str
+    points: Points
+
+
+class _Chart(msgspec.Struct):
+    series: list[Curve]
+
+
+class Service:
+    """One service: its address (`url` without a trailing slash), and what it answers."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self.url = url.rstrip("/")
+        headers = {"Accept": JSON, "User-Agent": "tallyboard-cli"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        self._pool = urllib3.PoolManager(headers=headers, timeout=_TIMEOUT, retries=False)
+
+    def get(self, path: str, kind: type[_T], **query: str | int | float | None) -> _T:
+        """GET a path below /api/v1; queries that are None are left out. Raises UnreachableError, ApiProblemError."""
+        given = {name: value for name, value in query.items() if value is not None}
+        return self._decode(self._request("GET", _api(path) + (f"?{urlencode(given)}" if given else "")), kind)
+
+    def post(self, path: str, body: Any, kind: type[_T]) -> _T:
+        """POST a JSON document to a path below /api/v1. Raises UnreachableError, ApiProblemError."""
+        return self._decode(self._request("POST", _api(path), msgspec.json.encode(body)), kind)
+
+    def runs(self, **query: str | int) -> Iterator[RunRow]:
+        """All runs that GET /runs finds, page after page. Raises as `get` does."""
+        cursor: str | None = None
+        while True:
+            page = self.get("/runs", RunPage, cursor=cursor, **query)
+            for row in page.runs:
+                yield msgspec.json.decode(row, type=RunRow)
+            if (cursor := page.cursor) is None:
+                return
+
+    def readiness(self) -> Readiness:
+        """Whether the service can work; not being ready is an answer, no error. Raises as `get` does."""
+        response = self._request("GET", "/readyz")
+        return self._decode(response, Readiness, also=503)
+
+    def points(self, run: str, tag: str, first: int = 0) -> Curve | None:
+        """The visible points of a tag from a step on; None if it has none. Raises as `get` does."""
+        query: dict[str, str | int | float | None] = {"run": run, "tag": tag, "from": first}
+        series = self.get("/scalars", _Chart, **query).series
+        return series[0] if series else None
+
+    def raw(self, path: str) -> urllib3.BaseHTTPResponse:
+        """GET any path, whatever the answer. Raises UnreachableError."""
+        return self._request("GET", path)
+
+    def _request(self, method: str, path: str, body: bytes | None = None) -> urllib3.BaseHTTPResponse:
+        headers = dict(self._pool.headers) | ({"Content-Type": JSON} if body is not None else {})
+        try:
+            return self._pool.request(method, self.url + path, body=body, headers=headers)
+        except (urllib3.exceptions.HTTPError, ValueError) as error:
+            raise UnreachableError(
+                f"no service answers at {self.url} ({_cause(error)}); start one with `tallyboard serve`, "
+                "or set TALLYBOARD_URL to where it is"
+            ) from error
+
+    def _decode(self, response: urllib3.BaseHTTPResponse, kind: type[_T], also: int = 200) -> _T:
+        """The body as `kind` if the request succeeded, or ended with the status `also`."""
+        if response.status >= 400 and response.status != also:
+            raise ApiProblemError(_problem(response))
+        try:
+            return msgspec.json.decode(response.data, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UnreachableError(
+                f"{self.url} answers, but not as Tallyboard does ({error}); is TALLYBOARD_URL right?"
+            ) from error
+
+
+def service_from(environment: Mapping[str, str] = os.environ, url: str | None = None) -> Service:
+    """The service at `url`, else TALLYBOARD_URL, else this machine's default port; with TALLYBOARD_TOKEN, if set."""
+    return Service(url or environment.get("TALLYBOARD_URL") or URL_DEFAULT, environment.get("TALLYBOARD_TOKEN"))
+
+
+def run_path(prefix: str, run: str) -> str:
+    """`/runs/project/name` with whatever the name holds percent-encoded."""
+    return f"{prefix}/{quote(run, safe='/')}"
+
+
+def _api(path: str) -> str:
+    return f"/api/v1{path}"
+
+
+def _problem(response: urllib3.BaseHTTPResponse) -> Problem:
+    try:
+        return msgspec.json.decode(response.data, type=Problem)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        text = response.data[:200].decode(errors="replace")
+        return Problem(title="Not an answer of Tallyboard", status=response.status, code="foreign_answer", detail=text)
+
+
+def _cause(error: Exception) -> str:
+    """The innermost reason of a failed request, without the object it happened to."""
+    reason = getattr(error, "reason", None) or error
+    return str(reason).rpartition(": ")[2] or type(reason).__name__

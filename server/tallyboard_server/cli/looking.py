@@ -1,0 +1,144 @@
+"""`tallyboard runs`, `counters` and `tail`: what a service holds, in a terminal."""
+
+import time
+from fnmatch import fnmatchcase
+from typing import Annotated, Final
+
+import typer
+
+from tallyboard.wire.limits import STEP_MAX
+from tallyboard_server.api.messages import AttemptView, CounterView, RunRow, RunView
+from tallyboard_server.cli.http import Curve, Service, run_path, service_from
+from tallyboard_server.cli.output import Exit, ago, count, fail, stderr, stdout, table, timestamp
+
+_FOLLOW_S: Final = 1.0
+"""Seconds between two looks of `tail --follow`."""
+
+
+def runs(
+    pattern: Annotated[str, typer.Argument(help="Only runs whose name matches, as in a shell: 'mnist/*'.")] = "*",
+    limit: Annotated[int, typer.Option(min=1, help="At most that many runs.")] = 200,
+) -> None:
+    """List the runs of the service."""
+    shown = table("run", "status", "counters", "last seen")
+    now = time.time()
+    total = 0
+    for row in service_from().runs():
+        if not fnmatchcase(row.run, pattern):
+            continue
+        if total == limit:
+            stderr.print(f"… and more; --limit {limit} reached")
+            break
+        total += 1
+        shown.add_row(row.run, row.status, _values(row), f"{ago(now - row.last_seen)} ago")
+    if total:
+        stdout.print(shown)
+    else:
+        stderr.print(f"no run matches {pattern!r}" if pattern != "*" else "no runs yet", markup=False)
+
+
+def counters(run: Annotated[str, typer.Argument(help="The run's name: project/name.")]) -> None:
+    """Show a run's step counters: values, tags, attempts and who writes them."""
+    view = service_from().get(run_path("/runs", run), RunView)
+    shown = table(
+        "counter", "value", "of", "scalars", "attempt", "writer", "tags", right=("value", "of", "scalars", "attempt")
+    )
+    for name, counter in view.counters.items():
+        shown.add_row(
+            name,
+            "–" if counter.last_step is None else f"{counter.last_step:,}",
+            "" if counter.total is None else f"{counter.total:,}",
+            f"{sum(attempt.scalars for attempt in counter.attempts):,}",
+            str(counter.attempt),
+            writer(counter.attempts[-1]) if counter.attempts else "",
+            _tags(counter),
+        )
+    if view.counters:
+        stdout.print(shown)
+    else:
+        stderr.print(f"{run} has no counter yet: nothing was reported", markup=False)
+
+
+def tail(
+    run: Annotated[str, typer.Argument(help="The run's name: project/name.")],
+    tag: Annotated[list[str] | None, typer.Option(help="Only these tags (may be given several times).")] = None,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=10_000, help="Points per tag to begin with.")] = 10,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes, until Ctrl-C.")] = False,
+) -> None:
+    """Print a run's newest points: time, counter, step, tag, value."""
+    service = service_from()
+    view = service.get(run_path("/runs", run), RunView)
+    known = {name for counter in view.counters.values() for name in counter.tags}
+    if unknown := set(tag or ()) - known:
+        fail(
+            f"{run} has no tag {', '.join(sorted(unknown))}; it has {', '.join(sorted(known)) or 'none yet'}",
+            Exit.NOT_FOUND,
+        )
+    seen: dict[str, int] = {}
+    for counter in view.counters.values():
+        for name in counter.tags:
+            if not tag or name in tag:
+                seen[name] = _print_last(service, run, name, counter, lines)
+    while follow:
+        time.sleep(_FOLLOW_S)
+        _print_news(service, run, tag, seen)
+
+
+def writer(attempt: AttemptView) -> str:
+    """Who writes an attempt, as far as known: user@host pid, or the producer's id."""
+    if attempt.host is None:
+        return attempt.writer
+    who = f"{attempt.user}@{attempt.host}" if attempt.user else attempt.host
+    return who if attempt.pid is None else f"{who} pid {attempt.pid}"
+
+
+def _values(row: RunRow) -> str:
+    return "  ".join(
+        f"{name} {'–' if c.last_step is None else format(c.last_step, ',')}" + (f"/{c.total:,}" if c.total else "")
+        for name, c in row.counters.items()
+    )
+
+
+def _tags(counter: CounterView) -> str:
+    shown = ", ".join(counter.tags[:4])
+    return shown if len(counter.tags) <= 4 else f"{shown}, … ({count(len(counter.tags), 'tag')})"
+
+
+def _print_last(service: Service, run: str, tag: str, counter: CounterView, lines: int) -> int:
+    """Print the last points of a tag; its last step, -1 if it has none.
+
+    Steps may lie far apart: the window back from the end is widened until it holds enough of them.
+    """
+    last = counter.last_step or 0
+    width = lines
+    while True:
+        first = max(0, last - width + 1)
+        curve = service.points(run, tag, first)
+        if first == 0 or (curve is not None and len(curve.points.step) >= lines):
+            break
+        width *= 4
+    return -1 if curve is None else _print(tag, curve, lines)
+
+
+def _print_news(service: Service, run: str, tags: list[str] | None, seen: dict[str, int]) -> None:
+    view = service.get(run_path("/runs", run), RunView)
+    for counter in view.counters.values():
+        for tag in counter.tags:
+            if tags and tag not in tags:
+                continue
+            after = seen.get(tag, -1)
+            if counter.last_step is not None and counter.last_step < after:
+                stderr.print(f"{tag} was rewound to {counter.last_step}", markup=False)
+                after = counter.last_step
+            curve = service.points(run, tag, after + 1) if after < STEP_MAX else None
+            seen[tag] = max(after, -1 if curve is None else _print(tag, curve))
+
+
+def _print(tag: str, curve: Curve, lines: int | None = None) -> int:
+    """Print points, the last `lines` of them; returns the last step, -1 if there are none."""
+    points = curve.points
+    rows = list(zip(points.step, points.wall_time, points.value, strict=True))
+    for step, wall_time, value in rows[-lines:] if lines else rows:
+        line = f"{timestamp(wall_time)}  {curve.counter} {step:>8}  {tag}  {float(value):.6g}"
+        stdout.print(line, markup=False)
+    return rows[-1][0] if rows else -1

@@ -1,0 +1,58 @@
+"""How commands talk: tables and lines on stdout, errors in one line on stderr, exit codes that scripts can read."""
+
+from datetime import UTC, datetime
+from enum import IntEnum
+from importlib import metadata
+from typing import Never
+
+from rich.console import Console
+from rich.table import Table
+
+stdout = Console(highlight=False, soft_wrap=True)
+stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Exit(IntEnum):
+    """Exit codes. 2 is click's, for a command line that makes no sense."""
+
+    FAILED = 1
+    UNREACHABLE = 3
+    NOT_FOUND = 4
+    UNAUTHORIZED = 5
+
+
+def fail(message: str, code: Exit = Exit.FAILED) -> Never:
+    """End the command with one line on stderr: what, where, what to do."""
+    stderr.print(f"tallyboard: {message}", markup=False, style="red" if stderr.is_terminal else None)
+    raise SystemExit(int(code))
+
+
+def version() -> str:
+    """The version that is installed."""
+    return metadata.version("tallyboard")
+
+
+def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty table; columns named in `right` hold numbers."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+    return made
+
+
+def ago(seconds: float) -> str:
+    """A span of time as people say it: 8 s, 5 min, 3 h, 12 d."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{max(0.0, seconds):.0f} s"
+
+
+def timestamp(wall_time: float) -> str:
+    """Seconds since the epoch as UTC, to the second."""
+    return datetime.fromtimestamp(wall_time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def count(number: int, noun: str) -> str:
+    """1 run, 2 runs, 1,000 runs."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

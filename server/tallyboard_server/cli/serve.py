@@ -1,0 +1,86 @@
+"""`tallyboard serve`: run the service in this process until it is told to stop."""
+
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from pydantic import ValidationError
+
+from tallyboard_server.cli.output import fail, version
+from tallyboard_server.settings import ExposureError, Settings, check_exposure
+
+_BACKLOG: Final = 2048
+
+
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.  [default: 6007]")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where the store lives.  [default: tallyboard-data]")] = None,
+    logdir: Annotated[
+        Path | None, typer.Option(help="Where event files go.  [default: logdir in the data directory]")
+    ] = None,
+    insecure: Annotated[
+        bool | None, typer.Option("--insecure", help="Listen off loopback without a token.", show_default=False)
+    ] = None,
+) -> None:
+    """Run the service. Each option may also be given as TALLYBOARD_HOST and so on; TALLYBOARD_TOKEN is the token."""
+    options = {"host": host, "port": port, "data_dir": data_dir, "logdir": logdir, "insecure": insecure}
+    settings = read_settings({name: value for name, value in options.items() if value is not None})
+    listener = listen(settings)
+    from tallyboard_server.cli.server import run  # here: the other commands need no web framework
+
+    with listener:
+        if not run(settings, listener, announcement(settings, listener.getsockname()[1])):
+            raise typer.Exit(1)
+
+
+def read_settings(options: Mapping[str, Any]) -> Settings:
+    """Settings of the options that were given, and of the environment; ends the command if they can't be."""
+    try:
+        settings = Settings(**options)
+        check_exposure(settings)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        fail(f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']} (got {fault['input']!r})")
+    except ExposureError as error:
+        fail(str(error))
+    return settings
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A bound socket on the host and port; ends the command if it can't be had."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        reason = (error.strerror or str(error)).lower()
+        fail(
+            f"can't listen on {settings.host}:{settings.port} ({reason}); is another tallyboard running? "
+            "Choose a port with --port, or --port 0 for any that is free"
+        )
+    return listener
+
+
+def announcement(settings: Settings, port: int) -> str:
+    """Where to look, and the one line that reports something."""
+    host = {"0.0.0.0": "localhost", "::": "localhost"}.get(settings.host, settings.host)  # noqa: S104
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    token = """ -H "Authorization: Bearer $TALLYBOARD_TOKEN\"""" if settings.token else ""
+    logdir = settings.event_file_dir
+    report = '{"step": 1, "scalars": {"loss": 0.5}}'
+    return "\n".join(
+        (
+            f"Tallyboard {version()} at {url}",
+            f"  API          {url}/docs",
+            f"  data         {settings.data_dir}",
+            f"  event files  {logdir}",
+            f"  TensorBoard  tensorboard --logdir {logdir}",
+            f"  report       curl {url}/api/v1/scalars/mnist/try1{token} --json '{report}'",
+        )
+    )
