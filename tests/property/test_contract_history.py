@@ -403,7 +403,7 @@ def likely_act(dice: random.Random) -> Act:
             Stretch(
                 counter=counter,
                 tags=tuple(dice.sample(TAGS if dice.random() < 0.2 else own, dice.randint(1, 3))),
-                base=dice.choice(["next"] * 6 + ["again", "again", "start", "zero"]),
+                base=dice.choice(["next"] * 24 + ["again"] * 8 + ["start"] * 3 + ["zero"] * 3 + ["huge"]),
                 moves=moves,
                 values=[dice.choice([0, 0, 0, 3, 4, 5, 6, 7]) for _ in range(dice.randint(1, 4))],
                 at=dice.choice([(), (), ("epoch", "env_step")]),

@@ -545,6 +545,14 @@ class TestLimits:
         with pytest.raises(LimitError, match="counter 'x'"):
             run.rewind(x=0)
 
+    def test_counters_in_at_are_counted_within_a_batch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(limits, "COUNTERS_PER_RUN_MAX", 2)
+        run = Run()
+        reports = [{"step": 1, "scalars": {name: 1.0}, "at": {name: 1}} for name in ("x", "y")]
+        receipt = run.send({"partial": True, "reports": reports}).receipt
+        assert [(r.row, r.reason) for r in receipt.refused] == [(1, "too_many_counters")]
+        assert list(run.state.counters) == ["global_step", "x"]
+
     def test_attempts_are_bounded(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(limits, "ATTEMPTS_PER_COUNTER_MAX", 2)
         run = Run()

@@ -1,7 +1,7 @@
 """The step contract: the pure rules by which a batch becomes part of a run's history, or is refused.
 
 `apply` goes through the parts of a batch in their order: `stream` (was it applied before?), `opening`,
-`rewind`, `reports` (screening → judge → landing), summary and status. Nothing here does input or output, or
+`rewind`, `reports` (whole; or screening → judge → landing), summary and status. Nothing here does input or output, or
 reads a clock.
 """
 

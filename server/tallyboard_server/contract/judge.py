@@ -196,6 +196,7 @@ def _judge_row_by_row(
         for place in np.flatnonzero(disagreed[group.ranks]).tolist()
     ]
     where.sort(key=lambda place: groups[place[0]].ranks[place[1]])  # stable: request order within a step
+    codes_of = [group.codes.tolist() for group in groups]
     refused_at: dict[int, int] = {}
     seen: dict[int, int] = {}
     rank_before = -1
@@ -206,7 +207,7 @@ def _judge_row_by_row(
         if rank != rank_before:
             rank_before = rank
             seen = dict(tail) if step == attempt.last_step else {}
-        codes, bits = group.codes.tolist(), group.bits[place].tolist()
+        codes, bits = codes_of[index], group.bits[place].tolist()
         clash = [j for j, code in enumerate(codes) if seen.get(code, bits[j]) != bits[j]]
         keep = _keep(segment)
         if clash:
@@ -216,15 +217,11 @@ def _judge_row_by_row(
             keep[row] = False
             segment.conflicts[row] = Conflict(
                 tuple(names[codes[j]] for j in clash),
-                _float(seen[codes[clash[0]]]),
-                _float(bits[clash[0]]),
+                seen[codes[clash[0]]],
+                bits[clash[0]],
                 1 + before + refused_at[step],
             )
         else:
             keep[row, group.columns] = [code not in seen for code in codes]
             seen.update(zip(codes, bits, strict=True))
     return refused_at
-
-
-def _float(bits: int) -> float:
-    return float(np.int64(bits).view(np.float64))

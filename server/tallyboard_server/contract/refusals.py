@@ -60,6 +60,7 @@ def _reached(segment: Segment, row: int) -> int | None:
 def with_hints(state: RunState, judged: Sequence[Segment]) -> RunState:
     """The state before a refused batch, with tag_repeated refusals at an unmoved counter counted."""
     counters = dict(state.counters)
+    counted = False
     for segment in judged:
         counter = counters.get(segment.columns.counter)
         if not segment.conflicts or counter is None or not 0 < segment.attempt <= len(counter.attempts):
@@ -67,7 +68,8 @@ def with_hints(state: RunState, judged: Sequence[Segment]) -> RunState:
         attempt = counter.attempts[segment.attempt - 1]
         count = sum(int(segment.columns.steps[row]) == attempt.last_step for row in segment.conflicts)
         if count:
+            counted = True
             attempts = list(counter.attempts)
             attempts[segment.attempt - 1] = replace(attempt, refused_in_a_row=attempt.refused_in_a_row + count)
             counters[counter.name] = replace(counter, attempts=tuple(attempts))
-    return replace(state, counters=frozen(counters))
+    return replace(state, counters=frozen(counters)) if counted else state

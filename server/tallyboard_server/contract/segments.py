@@ -23,13 +23,13 @@ class Refused(NamedTuple):
 class Conflict(NamedTuple):
     """Why one row was refused as tag_repeated.
 
-    tags: those that have another value at this step. value, got: of the first of them. times: how often the
-    step has now been reported in a row, the accepted report included.
+    tags: those with another value at this step. bits, got_bits: of the first of them, the value stored and the
+    one reported. times: how often the step has now been reported in a row, the accepted report included.
     """
 
     tags: tuple[str, ...]
-    value: float
-    got: float
+    bits: int
+    got_bits: int
     times: int
 
 

@@ -1,5 +1,6 @@
 """The details of refusals: what was wrong with a report and what to do about it, in one sentence or two."""
 
+import struct
 from collections.abc import Mapping
 
 from tallyboard.wire import limits
@@ -29,7 +30,8 @@ def tag_repeated(counter: str, step: int, conflict: Conflict) -> str:
     """For a tag that has another value at the same step."""
     tag, times = conflict.tags[0], conflict.times
     more = f" (and {len(conflict.tags) - 1} more tags)" if len(conflict.tags) > 1 else ""
-    said = f"tag {tag!r}{more} is {conflict.value!r} at {counter} {step} already, got {conflict.got!r}"
+    value, got = (struct.unpack("<d", struct.pack("<q", bits))[0] for bits in (conflict.bits, conflict.got_bits))
+    said = f"tag {tag!r}{more} is {value!r} at {counter} {step} already, got {got!r}"
     if times >= HINT_FROM:
         return f"{said}; {counter} has been {step} for {times} reports; is it being incremented?"
     return f"{said}; a tag has one value per step: increment {counter}, or rewind it to {step} to replace it"

@@ -1,0 +1,108 @@
+"""The short way of a counter's reports that nothing can be said against: what nearly every batch is.
+
+It must decide exactly as the long way (screening, judge, landing) would; it only never looks at single rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from tallyboard_server.contract.draft import Draft
+from tallyboard_server.contract.screening import held_attempt
+from tallyboard_server.contract.segments import Segment
+from tallyboard_server.model import Attempt, Block, Counter, Int32, Tag
+
+
+def land_whole(draft: Draft, name: str, segments: Sequence[Segment], writer: str) -> bool:
+    """Store one counter's segments whole, or return False, having changed nothing, if they must be judged.
+
+    They need no judgement if the writer holds the current attempt, each is a request block of its own with
+    strictly increasing steps above the last one, and no tag is in two of them, new, or not bound here.
+    """
+    counter = draft.counters.get(name)
+    attempt = held_attempt(counter, writer)
+    if counter is None or attempt is None or attempt is not counter.attempts[-1]:
+        return False
+    if len(segments) > 1 and not _are_apart(segments):
+        return False
+    tag_ids: list[Int32] = []
+    for segment in segments:
+        if not _is_above(segment, attempt) or not all(at in draft.counters for at in segment.columns.at):
+            return False
+        ids = _bound_ids(draft.tags, segment.columns.tags, counter)
+        if ids is None:
+            return False
+        tag_ids.append(ids)
+    for segment, ids in zip(segments, tag_ids, strict=True):
+        _store(draft, segment, counter, attempt, ids)
+    moved = _moved(attempt, segments, tag_ids)
+    draft.put_counter(replace(counter, attempts=(*counter.attempts[:-1], moved)))
+    return True
+
+
+def _are_apart(segments: Sequence[Segment]) -> bool:
+    """Whether no two segments share a tag or a request block, so that no order among them matters."""
+    blocks = {segment.columns.block for segment in segments}
+    tags = {tag for segment in segments for tag in segment.columns.tags}
+    return len(blocks) == len(segments) and len(tags) == sum(len(s.columns.tags) for s in segments)
+
+
+def _is_above(segment: Segment, attempt: Attempt) -> bool:
+    steps = segment.columns.steps
+    if attempt.last_step is None:
+        if steps[0] < attempt.start:
+            return False
+    elif steps[0] <= attempt.last_step:
+        return False
+    return len(steps) == 1 or bool((steps[1:] > steps[:-1]).all())
+
+
+def _bound_ids(tags: Mapping[str, Tag], names: Sequence[str], counter: Counter) -> Int32 | None:
+    """The ids of tags that are all bound to a counter; None if one of them is not."""
+    ids: list[int] = []
+    attempts = len(counter.attempts)
+    for name in names:
+        tag = tags.get(name)
+        if tag is None or tag.counter_id != counter.id:
+            return None
+        if tag.attempts_then != attempts and not tag.is_bound(counter):
+            return None
+        ids.append(tag.id)
+    return np.array(ids, np.int32)
+
+
+def _store(draft: Draft, segment: Segment, counter: Counter, attempt: Attempt, tag_ids: Int32) -> None:
+    columns = segment.columns
+    segment.attempt, segment.stored = attempt.number, columns.values.size
+    draft.pos += 1
+    draft.blocks.append(
+        Block(
+            draft.pos,
+            counter.id,
+            attempt.number,
+            tag_ids,
+            columns.steps,
+            columns.wall_times,
+            columns.values,
+            {draft.counters[name].id: column for name, column in columns.at.items()},
+        )
+    )
+
+
+def _moved(attempt: Attempt, segments: Sequence[Segment], tag_ids: Sequence[Int32]) -> Attempt:
+    """The attempt with the segments at its end; the tail is a copy, which keeps no request body alive."""
+    ends = [int(segment.columns.steps[-1]) for segment in segments]
+    last_step = max(ends)
+    tail = [index for index, end in enumerate(ends) if end == last_step]
+    values = [segments[index].columns.values[-1] for index in tail]
+    return replace(
+        attempt,
+        last_step=last_step,
+        last_visible=last_step,
+        tail_tags=tag_ids[tail[0]] if len(tail) == 1 else np.concatenate([tag_ids[i] for i in tail]),
+        tail_values=values[0].copy() if len(tail) == 1 else np.concatenate(values),
+        reports=attempt.reports + sum(len(segment.columns) for segment in segments),
+        scalars=attempt.scalars + sum(segment.stored for segment in segments),
+        refused_in_a_row=0,
+    )
