@@ -26,6 +26,8 @@ SECTION_LANES_MAX: Final = 900
 """Lanes of a section, below wire.limits.BLOCKS_PER_BATCH_MAX."""
 BUFFER_BYTES_MAX: Final = 32 * limits.MIB
 """Closed sections that wait for the sender; beyond it the newest reports are dropped and counted."""
+COMPLAINTS_MAX: Final = 3
+"""Values that one warning names."""
 SECTIONS_MAX: Final = 10_000
 """Closed sections, whatever their size: what stops a job that does nothing but rewind."""
 LANES_MAX: Final = 4_096
@@ -158,7 +160,7 @@ class Recorder:
                 wall = None if wall_time is None else as_wall_time(wall_time)
                 self._log_parts(scalars, number, wanted, as_at(at), wall)
         except (InvalidReportError, InvalidNameError) as error:
-            self._invalid(str(error), error)
+            self._invalid("report", f"a report was dropped: {error}", error)
             self._tally.drop_reports(1)
         except ContractError:
             raise
@@ -176,9 +178,9 @@ class Recorder:
     ) -> None:
         """One report for each counter that the tags belong to."""
         values, complaints = as_scalars(scalars)
-        for complaint in complaints:
-            self._tally.drop_scalars(1)
-            self._invalid(complaint)
+        if complaints:
+            self._tally.drop_scalars(len(complaints))
+            self._invalid("scalars", "; ".join(complaints[:COMPLAINTS_MAX]))
         numbers: dict[str, int] = {}
         split = self._router.split(tuple(values), counter)
         if len(split) == len({name for name, _ in split}) > 1 and not complaints:
@@ -286,11 +288,11 @@ class Recorder:
         self._tally.violation(state.name, violation.reason)
         self._notices.warn_once((state.name, violation.reason, where), f"{violation.detail} ({where})")
 
-    def _invalid(self, complaint: str, cause: Exception | None = None) -> None:
+    def _invalid(self, what: str, complaint: str, cause: Exception | None = None) -> None:
         if self._strict:
             raise InvalidReportError(complaint) from cause
         where = caller_line()
-        self._notices.warn_once(("invalid", complaint, where), f"{complaint} ({where})")
+        self._notices.warn_once((what, where), f"{complaint} ({where})")
 
     def fail(self, error: ContractError) -> None:
         """Have the next call of a strict run raise what only the server could tell."""
@@ -327,7 +329,7 @@ class Recorder:
             try:
                 state.value = as_step(state.value + by if by is not None else to)
             except InvalidReportError as error:
-                self._invalid(f"{state.name}: {error}", error)
+                self._invalid("move", f"{state.name} was not moved: {error}", error)
                 return
             state.moved = True
             if not state.active:

@@ -42,8 +42,10 @@ def as_step(step: object) -> int:
     return number
 
 
-def as_at(at: Mapping[str, Any] | None) -> dict[str, int]:
+def as_at(at: object) -> dict[str, int]:
     """Where other counters stood. Raises InvalidReportError or InvalidNameError."""
+    if at is not None and not isinstance(at, Mapping):
+        raise InvalidReportError(f'at takes a dictionary of counters such as {{"epoch": 3}}, not {_shown(at)}')
     return {check_counter(name): as_step(step) for name, step in (at or {}).items()}
 
 

@@ -1,0 +1,195 @@
+"""What tests of the client inject in place of clock, network and server."""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from tallyboard.notices import Notices
+from tallyboard.recorder import BUFFER_BYTES_MAX, Recorder
+from tallyboard.routing import Router
+from tallyboard.run import Run
+from tallyboard.sender import Sender
+from tallyboard.spool import MemorySpool
+from tallyboard.stats import Tally
+from tallyboard.transmit import Transmitter
+from tallyboard.transport import Answer, UnreachableError
+from tallyboard.wire import MSGPACK, Batch, Problem, Receipt, decode_batch
+
+
+class Clock:
+    """Stands still until told otherwise."""
+
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+
+
+class Ears(Notices):
+    """Notices that are kept instead of logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.heard.append(message)
+
+    def warn(self, message: str) -> None:
+        self.heard.append(message)
+
+    def warn_once(self, key: tuple[object, ...], message: str) -> None:
+        if self._first(key):
+            self.heard.append(message)
+
+    def bug(self, where: str) -> None:
+        raise  # noqa: PLE0704 - called while the error is handled; a test has to see it
+
+
+@dataclass
+class Recorded:
+    """A recorder and all that it was given."""
+
+    recorder: Recorder
+    clock: Clock
+    ears: Ears
+    tally: Tally
+    woken: list[bool] = field(default_factory=list)
+
+    @property
+    def run(self) -> Run:
+        """A run without a sender on this recorder."""
+        return Run(
+            self.recorder, None, self.ears, self.tally, name="digits/try1", server_url="", exit_timeout_s=1.0
+        )
+
+    @property
+    def log(self) -> Callable[..., None]:
+        """Run.log, so that the test's own line is the caller's."""
+        return self.run.log
+
+    def rows(self) -> list[tuple[str, int, dict[str, float], dict[str, int]]]:
+        """What was recorded since, as (counter, step, scalars, at); late reports after the others of their section."""
+        found = []
+        for section in self.recorder.take():
+            for packed in (*section.rows, *section.late):
+                c = packed.columns()
+                for i in range(len(c)):
+                    scalars = dict(zip(c.tags, c.values[i].tolist(), strict=True))
+                    at = {name: int(column[i]) for name, column in c.at.items()}
+                    found.append((c.counter, int(c.steps[i]), scalars, at))
+        return found
+
+
+def recorded(
+    *, strict: bool = False, counters: dict[str, str] | None = None, buffer_bytes_max: int = BUFFER_BYTES_MAX
+) -> Recorded:
+    """A recorder on a clock that stands still."""
+    clock, ears, tally, woken = Clock(), Ears(), Tally(), list[bool]()
+    recorder = Recorder(
+        router=Router(counters), strict=strict, clock=clock, notices=ears, tally=tally,
+        wake=lambda: woken.append(True), buffer_bytes_max=buffer_bytes_max,
+    )  # fmt: skip
+    return Recorded(recorder, clock, ears, tally, woken)
+
+
+Scripted = Answer | UnreachableError | Callable[[Batch], Answer]
+
+
+class ScriptedTransport:
+    """Answers from a script; after its end takes every batch. Each body is decoded as the service would."""
+
+    def __init__(self, *script: Scripted) -> None:
+        self.script = deque(script)
+        self.sent: list[tuple[str, bytes]] = []
+        self.batches: list[Batch] = []
+        self.heartbeats = 0
+        self.closed = False
+
+    def post(self, path: str, body: bytes, content_type: str) -> Answer:
+        if path.startswith("/api/v1/heartbeat/"):
+            self.heartbeats += 1
+            return Answer(204, b"")
+        assert content_type == MSGPACK
+        self.sent.append((path, body))
+        batch = decode_batch(body, content_type, now=0.0)
+        answer = self.script.popleft() if self.script else taken()(batch)
+        if isinstance(answer, UnreachableError):
+            raise answer
+        if not isinstance(answer, Answer):
+            answer = answer(batch)
+        if answer.status < 300:
+            self.batches.append(batch)
+        return answer
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def taken(run: str = "digits/try1", **fields: Any) -> Callable[[Batch], Answer]:
+    """The receipt of a service that takes everything."""
+
+    def answer(batch: Batch) -> Answer:
+        rows = sum(map(len, batch.columns))
+        scalars = sum(c.values.size for c in batch.columns)
+        receipt = Receipt(**{"run": run, "accepted": rows, "stored": scalars, **fields})
+        return Answer(200, msgspec.json.encode(receipt))
+
+    return answer
+
+
+def problem(
+    status: int, code: str = "", detail: str = "", *, field: str | None = None, retry_after_s: float | None = None
+) -> Answer:
+    """An application/problem+json answer."""
+    body = msgspec.json.encode(Problem(title="", status=status, code=code, detail=detail, field=field))
+    return Answer(status, body, retry_after_s)
+
+
+@dataclass
+class Sending:
+    """A sender that moves only when told to, and all that it was given."""
+
+    sender: Sender
+    recorded: Recorded
+    transport: ScriptedTransport
+    clock: Clock
+
+    def drain(self, turns_max: int = 100) -> None:
+        """Turn, letting time pass as asked, until nothing waits; fails if that takes too many turns."""
+        for _ in range(turns_max):
+            wait_s = self.sender.turn()
+            if self.sender.stopped or (self.recorded.tally.stats().waiting == 0 and wait_s > 0):
+                return
+            self.clock.advance(wait_s)
+        raise AssertionError(f"still busy after {turns_max} turns")
+
+
+def sending(*script: Scripted, adopt: bool = False, strict: bool = False, spool_bytes_max: int = 2**20) -> Sending:
+    """A sender for run digits/try1, without a thread, with chance replaced by its upper end."""
+    import threading
+
+    mine = recorded(strict=strict)
+    transport = ScriptedTransport(*script)
+    clock = Clock()
+    sender = Sender(
+        mine.recorder, MemorySpool(spool_bytes_max), Transmitter(transport, "p1", "digits/try1", Certain()),
+        mine.ears, mine.tally, url="http://tally", adopt=adopt, wake=threading.Event(), clock=clock,
+    )  # fmt: skip
+    return Sending(sender, mine, transport, clock)
+
+
+class Certain(random.Random):
+    """Draws the upper end always."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return b
