@@ -25,9 +25,13 @@ def wants_msgpack(request: Request) -> bool:
 
 def answer(request: Request, message: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A message as a response."""
-    if wants_msgpack(request):
-        return Response(_encode_msgpack(message), status, headers, MSGPACK)
-    return Response(_encode_json(message), status, headers, JSON)
+    media_type = MSGPACK if wants_msgpack(request) else JSON
+    return Response(encoder(request)(message), status, headers, media_type)
+
+
+def encoder(request: Request) -> Callable[[Any], bytes]:
+    """What `answer` will encode with."""
+    return _encode_msgpack if wants_msgpack(request) else _encode_json
 
 
 def json_column(column: Column) -> list[Any]:

@@ -24,7 +24,7 @@ from tallyboard.wire import (
 )
 from tallyboard.wire.limits import REFUSED_KEPT_PER_RUN_MAX
 from tallyboard_server.api import examples
-from tallyboard_server.api.answers import answer
+from tallyboard_server.api.answers import answer, encoder
 from tallyboard_server.api.body import DOCUMENT_BYTES_MAX
 from tallyboard_server.api.documented import BODY, STORE, WRITE, Given, Sent, documented
 from tallyboard_server.api.messages import RunPage, RunPatch, RunView
@@ -119,7 +119,9 @@ def list_runs(
         project=project, status=status, text=q, group=group, archived=archived,
         config=tuple((key.removeprefix("config."), text) for key, text in config),
     )  # fmt: skip
-    page: RunPage = find_runs(service.store, wanted, service.ingest.heartbeats.last_seen, limit=limit, cursor=cursor)
+    page: RunPage = find_runs(
+        service.store, wanted, service.ingest.heartbeats.last_seen, encode=encoder(request), limit=limit, cursor=cursor
+    )
     return answer(request, page)
 
 

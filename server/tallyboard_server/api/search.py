@@ -57,10 +57,14 @@ def find_runs(
     wanted: RunFilter,
     last_beat: Callable[[str], float | None],
     *,
+    encode: Callable[[Any], bytes],
     limit: int,
     cursor: str | None,
 ) -> RunPage:
-    """One page of the runs that pass the filter. `last_beat` gives a run's last heartbeat."""
+    """One page of the runs that pass the filter.
+
+    `last_beat` gives a run's last heartbeat; `encode` makes each row as the whole answer will be encoded.
+    """
     after = "" if cursor is None else _opened(cursor)
     prefix = "" if wanted.project is None else f"{wanted.project}/"
     rows: list[msgspec.Raw] = []
@@ -73,7 +77,7 @@ def find_runs(
             after = name
             if state is None or not wanted.admits(state):
                 continue
-            row = msgspec.json.encode(run_row(state, last_beat(name)))
+            row = encode(run_row(state, last_beat(name)))
             rows.append(msgspec.Raw(row))
             size += len(row)
             if len(rows) >= limit or size >= PAGE_BYTES_MAX:

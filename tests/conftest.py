@@ -1,0 +1,46 @@
+"""Fixtures that many tests share."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tallyboard_server.settings import Settings
+from tests.service import RunningService, serving
+
+StartService = Callable[..., RunningService]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs the tests may have a service and a token of their own."""
+    for name in ("URL", "TOKEN", "RUN", "HOST", "PORT", "DATA_DIR", "LOGDIR", "INSECURE", "ALLOWED_HOSTS", "STRICT"):
+        monkeypatch.delenv(f"TALLYBOARD_{name}", raising=False)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """A service that the tests of a module share: each uses runs of its own."""
+    with serving(Settings(data_dir=tmp_path_factory.mktemp("data"), port=0)) as running:
+        yield running
+
+
+@pytest.fixture
+def start_service(tmp_path: Path) -> Iterator[StartService]:
+    """Starts services with settings of the test's own; they stop when it ends."""
+    with ExitStack() as stack:
+
+        def start(**settings: Any) -> RunningService:
+            chosen = {"data_dir": tmp_path / "data", "port": 0} | settings
+            return stack.enter_context(serving(Settings(**chosen)))
+
+        yield start
+
+
+@pytest.fixture
+def run_name(request: pytest.FixtureRequest) -> str:
+    """A run that no other test uses."""
+    text = "".join(c if c.isalnum() else "-" for c in request.node.name)
+    return f"test/{text[:150]}".rstrip("-")
