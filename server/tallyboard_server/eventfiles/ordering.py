@@ -6,16 +6,17 @@ from the blocks alone, so the same journal always gives the same bytes, wherever
 (but never within a group: see `whole_groups`).
 """
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Final
+from typing import Final, TypeVar
 
 import numpy as np
 
 from tallyboard.wire import Float64, Int64
 from tallyboard_server.eventfiles.encoder import Encoder
-from tallyboard_server.model import Block
+from tallyboard_server.model import Block, RunState
 
 Limits = Mapping[tuple[int, int], int | None]
 """(counter id, attempt) → the least step that later attempts hide; None: visible whole."""
@@ -42,6 +43,24 @@ class TagNames:
         return found
 
 
+class TagNamesCache:
+    """The tag names of the runs looked at last (bounded in runs)."""
+
+    def __init__(self, runs_max: int = 1024) -> None:
+        self._runs_max = runs_max
+        self._by_run: OrderedDict[int, tuple[object, TagNames]] = OrderedDict()
+
+    def of(self, state: RunState) -> TagNames:
+        """The names of a run's tags; made anew only when its tags are no longer the same object."""
+        known = self._by_run.pop(state.id, None)
+        if known is None or known[0] is not state.tags:
+            known = (state.tags, TagNames({tag.id: tag.name for tag in state.tags.values()}))
+        self._by_run[state.id] = known
+        if len(self._by_run) > self._runs_max:
+            self._by_run.popitem(last=False)
+        return known[1]
+
+
 @dataclass(slots=True, frozen=True)
 class Rows:
     """Reports of the same tags, ready to be encoded: steps int64[n], wall_times float64[n], values float64[n, k]."""
@@ -54,20 +73,31 @@ class Rows:
     def __len__(self) -> int:
         return len(self.steps)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its columns."""
+        return self.steps.nbytes + self.wall_times.nbytes + self.values.nbytes
 
-def groups(blocks: Sequence[Block]) -> Iterator[list[Block]]:
-    """Neighbours of one attempt whose steps overlap, together; every other block alone. In order."""
-    group: list[Block] = []
+
+_Piece = TypeVar("_Piece", Block, Rows)
+
+
+def attempt_of(block: Block) -> tuple[int, int]:
+    """(counter id, attempt)."""
+    return block.counter_id, block.attempt
+
+
+def overlapping(pieces: Sequence[_Piece]) -> Iterator[list[_Piece]]:
+    """Neighbours whose steps overlap, together; every other piece alone. In order; none may be empty."""
+    group: list[_Piece] = []
     largest = 0
-    for block in blocks:
-        first, last = int(block.steps[0]), int(block.steps[-1])
-        if group and _attempt(group[-1]) == _attempt(block) and first < largest:
-            group.append(block)
-            largest = max(largest, last)
-        else:
-            if group:
-                yield group
-            group, largest = [block], last
+    for piece in pieces:
+        first, last = int(piece.steps[0]), int(piece.steps[-1])
+        if group and first >= largest:
+            yield group
+            group, largest = [], 0
+        group.append(piece)
+        largest = max(largest, last)
     if group:
         yield group
 
@@ -81,39 +111,47 @@ def whole_groups(blocks: Sequence[Block], *, at_end: bool) -> Sequence[Block]:
     """
     if at_end or not blocks:
         return blocks
-    *_, last = groups(blocks)
+    begin = len(blocks) - 1
+    while begin > 0 and attempt_of(blocks[begin - 1]) == attempt_of(blocks[-1]):
+        begin -= 1
+    *_, last = overlapping(blocks[begin:])
     return blocks[: len(blocks) - len(last)]
 
 
 def encode_blocks(encoder: Encoder, blocks: Sequence[Block], names: TagNames, limits: Limits) -> bytes:
-    """The records of all visible rows of whole groups of blocks."""
-    pieces: list[bytes] = []
+    """The records of all visible rows of whole groups of journal blocks."""
+    return b"".join(
+        encode_pieces(encoder, [rows for block in stretch if len(rows := clip(block, names, limits))])
+        for _, stretch in groupby(blocks, attempt_of)
+    )
+
+
+def encode_pieces(encoder: Encoder, pieces: Sequence[Rows]) -> bytes:
+    """The records of one attempt's pieces, ascending by step; at equal steps the earlier piece comes first."""
+    encoded: list[bytes] = []
     singles: list[Rows] = []
-    for group in groups(blocks):
-        rows = [clipped for block in group if len(clipped := clip(block, names, limits))]
+    for group in overlapping(pieces):
         if len(group) == 1:
-            singles += rows
+            singles += group
         else:
-            pieces += _encode_in_turn(encoder, singles)
+            encoded += _encode_in_turn(encoder, singles)
+            encoded.append(_encode_merged(encoder, group))
             singles = []
-            pieces.append(encode_merged(encoder, rows))
-    pieces += _encode_in_turn(encoder, singles)
-    return b"".join(pieces)
+    encoded += _encode_in_turn(encoder, singles)
+    return b"".join(encoded)
 
 
 def clip(block: Block, names: TagNames, limits: Limits) -> Rows:
     """The visible rows of a block, which are its first ones. KeyError if the run has no such attempt."""
-    limit = limits[_attempt(block)]
+    limit = limits[attempt_of(block)]
     end = len(block.steps)
     if limit is not None and block.steps[-1] >= limit:
         end = int(np.searchsorted(block.steps, limit, side="left"))
     return Rows(names.of(block), block.steps[:end], block.wall_times[:end], block.values[:end])
 
 
-def encode_merged(encoder: Encoder, pieces: Sequence[Rows]) -> bytes:
-    """Records of pieces with non-decreasing steps each, merged by step; at equal steps the earlier piece first."""
-    if len(pieces) <= 1:
-        return b"".join(encoder.encode_reports(p.tags, p.steps, p.wall_times, p.values) for p in pieces)
+def _encode_merged(encoder: Encoder, pieces: Sequence[Rows]) -> bytes:
+    """The records of each piece, interleaved by step."""
     data = b"".join(encoder.encode_reports(p.tags, p.steps, p.wall_times, p.values) for p in pieces)
     sizes = np.concatenate([encoder.record_sizes(p.tags, p.steps) for p in pieces])
     ends = np.cumsum(sizes)
@@ -140,7 +178,3 @@ def _encode_in_turn(encoder: Encoder, pieces: Sequence[Rows]) -> Iterator[bytes]
                 np.concatenate([r.wall_times for r in rows]),
                 np.concatenate([r.values for r in rows]),
             )
-
-
-def _attempt(block: Block) -> tuple[int, int]:
-    return block.counter_id, block.attempt

@@ -1,0 +1,335 @@
+"""The exporter's work, turn by turn: which runs are behind, what each needs, and when to sync. No thread of its own.
+
+Per run it is one of: nothing, the tail (the journal's new blocks, written after what is there), or a new generation.
+"""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+from tallyboard_server.eventfiles.builder import Builder
+from tallyboard_server.eventfiles.cleaner import Cleaner
+from tallyboard_server.eventfiles.ordering import TagNames, TagNamesCache
+from tallyboard_server.eventfiles.runfiles import RunFiles, load_files
+from tallyboard_server.eventfiles.tails import Tail, Tails
+from tallyboard_server.eventfiles.tools import Tools
+from tallyboard_server.eventfiles.troubles import Troubles
+from tallyboard_server.model import RunState
+from tallyboard_server.store.protocol import Generation, RunHead, Snapshot
+
+logger = logging.getLogger(__name__)
+
+NOTIFIED_MAX: Final = 100_000
+"""Runs remembered between two turns; beyond it a sweep finds the others."""
+READY_MAX: Final = 512
+"""Runs looked at in one turn."""
+VIEW_S: Final = 0.1
+VIEW_BYTES: Final = 8 * 1024 * 1024
+"""How long one read of the store lasts, and how much it takes in."""
+SWEEP_PAGE: Final = 1_000
+
+_Start = tuple[RunFiles, RunState, TagNames]
+
+
+class Engine:
+    """All event files of a logdir. Only `notify`, `stats` and `backlog_bytes` may be called by other threads."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._runs: dict[int, RunFiles] = {}
+        self._due: dict[int, float] = {}
+        self._lag: dict[int, int] = {}
+        self._lag_blocks = 0
+        self._names = TagNamesCache()
+        self._troubles = Troubles(tools.clock)
+        self._tails = Tails(tools, self._troubles)
+        self._builder = Builder(tools, self._troubles, on_live=self._went_live, on_failed=self._put_off)
+        self._cleaner = Cleaner(tools, self._troubles, self._runs)
+        self._lock = threading.Lock()
+        self._notified: Counter[int] = Counter()
+        self._notified_blocks = 0
+        self._missed = False
+        self._next_sweep_at = 0.0
+        self._sweep_after = 0
+        self._swept: set[int] = set()
+
+    def notify(self, run_ids: Iterable[int]) -> None:
+        """Runs that have changed, once for each change."""
+        with self._lock:
+            for run_id in run_ids:
+                if run_id in self._notified or len(self._notified) < NOTIFIED_MAX:
+                    self._notified[run_id] += 1
+                else:
+                    self._missed = True
+                self._notified_blocks += 1
+
+    def backlog_bytes(self) -> int:
+        """About how many bytes of journal wait to be written to event files."""
+        return int((self._lag_blocks + self._notified_blocks) * self._tails.mean_block_bytes)
+
+    def exported_pos(self, run_id: int) -> int:
+        """The journal position up to which a run's event file is known to be on disk; 0 if it has none."""
+        files = self._runs.get(run_id)
+        return files.live.exported_pos if files is not None and files.live is not None else 0
+
+    def stats(self) -> dict[str, float]:
+        """Figures for /metrics."""
+        return {
+            "export_runs": len(self._runs),
+            "export_runs_behind": len(self._due) + len(self._builder),
+            "export_runs_in_trouble": len(self._troubles),
+            "export_lag_blocks": self._lag_blocks + self._notified_blocks,
+            "export_lag_bytes": self.backlog_bytes(),
+            "export_open_files": len(self._tools.open_files),
+            "export_unsynced_files": self._tails.unsynced,
+            "export_bytes_total": self._tails.bytes_total,
+            "export_syncs_total": self._tails.syncs_total,
+            "export_generations_total": self._builder.generations_total,
+            "export_errors_total": self._troubles.errors_total,
+            "export_foreign_files": sum(len(files.foreign) for files in list(self._runs.values())),
+        }
+
+    def turn(self, *, force: bool = False) -> float:
+        """Do what is due, and say when to come back: seconds, 0.0 for at once.
+
+        force: what waits for an interval is due now (grace periods are kept). Raises StoreError, or what recording
+        raised; nothing is lost by calling it again.
+        """
+        now = self._tools.clock()
+        self._take_notified(now)
+        if now >= self._next_sweep_at:
+            self._sweep_page(now)
+        self._look_at_due(now, force)
+        if len(self._builder):
+            self._builder.advance()
+        if self._tails.unsynced and (force or self._tools.clock() >= self._tails.next_sync_at):
+            for files in self._tails.sync():
+                self._put_off(files)
+        if self._tools.clock() >= self._cleaner.next_at:
+            self._cleaner.turn(self._forget)
+        self._lag_blocks = sum(self._lag.values())
+        return max(0.0, self._next_at() - self._tools.clock())
+
+    def begin_sweep(self) -> None:
+        """Look at every run, beginning with the next turn."""
+        self._next_sweep_at, self._sweep_after = 0.0, 0
+        self._swept.clear()
+
+    @property
+    def sweeping(self) -> bool:
+        """Whether a sweep has more pages to go."""
+        return self._sweep_after > 0 or self._next_sweep_at == 0.0
+
+    @property
+    def in_trouble(self) -> bool:
+        """Whether the last attempt at some run failed."""
+        return len(self._troubles) > 0
+
+    def heads_behind(self, heads: Iterable[RunHead]) -> list[RunHead]:
+        """Of runs as they were at some time, those whose event files did not get there yet and on disk."""
+        return [head for head in heads if not self._has_reached(head)]
+
+    def close(self) -> None:
+        """Close all files."""
+        self._builder.close()
+        self._tools.open_files.close_all()
+
+    def _next_at(self) -> float:
+        if len(self._builder) or self._sweep_after:
+            return 0.0
+        sync_at = self._tails.next_sync_at if self._tails.unsynced else float("inf")
+        due_at = min(self._due.values(), default=float("inf"))
+        return min(sync_at, due_at, self._next_sweep_at, self._cleaner.next_at)
+
+    def _has_reached(self, head: RunHead) -> bool:
+        files = self._runs.get(head.run_id)
+        if files is None:
+            return head.run_id not in self._due  # deleted meanwhile
+        if files.build is not None or files.damage is not None or self._troubles.has(head.run_id):
+            return False
+        if files.live is None:
+            return files.settled is not None and files.settled[0] >= head.pos
+        return files.live.exported_pos >= head.pos and files.live.epoch >= head.epoch
+
+    def _take_notified(self, now: float) -> None:
+        with self._lock:
+            notified, self._notified = self._notified, Counter()
+            self._notified_blocks = 0
+            if self._missed:
+                self._missed = False
+                self.begin_sweep()
+        for run_id, changes in notified.items():
+            self._make_due(run_id, now)
+            self._lag[run_id] = self._lag.get(run_id, 0) + changes
+
+    def _make_due(self, run_id: int, now: float) -> None:
+        files = self._runs.get(run_id)
+        at = max(now, files.next_export_at if files is not None else 0.0, self._troubles.retry_at(run_id))
+        self._due.setdefault(run_id, at)
+
+    def _sweep_page(self, now: float) -> None:
+        """Look at the next page of runs: what nobody told us of, and files that changed behind our back."""
+        with self._tools.store.snapshot() as view:
+            heads = view.heads(after_id=self._sweep_after, limit=SWEEP_PAGE)
+        for head in heads:
+            self._swept.add(head.run_id)
+            files = self._runs.get(head.run_id)
+            if files is None or files.settled != (head.pos, head.epoch):
+                self._make_due(head.run_id, now)
+            if files is not None and files.build is None:
+                self._inspect(files, now)
+        if len(heads) == SWEEP_PAGE:
+            self._sweep_after = heads[-1].run_id
+            return
+        for run_id in self._runs.keys() - self._swept:
+            self._make_due(run_id, now)  # created since its page, or deleted: a look tells
+        self._swept.clear()
+        self._sweep_after = 0
+        self._next_sweep_at = now + self._tools.settings.sweep_interval_s
+        self._cleaner.look_for_deleted_runs()
+
+    def _inspect(self, files: RunFiles, now: float) -> None:
+        known = files.foreign
+        with self._troubles.kept_to(files.run_id, files.name):
+            files.inspect(self._tools.disk)
+            if files.damage is not None:
+                logger.warning("event file of %s: %s; it is written anew", files.name, files.damage)
+                self._make_due(files.run_id, now)
+        self._tell_foreign(files, known)
+
+    def _tell_foreign(self, files: RunFiles, known: frozenset[str]) -> None:
+        for name in sorted(files.foreign - known):
+            logger.warning(
+                "%s/%s is not one of ours: TensorBoard mixes it into run %s; move it away",
+                files.directory, name, files.name,
+            )  # fmt: skip
+
+    def _look_at_due(self, now: float, force: bool) -> None:
+        ready = [run_id for run_id, at in self._due.items() if force or at <= now][:READY_MAX]
+        while ready:
+            tails, starts = self._read(ready, now, force)
+            if starts:
+                self._begin(starts)
+            for tail in tails:
+                self._write(tail)
+
+    def _read(self, ready: list[int], now: float, force: bool) -> tuple[list[Tail], list[_Start]]:
+        """Take runs from the front of `ready` and see what each needs, within one short read of the store."""
+        tails: list[Tail] = []
+        starts: list[_Start] = []
+        size = 0
+        until = self._tools.clock() + VIEW_S
+        with self._tools.store.snapshot() as view:
+            while ready and size < VIEW_BYTES:
+                run_id = ready.pop(0)
+                state = view.load_by_id(run_id)
+                if state is None:
+                    self._forget(run_id)
+                    self._cleaner.look_for_deleted_runs()
+                else:
+                    with self._troubles.kept_to(run_id, state.name) as attempt:
+                        need = self._need(view, state, now, force)
+                        if isinstance(need, Tail):
+                            tails.append(need)
+                            size += need.nbytes
+                        elif need is not None and len(starts) < self._builder.room:
+                            starts.append(need)
+                    if attempt.failed:
+                        self._due[run_id] = self._troubles.retry_at(run_id)
+                if self._tools.clock() >= until:
+                    break
+        return tails, starts
+
+    def _need(self, view: Snapshot, state: RunState, now: float, force: bool) -> Tail | _Start | None:
+        """What a run needs now; takes it off the due list if that is nothing, or none of this list's business."""
+        files = self._runs.get(state.id)
+        if files is None:
+            files = self._load(view, state)
+        self._lag[state.id] = state.pos - files.written_pos if files.live is not None else 0
+        if files.build is not None:
+            self._due.pop(state.id, None)
+            return None
+        names = self._names.of(state)
+        if files.wants_generation(state):
+            if now < files.next_generation_at and not force:
+                self._due[state.id] = files.next_generation_at
+                return None
+            return files, state, names
+        if files.live is None or files.written_pos >= state.pos:
+            self._settle(files, state.pos, state.epoch)
+            return None
+        tail = self._tails.read(view, files, state, names)
+        if tail is None:
+            files.damage = "the journal no longer reaches back to its end"
+            logger.warning("event file of %s: %s; it is written anew", files.name, files.damage)
+            return files, state, names
+        return tail
+
+    def _load(self, view: Snapshot, state: RunState) -> RunFiles:
+        files = load_files(view, state.id, state.name, self._tools.logdir, self._tools.disk)
+        self._runs[state.id] = files
+        for generation in files.retired.values():
+            self._cleaner.retire(files, generation)
+        if files.build is not None:
+            self._builder.adopt(files)
+        if files.damage is not None:
+            logger.warning("event file of %s: %s; it is written anew", files.name, files.damage)
+        self._tell_foreign(files, frozenset())
+        return files
+
+    def _begin(self, starts: list[_Start]) -> None:
+        for files, _, _ in starts:
+            self._tails.forget(files)
+        self._builder.begin(starts)
+        for files, _, _ in starts:
+            if files.build is not None:
+                self._due.pop(files.run_id, None)
+                self._lag[files.run_id] = 0
+
+    def _write(self, tail: Tail) -> None:
+        files = tail.files
+        with self._troubles.kept_to(files.run_id, files.name) as attempt:
+            written = self._tails.write(tail)
+        if attempt.failed:
+            self._put_off(files)
+            return
+        now = self._tools.clock()
+        if not written:
+            logger.warning("event file of %s: %s; it is written anew", files.name, files.damage)
+            self._due[files.run_id] = now
+            return
+        self._troubles.over(files.run_id, files.name)
+        pos, epoch = tail.end
+        self._lag[files.run_id] = pos - files.written_pos
+        files.next_export_at = now + self._tools.settings.interval_s
+        if files.written_pos >= pos:
+            self._settle(files, pos, epoch)
+        else:
+            self._due[files.run_id] = now
+
+    def _settle(self, files: RunFiles, pos: int, epoch: int) -> None:
+        files.settled = (pos, epoch)
+        self._due.pop(files.run_id, None)
+        self._lag.pop(files.run_id, None)
+
+    def _went_live(self, files: RunFiles, replaced: Generation | None) -> None:
+        if replaced is not None:
+            self._cleaner.retire(files, replaced)
+        self._troubles.over(files.run_id, files.name)
+        self._due[files.run_id] = self._tools.clock()
+
+    def _put_off(self, files: RunFiles) -> None:
+        self._due[files.run_id] = max(self._tools.clock(), self._troubles.retry_at(files.run_id))
+
+    def _forget(self, run_id: int) -> None:
+        files = self._runs.pop(run_id, None)
+        self._due.pop(run_id, None)
+        self._lag.pop(run_id, None)
+        self._troubles.forget(run_id)
+        if files is not None:
+            self._tails.forget(files)
+            self._builder.forget(files)
+            if files.live is not None:
+                self._tools.open_files.close(files.live_path)

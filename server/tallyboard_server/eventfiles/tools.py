@@ -1,0 +1,49 @@
+"""What the parts of the exporter share: where to read, how to record, what to write with, how patient to be."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tallyboard_server.eventfiles.disk import Disk, OpenFiles
+from tallyboard_server.eventfiles.encoder import Encoder
+from tallyboard_server.eventfiles.layout import LogDirectory, host_name
+from tallyboard_server.store.protocol import Store, Transaction
+
+Record = Callable[[Callable[[Transaction], None]], None]
+"""Runs a function in a transaction of the one writer; returns when it is durable, raises if it is not."""
+
+
+@dataclass(slots=True, frozen=True)
+class ExportSettings:
+    """How often things happen, in seconds.
+
+    interval_s: a run's file grows at most this often, so that many small reports are encoded together.
+    sync_interval_s: how often what was written is synced and recorded. generation_interval_s: least time between two
+    new files of a run. grace_s: how long a replaced file stays, for the Python reader to leave it.
+    sweep_interval_s: how often every run and its file is looked at.
+    """
+
+    interval_s: float = 1.0
+    sync_interval_s: float = 5.0
+    generation_interval_s: float = 5.0
+    grace_s: float = 30.0
+    sweep_interval_s: float = 30.0
+    open_files_max: int = 256
+
+
+@dataclass(slots=True)
+class Tools:
+    """The exporter's surroundings. clock is monotonic, wall is the time of day; both in seconds."""
+
+    store: Store
+    record: Record
+    logdir: LogDirectory
+    settings: ExportSettings
+    disk: Disk
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    host: str = field(default_factory=host_name)
+    encoder: Encoder = field(default_factory=Encoder)
+    open_files: OpenFiles = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.open_files = OpenFiles(self.disk, self.settings.open_files_max)

@@ -1,0 +1,78 @@
+"""Keeps the trouble of one run from harming the others: logged once per change, counted, retried ever more rarely."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+logger = logging.getLogger(__name__)
+
+_RETRY_FIRST_S: Final = 0.5
+_RETRY_MAX_S: Final = 60.0
+
+
+@dataclass(slots=True)
+class _Trouble:
+    failures: int
+    retry_at: float
+    message: str
+
+
+@dataclass(slots=True)
+class Attempt:
+    """Something done for one run, and whether it failed."""
+
+    failed: bool = False
+
+
+class Troubles:
+    """What is wrong with which run, and when to try again (monotonic clock)."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._by_run: dict[int, _Trouble] = {}
+        self.errors_total = 0
+
+    def __len__(self) -> int:
+        return len(self._by_run)
+
+    @contextmanager
+    def kept_to(self, run_id: int, name: str) -> Iterator[Attempt]:
+        """Do something for one run; whatever goes wrong with it is noted, and the others go on."""
+        attempt = Attempt()
+        try:
+            yield attempt
+        except Exception as error:  # noqa: BLE001 - a fault in one run's files must not stop the other runs'
+            attempt.failed = True
+            self.note(run_id, name, error)
+
+    def note(self, run_id: int, name: str, error: BaseException) -> None:
+        """Remember that a run's files could not be written."""
+        self.errors_total += 1
+        message = f"{type(error).__name__}: {error}"
+        known = self._by_run.get(run_id)
+        failures = known.failures + 1 if known is not None else 1
+        delay_s = min(_RETRY_MAX_S, _RETRY_FIRST_S * 2 ** min(failures - 1, 16))
+        self._by_run[run_id] = _Trouble(failures, self._clock() + delay_s, message)
+        if known is None or known.message != message:
+            unforeseen = not isinstance(error, OSError)
+            logger.warning("event files of %s: %s", name, message, exc_info=error if unforeseen else None)
+
+    def over(self, run_id: int, name: str) -> None:
+        """A run's files were written again."""
+        if self._by_run.pop(run_id, None) is not None:
+            logger.info("event files of %s: all right again", name)
+
+    def forget(self, run_id: int) -> None:
+        """The run is gone."""
+        self._by_run.pop(run_id, None)
+
+    def has(self, run_id: int) -> bool:
+        """Whether the last attempt at a run failed."""
+        return run_id in self._by_run
+
+    def retry_at(self, run_id: int) -> float:
+        """When to try a run again; 0.0 if nothing is wrong with it."""
+        trouble = self._by_run.get(run_id)
+        return trouble.retry_at if trouble is not None else 0.0
