@@ -1,14 +1,18 @@
 """How commands talk: tables and lines on stdout, errors in one line on stderr, exit codes that scripts can read."""
 
+import sys
 from datetime import UTC, datetime
 from enum import IntEnum
 from importlib import metadata
-from typing import Never
+from typing import Final, Never
 
 from rich.console import Console
 from rich.table import Table
 
-stdout = Console(highlight=False, soft_wrap=True)
+_PIPED_COLUMNS: Final = 1_000
+"""Width where no terminal sets one: what is piped into another program is never cut."""
+
+stdout = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else _PIPED_COLUMNS)
 stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 

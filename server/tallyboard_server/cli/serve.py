@@ -1,5 +1,6 @@
 """`tallyboard serve`: run the service in this process until it is told to stop."""
 
+import errno
 import socket
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,8 +33,7 @@ def serve(
     from tallyboard_server.cli.server import run  # here: the other commands need no web framework
 
     with listener:
-        if not run(settings, listener, announcement(settings, listener.getsockname()[1])):
-            raise typer.Exit(1)
+        run(settings, listener, announcement(settings, listener.getsockname()[1]))
 
 
 def read_settings(options: Mapping[str, Any]) -> Settings:
@@ -59,11 +59,10 @@ def listen(settings: Settings) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        reason = (error.strerror or str(error)).lower()
-        fail(
-            f"can't listen on {settings.host}:{settings.port} ({reason}); is another tallyboard running? "
-            "Choose a port with --port, or --port 0 for any that is free"
-        )
+        where = f"can't listen on {settings.host}:{settings.port}"
+        if error.errno == errno.EADDRINUSE:
+            fail(f"{where}: it is in use (by another tallyboard?); choose a --port, or --port 0 for any that is free")
+        fail(f"{where}: {error.strerror}; choose another --host or --port")
     return listener
 
 

@@ -5,10 +5,12 @@ import socket
 from typing import Final
 
 import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tallyboard_server.app import create_app
-from tallyboard_server.cli.output import stdout
+from tallyboard_server.cli.output import Exit, fail, stdout
 from tallyboard_server.settings import Settings
+from tallyboard_server.store.protocol import StoreError
 
 SHUTDOWN_TIMEOUT_S: Final = 15
 """Time that requests under way get to end; what was acknowledged is on disk anyway."""
@@ -28,11 +30,35 @@ class AnnouncedServer(uvicorn.Server):
             stdout.print(self._announcement, markup=False)
 
 
-def run(settings: Settings, listener: socket.socket, announcement: str) -> bool:
-    """Serve on a bound socket until a signal to stop; False if the service could not start."""
+class StartUp:
+    """The app, with the reason kept if its data dir can't be had: that is one line, not uvicorn's traceback."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.failure: StoreError | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+
+        async def without_traceback(message: Message) -> None:
+            failed = message["type"] == "lifespan.startup.failed"
+            await send({**message, "message": ""} if failed else message)
+
+        try:
+            await self._app(scope, receive, without_traceback)
+        except StoreError as error:
+            self.failure = error
+
+
+def run(settings: Settings, listener: socket.socket, announcement: str) -> None:
+    """Serve on a bound socket until a signal to stop; ends the command if the service could not start."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    app = StartUp(create_app(settings))
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -44,5 +70,12 @@ def run(settings: Settings, listener: socket.socket, announcement: str) -> bool:
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
     )
     server = AnnouncedServer(config, announcement)
-    server.run(sockets=[listener])
-    return server.started
+    try:
+        server.run(sockets=[listener])
+    except SystemExit:  # how uvicorn ends if the app could not start; older ones just return
+        if app.failure is None:
+            raise
+    if app.failure is not None:
+        fail(str(app.failure))
+    if not server.started:
+        raise SystemExit(Exit.FAILED)

@@ -41,8 +41,9 @@ def demo(
         stdout.print("stopped")
         return
     stdout.print(as_table(lines))
-    if differences := [f"{line.run}: {line.difference}" for line in lines if line.difference]:
-        fail("demo: not the same points: " + "; ".join(differences))
+    if differing := [line for line in lines if line.difference]:
+        first = differing[0]
+        fail(f"demo: {len(differing)} of {len(lines)} differ; the first is {first.run}, {first.difference}")
     stdout.print("the same points everywhere: sent, stored, and shown by TensorBoard (there as float32)")
 
 

@@ -3,7 +3,7 @@
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import IO, Final
 
@@ -18,14 +18,20 @@ class StartError(Exception):
 
 @contextmanager
 def child(
-    command: Sequence[str], answers: Callable[[], bool], output: IO[bytes] | None = None
+    command: Sequence[str],
+    answers: Callable[[], bool],
+    output: IO[bytes] | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a command until the block ends; entered once `answers` is true.
 
-    Its output goes to `output` (None: where ours goes). It has a session of its own, so that Ctrl-C reaches only us
-    and the child ends after what we still have to tell it. Raises StartError.
+    Its output goes to `output` (None: where ours goes), its variables are `environment` (None: ours). It has a
+    session of its own, so that Ctrl-C reaches only us, and it ends after all that we still have to tell it.
+    Raises StartError.
     """
-    process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)  # noqa: S603 - our own command
+    process = subprocess.Popen(  # noqa: S603 - our own command
+        command, stdout=output, stderr=output, env=environment, start_new_session=True
+    )
     try:
         _wait(process, answers)
         yield process

@@ -1,0 +1,45 @@
+"""A real `tallyboard serve` in a process of its own, for tests that look at it from outside."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from tallyboard_server.cli.demo.process import child, free_port
+from tallyboard_server.cli.http import Service, UnreachableError
+
+TALLYBOARD = (sys.executable, "-m", "tallyboard_server.cli")
+
+
+@contextmanager
+def served(folder: Path, *options: str, token: str | None = None) -> Iterator[Service]:
+    """Serve from a data dir in `folder` on a free port until the block ends; its output goes to folder/serve.log."""
+    port = free_port("127.0.0.1")
+    service = Service(f"http://127.0.0.1:{port}", token)
+
+    def answers() -> bool:
+        try:
+            return service.raw("/healthz").status == 200
+        except UnreachableError:
+            return False
+
+    command = [*TALLYBOARD, "serve", "--port", str(port), "--data-dir", str(folder / "data"), *options]
+    environment = {"TALLYBOARD_TOKEN": token} if token else {}
+    with (folder / "serve.log").open("wb") as log, child(command, answers, log, clean(environment)):
+        yield service
+
+
+def tallyboard(*arguments: str, service: Service | None = None, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command of the CLI as a user would, against a service, and wait for it (at most a minute)."""
+    environment = dict(variables)
+    if service is not None:
+        environment.setdefault("TALLYBOARD_URL", service.url)
+    return subprocess.run([*TALLYBOARD, *arguments], capture_output=True, text=True, timeout=60, env=clean(environment))
+
+
+def clean(variables: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the developer's own TALLYBOARD_* variables, and with these."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TALLYBOARD_")}
+    return kept | dict(variables)

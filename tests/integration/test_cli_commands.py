@@ -1,0 +1,194 @@
+"""The commands that ask a service, each carried out in this process against a real one."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tallyboard_server.cli import main, rewinding
+from tests.service import RunningService
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def cli(service: RunningService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs a command line against the module's service."""
+    monkeypatch.setenv("TALLYBOARD_URL", service.url)
+
+    def run(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["tallyboard", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        printed = capsys.readouterr()
+        return Outcome(code if isinstance(code, int) else 0, printed.out, printed.err)
+
+    return run
+
+
+def report(service: RunningService, run: str, steps: range, counter: str = "global_step", tag: str = "loss") -> None:
+    """A report of value step / 8 at each step."""
+    reports = [{"counter": counter, "step": step, "scalars": {tag: step / 8}} for step in steps]
+    assert service.report(run, {"reports": reports}).status == 200
+
+
+def test_runs_lists_what_matches(cli: Cli, service: RunningService, run_name: str) -> None:
+    report(service, f"{run_name}/a", range(1, 4))
+    report(service, f"{run_name}/b", range(1, 2))
+    outcome = cli("runs", f"{run_name}/[a]")
+    assert outcome.code == 0
+    assert f"{run_name}/a" in outcome.out
+    assert "global_step 3" in outcome.out
+    assert f"{run_name}/b" not in outcome.out
+
+
+def test_runs_says_so_if_nothing_matches(cli: Cli) -> None:
+    assert cli("runs", "no/such*").err == "no run matches 'no/such*'\n"
+
+
+def test_runs_stops_at_its_limit(cli: Cli, service: RunningService, run_name: str) -> None:
+    for number in range(3):
+        report(service, f"{run_name}/{number}", range(1, 2))
+    outcome = cli("runs", f"{run_name}/*", "--limit", "2")
+    assert outcome.out.count(run_name) == 2
+    assert "--limit 2" in outcome.err
+
+
+def test_counters_shows_values_tags_and_attempts(cli: Cli, service: RunningService, run_name: str) -> None:
+    report(service, run_name, range(1, 6), "G_global_step", "G/loss")
+    report(service, run_name, range(1, 16), "D_global_step", "D/loss")
+    outcome = cli("counters", run_name)
+    rows = {line.split()[0]: line.split()[1:] for line in outcome.out.splitlines()[1:]}
+    assert rows == {
+        "G_global_step": ["5", "5", "1", "anonymous", "G/loss"],
+        "D_global_step": ["15", "15", "1", "anonymous", "D/loss"],
+    }
+
+
+def test_an_unknown_run_is_exit_code_4(cli: Cli) -> None:
+    outcome = cli("counters", "no/such")
+    assert outcome.code == 4
+    assert outcome.err.startswith("tallyboard: there is no run 'no/such'")
+
+
+def test_no_service_is_exit_code_3(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALLYBOARD_URL", "http://127.0.0.1:9")
+    outcome = cli("runs")
+    assert outcome.code == 3
+    assert "no service answers at http://127.0.0.1:9" in outcome.err
+    assert outcome.err.count("\n") == 1
+
+
+def test_what_is_no_tallyboard_is_told_apart(
+    cli: Cli, service: RunningService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TALLYBOARD_URL", f"{service.url}/elsewhere")
+    outcome = cli("runs")
+    assert outcome.code == 4
+    assert "route" in outcome.err
+
+
+def test_tail_prints_the_newest_points_of_sparse_steps(cli: Cli, service: RunningService, run_name: str) -> None:
+    report(service, run_name, range(0, 100_000, 1_000))
+    outcome = cli("tail", run_name, "-n", "3")
+    fields = [line.split()[2:] for line in outcome.out.splitlines()]
+    assert fields == [["global_step", str(step), "loss", f"{step / 8:.6g}"] for step in (97_000, 98_000, 99_000)]
+
+
+def test_tail_shows_non_finite_values(cli: Cli, service: RunningService, run_name: str) -> None:
+    assert service.report(run_name, {"step": 1, "scalars": {"loss": "NaN"}}).status == 200
+    assert cli("tail", run_name).out.split()[-1] == "nan"
+
+
+def test_tail_of_an_unknown_tag_names_those_there_are(cli: Cli, service: RunningService, run_name: str) -> None:
+    report(service, run_name, range(1, 2))
+    outcome = cli("tail", run_name, "--tag", "los")
+    assert outcome.code == 4
+    assert "it has loss" in outcome.err
+
+
+def test_rewind_shows_what_goes_and_goes_back(cli: Cli, service: RunningService, run_name: str) -> None:
+    report(service, run_name, range(1, 11))
+    report(service, run_name, range(1, 3), "epoch", "val/loss")
+    outcome = cli("rewind", run_name, "global_step=6", "--reason", "preempted", "--yes")
+    assert outcome.code == 0
+    assert "6 … 10 (5 steps)" in outcome.out
+    assert "not rewound: epoch, at 2" in outcome.out
+    assert [step for step, _ in service.points(run_name, "loss")] == [1, 2, 3, 4, 5]
+    report(service, run_name, range(6, 8))
+    assert [step for step, _ in service.points(run_name, "loss")] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_rewind_of_an_unknown_counter_changes_nothing(cli: Cli, service: RunningService, run_name: str) -> None:
+    report(service, run_name, range(1, 4))
+    outcome = cli("rewind", run_name, "global_step=2", "epok=1", "--yes")
+    assert outcome.code == 4
+    assert "has no counter epok; it has global_step" in outcome.err
+    assert len(service.points(run_name, "loss")) == 3
+
+
+@pytest.mark.parametrize(
+    "argument", ["global_step", "global_step=-1", "global_step=1.5", "=3", f"a={2**63}", "wall_time=1"]
+)
+def test_rewind_refuses_what_is_no_step(cli: Cli, argument: str) -> None:
+    assert cli("rewind", "a/run", argument).code == 2
+
+
+def test_a_counter_can_not_be_named_twice() -> None:
+    assert rewinding.parse_next_steps(["a=1", "b=2"]) == {"a": 1, "b": 2}
+    with pytest.raises(Exception, match="named twice"):
+        rewinding.parse_next_steps(["a=1", "a=2"])
+
+
+def test_doctor_finds_nothing_wrong_with_a_good_run(cli: Cli, service: RunningService, run_name: str) -> None:
+    report(service, run_name, range(1, 4))
+    outcome = cli("doctor", run_name)
+    assert "global_step is at 3 (3 scalars stored, 1 tag)" in outcome.out
+    assert "✓ no report was refused" in outcome.out
+
+
+def test_doctor_names_runs_that_are_called_alike(cli: Cli, service: RunningService, run_name: str) -> None:
+    report(service, run_name, range(1, 2))
+    outcome = cli("doctor", run_name.partition("/")[2])
+    assert outcome.code == 1
+    assert f"there is {run_name}" in outcome.out
+
+
+def test_doctor_tells_refused_reports_and_what_to_do(cli: Cli, service: RunningService, run_name: str) -> None:
+    reports = [{"step": step, "scalars": {"loss": 0.5}} for step in (5, 3)]
+    assert service.report(run_name, {"reports": reports, "partial": True}).status == 200
+    outcome = cli("doctor", run_name)
+    assert outcome.code == 1
+    assert "1 × step_decreased" in outcome.out
+    assert "global_step at step 3:" in outcome.out
+
+
+def test_doctor_tells_a_run_that_shows_nothing_since_its_rewind(
+    cli: Cli, service: RunningService, run_name: str
+) -> None:
+    report(service, run_name, range(1, 4))
+    assert service.send("POST", f"/rewind/{run_name}", {"next_steps": {"global_step": 0}}).status == 200
+    outcome = cli("doctor", run_name)
+    assert outcome.code == 1
+    assert "all of its 3 scalars were superseded" in outcome.out
+
+
+def test_doctor_looks_at_the_directory_that_tensorboard_was_given(
+    cli: Cli, service: RunningService, run_name: str, tmp_path: Path
+) -> None:
+    report(service, run_name, range(1, 2))
+    outcome = cli("doctor", run_name, "--logdir", str(tmp_path))
+    assert outcome.code == 1
+    assert f"TensorBoard was given {tmp_path}, but the service writes" in outcome.out
+    assert f"{tmp_path / run_name} holds no event file of the run" in outcome.out

@@ -1,0 +1,96 @@
+"""`tallyboard serve` as a process: what it says, what it refuses, how it ends."""
+
+import re
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.cli_process import TALLYBOARD, clean, served, tallyboard
+
+
+def test_it_says_where_to_look_and_its_own_line_reports(tmp_path: Path) -> None:
+    with served(tmp_path) as service:
+        said = (tmp_path / "serve.log").read_text()
+        assert said.startswith(f"Tallyboard {_version()} at {service.url}\n")
+        assert f"{service.url}/docs" in said
+        assert f"tensorboard --logdir {tmp_path / 'data/logdir'}" in said
+        line = re.search(r"^  report +(curl .*)$", said, re.MULTILINE)
+        assert line is not None
+        subprocess.run(line[1], shell=True, check=True, capture_output=True, timeout=30)
+        assert "global_step 1" in tallyboard("runs", service=service).stdout
+
+
+def test_with_a_token_the_cli_needs_it(tmp_path: Path) -> None:
+    with served(tmp_path, token="open-sesame") as service:
+        assert 'Authorization: Bearer $TALLYBOARD_TOKEN"' in (tmp_path / "serve.log").read_text()
+        refused = tallyboard("runs", service=service)
+        assert (refused.returncode, refused.stderr.count("\n")) == (5, 1)
+        assert "token" in refused.stderr
+        assert tallyboard("runs", service=service, TALLYBOARD_TOKEN="open-sesame").returncode == 0
+        doctor = tallyboard("doctor", service=service, TALLYBOARD_TOKEN="wrong")
+        assert doctor.returncode == 1
+        assert "✗ the service does not let us in: the token is wrong" in doctor.stdout
+
+
+def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = tallyboard("serve", "--port", str(port), "--data-dir", str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"tallyboard: can't listen on 127.0.0.1:{port}: it is in use")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_data_dir_in_use_is_no_traceback(tmp_path: Path) -> None:
+    with served(tmp_path):
+        done = tallyboard("serve", "--port", "0", "--data-dir", str(tmp_path / "data"))
+    assert done.returncode == 1
+    assert "in use by process" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_off_loopback_it_refuses_to_start_without_a_token(tmp_path: Path) -> None:
+    done = tallyboard("serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path / "data"))
+    assert done.returncode == 1
+    assert "without a token" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("options", [("--port", "99999"), ("--host", "no-such-host.invalid", "--insecure")])
+def test_an_option_that_can_not_be_is_one_line(tmp_path: Path, options: tuple[str, ...]) -> None:
+    done = tallyboard("serve", "--data-dir", str(tmp_path), *options)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_and_what_was_acknowledged_is_there_after_the_next_start(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [*TALLYBOARD, "serve", "--port", "0", "--data-dir", str(tmp_path / "data")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean({}), text=True) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().split()[-1]
+        body = '{"step": 7, "scalars": {"loss": 0.5}}'
+        subprocess.run(
+            ["curl", "-sf", f"{url}/api/v1/scalars/a/run", "--json", body], check=True, capture_output=True, timeout=30
+        )
+        process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode in {0, -number, 128 + number}
+        assert "Traceback" not in err
+    with served(tmp_path) as service:
+        assert "global_step 7" in tallyboard("runs", service=service).stdout
+
+
+def test_help_names_every_command() -> None:
+    said = tallyboard("--help").stdout
+    assert all(name in said for name in ("serve", "runs", "counters", "tail", "rewind", "demo", "doctor"))
+
+
+def _version() -> str:
+    return tallyboard("--version").stdout.split()[1]
