@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 
 from anyio import CapacityLimiter
@@ -18,6 +19,7 @@ from tallyboard_server.api.guard import Guard
 from tallyboard_server.api.openapi import openapi_document
 from tallyboard_server.api.service import Service
 from tallyboard_server.api.traffic import Traffic
+from tallyboard_server.eventfiles import Exporter, ExportSettings
 from tallyboard_server.ingest import Ingest, Merger
 from tallyboard_server.settings import Settings, check_exposure
 from tallyboard_server.store.sqlite.store import SqliteStore
@@ -60,28 +62,55 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) ->
 
 @asynccontextmanager
 async def running(settings: Settings, clock: Callable[[], float], traffic: Traffic) -> AsyncIterator[Service]:
-    """Open the store, start the writer and its views; on the way out stop them in the opposite order."""
-    store = await run_in_threadpool(SqliteStore.open, settings.data_dir)
-    try:
-        ingest = Ingest(store, budget_bytes=settings.budget_bytes_max, clock=clock)
+    """Open the store, start the writer and the views on it; on the way out stop them in the opposite order."""
+    async with AsyncExitStack() as stack:
+
+        def on_exit(stop: Callable[[], object]) -> None:
+            stack.push_async_callback(run_in_threadpool, stop)
+
+        store = await run_in_threadpool(SqliteStore.open, settings.data_dir)
+        on_exit(store.close)
+        ingest = Ingest(
+            store,
+            budget_bytes=settings.budget_bytes_max,
+            backlog_bytes_max=settings.export_backlog_bytes_max,
+            clock=clock,
+        )
+        exporter = Exporter(store, settings.event_file_dir, ingest.record, settings=_export_settings(settings))
         merger = Merger(store, ingest.record)
+        ingest.on_commit(lambda done: exporter.notify([item.state.id for item in done]))
         ingest.on_commit(merger.notify)
+        ingest.watch_backlog(exporter.backlog_bytes)
         ingest.start()
+        on_exit(ingest.close)  # after the views: their last records go through the writer
+        exporter.start()
+        on_exit(exporter.stop)
         merger.start()
-        try:
-            yield Service(
-                settings=settings,
-                store=store,
-                ingest=ingest,
-                bodies=BodyReader(ingest.budget, settings.body_timeout_s),
-                chart_reads=CapacityLimiter(settings.chart_reads_at_once_max),
-                clock=clock,
-                traffic=traffic,
-                views={"merger": merger},
-                check_views=list,
-            )
-        finally:
-            await run_in_threadpool(merger.stop)
-            await run_in_threadpool(ingest.close)
-    finally:
-        await run_in_threadpool(store.close)
+        on_exit(merger.stop)
+        yield Service(
+            settings=settings,
+            store=store,
+            ingest=ingest,
+            bodies=BodyReader(ingest.budget, settings.body_timeout_s),
+            chart_reads=CapacityLimiter(settings.chart_reads_at_once_max),
+            clock=clock,
+            traffic=traffic,
+            views={"exporter": exporter, "merger": merger},
+            check_views=partial(check_exporter, exporter, settings.export_backlog_bytes_max),
+        )
+
+
+def check_exporter(exporter: Exporter, backlog_bytes_max: int) -> list[str]:
+    """Why event files do not follow the store, in sentences; none if they do."""
+    if not exporter.is_alive():
+        return ["the exporter has stopped, so event files do not grow; restart the service"]
+    reasons = []
+    if (failures := int(exporter.stats()["export_failures_in_a_row"])) > 0:
+        reasons.append(f"event files could not be written {failures} times in a row; see the log")
+    if (behind := exporter.backlog_bytes()) > backlog_bytes_max:
+        reasons.append(f"event files are {behind} bytes behind; reports are refused until they catch up")
+    return reasons
+
+
+def _export_settings(settings: Settings) -> ExportSettings:
+    return ExportSettings(interval_s=settings.export_interval_s, sync_interval_s=settings.export_sync_interval_s)

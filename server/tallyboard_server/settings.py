@@ -42,6 +42,13 @@ class Settings(BaseSettings):
     )
     requests_in_flight_max: int = Field(1024, ge=1, description="Requests served at once; beyond it 503.")
     body_timeout_s: float = Field(30.0, gt=0, description="Time a body may take to arrive; beyond it 408.")
+    export_interval_s: float = Field(
+        1.0, gt=0, description="Event files grow at most this often, so that many small reports are written together."
+    )
+    export_sync_interval_s: float = Field(5.0, gt=0, description="How often event files are synced to disk.")
+    export_backlog_bytes_max: int = Field(
+        512 * MIB, ge=16 * MIB, description="How far event files may lag behind before reports are answered by 503."
+    )
     points_per_answer_max: int = Field(
         250_000, ge=1, description="Most points in one answer of GET /scalars; about 25 MB of JSON."
     )
