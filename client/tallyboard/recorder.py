@@ -57,7 +57,7 @@ class Recorder:
         self._wake = wake
         self._buffer_bytes_max = buffer_bytes_max
         self._counters: dict[str, CounterState] = {}
-        self._tag_counter: dict[str, str] = {}
+        self._owners: dict[str, tuple[str, int]] = {}  # of each tag: its counter, and its first visible step
         self._fast: dict[tuple[tuple[str, ...], str | None], Lane] = {}
         self._splits: dict[tuple[tuple[str, ...], str | None], Split] = {}
         self._lanes: dict[tuple[Any, ...], Lane] = {}
@@ -222,7 +222,7 @@ class Recorder:
             was_active = state.active
             state.accept(number, lane, row)
             for tag in tags:
-                self._tag_counter[tag] = state.name
+                self._owners.setdefault(tag, (state.name, number))
             if not was_active:
                 self._activated()
             if not at and self._router.whole(tags, counter):
@@ -264,7 +264,7 @@ class Recorder:
 
     def _other_counter(self, state: CounterState, tags: Sequence[str]) -> Violation | None:
         for tag in tags:
-            owner = self._tag_counter.get(tag, state.name)
+            owner, _ = self._owners.get(tag, (state.name, 0))
             if owner != state.name:
                 detail = f"{tag!r} is reported against {owner}, not {state.name}: a tag belongs to one counter"
                 return Violation("tag_of_other_counter", f"{detail}. Use that counter, or another tag", late=True)
@@ -361,7 +361,11 @@ class Recorder:
                 state.rewind(next_step)
                 if name in values:
                     state.put(values[name])
-            self._tag_counter = {t: name for t, name in self._tag_counter.items() if name not in next_steps}
+            self._owners = {
+                tag: (name, first)
+                for tag, (name, first) in self._owners.items()
+                if name not in next_steps or first < next_steps[name]
+            }
             self._activated()
             self._seal()
 
