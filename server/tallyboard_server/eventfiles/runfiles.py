@@ -122,7 +122,7 @@ class RunFiles:
             state=BUILDING,
             changed_at=now,
         )
-        return generation, bool(names or self.live or self.retired or self.leftovers)
+        return generation, bool(names or self.live or self.retired)
 
 
 def load_files(view: Snapshot, run_id: int, name: str, logdir: LogDirectory, disk: Disk) -> RunFiles:
