@@ -229,12 +229,17 @@ def _read_level_0(
     first_step: int,
     last_step: int,
 ) -> Iterator[Block]:
+    """Blocks of the journal by ascending first step: sorted by key first, so that only one at a time is in memory."""
     run_id, counter_id, attempt = place
-    blocks = []
-    for row in connection.execute(
-        _JOURNAL + "WHERE id BETWEEN ? AND ? AND counter_id = ? AND attempt = ? AND last_step >= ? AND first_step <= ?",
+    keys = connection.execute(
+        "SELECT id FROM journal WHERE id BETWEEN ? AND ? AND counter_id = ? AND attempt = ? AND last_step >= ? "
+        "AND first_step <= ? ORDER BY first_step, id",
         (journal_key(run_id, 0), journal_key(run_id + 1, 0) - 1, counter_id, attempt, first_step, last_step),
-    ):
+    ).fetchall()
+    for key in keys:
+        row = connection.execute(_JOURNAL + "WHERE id = ?", key).fetchone()
+        if row is None:  # cannot be within one read transaction
+            raise LookupError(f"journal block {key} vanished from a consistent view")
         block = _block(row)
         if tag_id is not None:
             columns = np.flatnonzero(block.tag_ids == tag_id)
@@ -250,9 +255,7 @@ def _read_level_0(
                 block.values[:, columns],
                 block.at,
             )
-        blocks.append(block)
-    blocks.sort(key=lambda block: (int(block.steps[0]), block.pos))
-    yield from blocks
+        yield block
 
 
 _AXIS = "a.id, a.n, a.at_counters, a.tag_ids, a.steps, a.wall_times, a.at_values"
