@@ -52,7 +52,7 @@ class Ears(Notices):
             self.heard.append(message)
 
     def bug(self, where: str) -> None:
-        raise  # noqa: PLE0704 - called while the error is handled; a test has to see it
+        raise  # it is called while the error is handled, and a test has to see that
 
 
 @dataclass
@@ -68,9 +68,7 @@ class Recorded:
     @property
     def run(self) -> Run:
         """A run without a sender on this recorder."""
-        return Run(
-            self.recorder, None, self.ears, self.tally, name="digits/try1", server_url="", exit_timeout_s=1.0
-        )
+        return Run(self.recorder, None, self.ears, self.tally, name="digits/try1", server_url="", exit_timeout_s=1.0)
 
     @property
     def log(self) -> Callable[..., None]:
