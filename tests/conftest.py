@@ -1,5 +1,6 @@
 """Fixtures that many tests share."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from tallyboard_server.settings import Settings
 from tests.service import RunningService, serving
 
+_numbers = itertools.count()
 StartService = Callable[..., RunningService]
 
 
@@ -43,4 +45,4 @@ def start_service(tmp_path: Path) -> Iterator[StartService]:
 def run_name(request: pytest.FixtureRequest) -> str:
     """A run that no other test uses."""
     text = "".join(c if c.isalnum() else "-" for c in request.node.name)
-    return f"test/{text[:150]}".rstrip("-")
+    return f"test/{text[:100]}-{next(_numbers)}"

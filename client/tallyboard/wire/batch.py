@@ -101,7 +101,7 @@ def decode_message(body: bytes, content_type: str, kind: type[_T]) -> _T:
         message: _T = decode(body, type=kind)
     except msgspec.ValidationError as error:
         try:
-            field, detail = faults.describe(error, decode(body))
+            field, detail = faults.describe(error, faults.untyped(body, json=content_type == JSON))
         except (ValueError, RecursionError) as worse:  # the rest of the body can't be decoded either
             raise UndecodableBodyError("$", f"not valid {content_type}: {worse}") from error
         raise InvalidBatchError(field, detail) from error
@@ -149,9 +149,7 @@ def check_open(message: Open, path: str) -> None:
     for name, spec in message.counters.items():
         _named(f"{path}.counters", names.check_counter, name)
         if spec.total is not None and not 0 <= spec.total <= limits.STEP_MAX:
-            raise InvalidBatchError(
-                f"{path}.counters.{name}.total", f"{spec.total} is not a step (0 to 2^63-1)"
-            )
+            raise InvalidBatchError(f"{path}.counters.{name}.total", f"{spec.total} is not a step (0 to 2^63-1)")
     if message.uid is not None:
         _named(f"{path}.uid", names.check_producer, message.uid)
     check_document(message.config, f"{path}.config")
@@ -165,9 +163,7 @@ def check_open(message: Open, path: str) -> None:
 def check_rewind(message: Rewind, path: str) -> None:
     """Raise InvalidBatchError if a rewind names no counter, or a next step that is none."""
     if not message.next_steps:
-        raise InvalidBatchError(
-            f"{path}.next_steps", 'names no counter; send for example {"global_step": 1000}'
-        )
+        raise InvalidBatchError(f"{path}.next_steps", 'names no counter; send for example {"global_step": 1000}')
     for name, step in message.next_steps.items():
         _named(f"{path}.next_steps", names.check_counter, name)
         if not 0 <= step <= limits.STEP_MAX:
@@ -220,7 +216,7 @@ def _reports(message: BatchMessage) -> list[Report]:
         Report(
             step=message.step,
             scalars=message.scalars,
-            counter=message.counter or names.DEFAULT_COUNTER,
+            counter=names.DEFAULT_COUNTER if message.counter is None else message.counter,
             wall_time=message.wall_time,
             at=message.at,
         )
@@ -239,9 +235,7 @@ def _from_blocks(blocks: list[Block], now: float) -> Iterator[Columns]:
         n, k = len(steps), len(block.tags)
         rows += n
         if n == 0 or rows > limits.ROWS_PER_BATCH_MAX:
-            raise InvalidBatchError(
-                f"{path}.steps", f"{rows} reports so far; 1 to {limits.ROWS_PER_BATCH_MAX} a batch"
-            )
+            raise InvalidBatchError(f"{path}.steps", f"{rows} reports so far; 1 to {limits.ROWS_PER_BATCH_MAX} a batch")
         values = _float_column(block.values, f"{path}.values")
         if len(values) != n * k:
             raise InvalidBatchError(
@@ -281,9 +275,7 @@ def _from_reports(reports: list[Report], now: float, *, single: bool) -> Iterato
     single: the body was one report, so its fields stand at the top.
     """
     if len(reports) > limits.ROWS_PER_BATCH_MAX:
-        raise InvalidBatchError(
-            "$.reports", f"{len(reports)} reports; at most {limits.ROWS_PER_BATCH_MAX} a batch"
-        )
+        raise InvalidBatchError("$.reports", f"{len(reports)} reports; at most {limits.ROWS_PER_BATCH_MAX} a batch")
     row = 0
     for (counter, tags, at_names), stretch in groupby(reports, _shape):
         rows = list(stretch)
@@ -329,9 +321,7 @@ def _steps(steps: list[int | float], place: _Place, field: str) -> Int64:
         return column
     for i, step in enumerate(steps):
         if isinstance(step, float) and not step.is_integer():
-            raise InvalidBatchError(
-                f"{place(i)}.{field}", f"{step} is not a whole number; steps count 0, 1, 2, …"
-            )
+            raise InvalidBatchError(f"{place(i)}.{field}", f"{step} is not a whole number; steps count 0, 1, 2, …")
         if not 0 <= step <= limits.STEP_MAX:
             raise InvalidBatchError(f"{place(i)}.{field}", f"{step} is not a step (0 to 2^63-1)")
     return np.array([int(step) for step in steps], dtype=np.int64)

@@ -1,5 +1,6 @@
 """Where a body went wrong, in words that name the culprit; called only once decoding has failed."""
 
+import math
 import re
 from typing import Any, Final
 
@@ -10,6 +11,15 @@ _FIELD: Final = re.compile(r"(?:unknown|required) field `([^`]*)`")
 _NON_FINITE: Final = ("NaN", "Infinity", "-Infinity")
 _HOW_NON_FINITE: Final = 'non-finite ones are the strings "NaN", "Infinity", "-Infinity"'
 _SNIPPET_BYTES: Final = 40
+
+
+_decode_json: Final = msgspec.json.Decoder(float_hook=float).decode
+_decode_msgpack: Final = msgspec.msgpack.Decoder().decode
+
+
+def untyped(body: bytes, *, json: bool) -> Any:
+    """The body as plain objects, whatever it says; raises what msgspec raises if it can't be decoded at all."""
+    return _decode_json(body) if json else _decode_msgpack(body)
 
 
 def describe(error: msgspec.ValidationError, document: Any) -> tuple[str, str]:
@@ -27,6 +37,8 @@ def describe(error: msgspec.ValidationError, document: Any) -> tuple[str, str]:
         return f"{path}.{named[1]}", f"{detail[0].lower()}{detail[1:]}"
     if in_key:
         return path, f"{detail} as a key"
+    if detail.startswith("Number out of range"):
+        return path, "a number that a float64 can't hold"
     if ".scalars." in path and known:
         return path, f"{_shown(value)} is not a number; {_HOW_NON_FINITE}"
     return path, detail
@@ -61,15 +73,23 @@ def _fits(mapping: str, value: Any) -> bool:
         return False
     match mapping:
         case "scalars":
-            return isinstance(value, (int, float)) or value in _NON_FINITE
+            return _is_number(value) or value in _NON_FINITE
         case "at":
-            return isinstance(value, (int, float, bytes))
+            return _is_number(value) or isinstance(value, bytes)
         case "counters":
             return isinstance(value, dict) and all(
                 key == "total" and (total is None or isinstance(total, int)) for key, total in value.items()
             )
         case _:
             return isinstance(value, int)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that a float64 holds: JSON may write larger ones."""
+    try:
+        return isinstance(value, (int, float)) and math.isfinite(float(value))
+    except OverflowError:
+        return False
 
 
 def _shown(value: Any) -> str:

@@ -78,9 +78,7 @@ def _check_segment(name: str, segment: str) -> None:
     if "tfevents" in segment:
         raise InvalidNameError(f"run name {name!r}: 'tfevents' is reserved for event files")
     if len(segment.encode()) > limits.RUN_SEGMENT_BYTES_MAX:
-        raise InvalidNameError(
-            f"run name {name[:80]!r}… has a part longer than {limits.RUN_SEGMENT_BYTES_MAX} bytes"
-        )
+        raise InvalidNameError(f"run name {name[:80]!r}… has a part longer than {limits.RUN_SEGMENT_BYTES_MAX} bytes")
 
 
 def _check_text(what: str, text: str, bytes_max: int) -> str:

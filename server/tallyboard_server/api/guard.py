@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hmac
+import re
 from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -16,6 +17,7 @@ from tallyboard_server.settings import LOOPBACK_NAMES, Settings
 OPEN_PATHS: Final = frozenset({"/healthz"})
 """Answered to anybody: a probe learns that the process lives, and nothing else."""
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 _REFERRER: Final = (b"referrer-policy", b"no-referrer")
 _HOW_TO_SEND: Final = 'send "Authorization: Bearer <TALLYBOARD_TOKEN>" (a browser may give it as the password)'
@@ -88,7 +90,7 @@ class Guard:
             self._check_origin(origins, hosts)
         if self._token is not None:
             _check_token(authorization, self._token)
-        _check_encoding(scope)
+        _check_path(scope)
         if (in_flight := self._traffic.in_flight) >= self._in_flight_max:
             raise problems.TooBusyError(f"{in_flight} requests are being served; try again in a second")
 
@@ -135,8 +137,10 @@ def _password(credentials: bytes) -> bytes:
     return password
 
 
-def _check_encoding(scope: Scope) -> None:
+def _check_path(scope: Scope) -> None:
     """Undecodable bytes would arrive as U+FFFD, under which two different names become one."""
+    if _CONTROL.search(scope["path"]):  # no route's pattern reaches past a newline, so none could say this better
+        raise problems.InvalidPathError(f"{scope['path'][:200]!r} contains a control character", field="path")
     for field, data in (("path", scope["raw_path"]), ("query", scope["query_string"])):
         if b"%" not in data:
             continue

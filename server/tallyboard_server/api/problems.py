@@ -41,7 +41,7 @@ class ApiError(Exception):
 
 
 class InvalidPathError(ApiError):
-    """A path that is not percent-encoded UTF-8."""
+    """A path or query that is not percent-encoded UTF-8, or a path with control characters."""
 
 
 class InvalidRunNameError(ApiError):
@@ -114,7 +114,7 @@ class Kind:
 KINDS: Final[Mapping[type[Exception], Kind]] = {
     UndecodableBodyError: Kind(400, "undecodable_body", "The body can't be decoded"),
     BodyDamagedError: Kind(400, "damaged_body", "The body is cut or damaged"),
-    InvalidPathError: Kind(400, "invalid_path", "The path is not UTF-8"),
+    InvalidPathError: Kind(400, "invalid_path", "The path or query can't be used"),
     UnauthorizedError: Kind(401, "unauthorized", "A token is needed"),
     ForbiddenOriginError: Kind(403, "forbidden_origin", "Another site's page may not ask"),
     RunNotFoundError: Kind(404, "run_not_found", "There is no such run"),
