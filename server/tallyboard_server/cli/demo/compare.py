@@ -9,7 +9,7 @@ import numpy as np
 
 from tallyboard_server.cli.demo.recorder import Points
 
-_CATCH_UP_TIMEOUT_S: Final = 30.0
+CATCH_UP_TIMEOUT_S: Final = 30.0
 """The exporter syncs every few seconds and TensorBoard polls each second: this is ample."""
 _POLL_S: Final = 0.5
 
@@ -59,7 +59,7 @@ def compare(sent: Mapping[Curve, Points], stored: Mapping[Curve, Points], shown:
 
 def read_until_equal(sent: Mapping[Curve, Points], read: Callable[[Curve], Points]) -> dict[Curve, Points]:
     """What `read` gives for each curve, read again until it is what was sent (as float32) or time is up."""
-    deadline = time.monotonic() + _CATCH_UP_TIMEOUT_S
+    deadline = time.monotonic() + CATCH_UP_TIMEOUT_S
     shown = {curve: read(curve) for curve in sent}
     while late := [curve for curve in sent if shown[curve] != as_float32(sent[curve])]:
         if time.monotonic() > deadline:

@@ -45,6 +45,7 @@ def train(training: Training, at: Service, pause_s: float = 0.0) -> tuple[str, R
         project=_PROJECT,
         config=dict(training.config),
         counters=dict(training.counters),
+        mode="online",
         url=at.url,
         strict=True,
         exit_timeout_s=_FINISH_TIMEOUT_S,
