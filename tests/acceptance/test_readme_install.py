@@ -24,12 +24,12 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new environment's interpreter, with nothing but the wheel and what it requires."""
     folder = tmp_path_factory.mktemp("client")
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, ROOT]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True, timeout=120)
     (wheel,) = folder.glob("tallyboard-*.whl")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "venv"], check=True, timeout=60)
     python = folder / "venv/bin/python"
-    install = [*pip[:3], "--python", python, *pip[3:], "install", wheel]
+    install = [*pip[:3], "--python", str(python), *pip[3:], "install", str(wheel)]
     subprocess.run(install, check=True, capture_output=True, timeout=300)
     return python
 

@@ -1,6 +1,7 @@
 """`tallyboard serve` as a process: what it says, what it refuses, how it ends."""
 
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli_process import TALLYBOARD, clean, served, tallyboard
+from tests.cli_process import TALLYBOARD, clean, curl, served, tallyboard
 
 
 def test_it_says_where_to_look_and_its_own_line_reports(tmp_path: Path) -> None:
@@ -19,7 +20,7 @@ def test_it_says_where_to_look_and_its_own_line_reports(tmp_path: Path) -> None:
         assert f"tensorboard --logdir {tmp_path / 'data/logdir'}" in said
         line = re.search(r"^  report +(curl .*)$", said, re.MULTILINE)
         assert line is not None
-        subprocess.run(line[1], shell=True, check=True, capture_output=True, timeout=30)
+        curl(shlex.split(line[1]))
         assert "global_step 1" in tallyboard("runs", service=service).stdout
 
 
@@ -75,10 +76,7 @@ def test_a_signal_stops_it_and_what_was_acknowledged_is_there_after_the_next_sta
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=clean({}), text=True) as process:
         assert process.stdout is not None
         url = process.stdout.readline().split()[-1]
-        body = '{"step": 7, "scalars": {"loss": 0.5}}'
-        subprocess.run(
-            ["curl", "-sf", f"{url}/api/v1/scalars/a/run", "--json", body], check=True, capture_output=True, timeout=30
-        )
+        curl(["curl", f"{url}/api/v1/scalars/a/run", "--json", '{"step": 7, "scalars": {"loss": 0.5}}'])
         process.send_signal(number)
         _, err = process.communicate(timeout=30)
         assert process.returncode in {0, -number, 128 + number}

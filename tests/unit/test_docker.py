@@ -40,7 +40,7 @@ def compose() -> dict[str, Any]:
 
 def compose_is_valid(path: Path) -> bool:
     """Whether the compose specification's own JSON schema accepts a file."""
-    check = [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", path]
+    check = [str(BIN / "check-jsonschema"), "--builtin-schema", "vendor.compose-spec", str(path)]
     return subprocess.run(check, capture_output=True, timeout=60).returncode == 0
 
 
@@ -67,17 +67,13 @@ def test_the_shipped_stage_runs_as_nobody_special_with_a_volume_and_exec_command
 
 
 def test_no_secret_is_baked_into_the_image() -> None:
-    assert not [
-        value for name, value in instructions() if name in {"ENV", "ARG"} and "TOKEN" in value.upper()
-    ]
+    assert not [value for name, value in instructions() if name in {"ENV", "ARG"} and "TOKEN" in value.upper()]
 
 
 def test_what_the_image_copies_passes_the_ignore_file() -> None:
     ignored = (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
     let_in = {line.removeprefix("!") for line in ignored if line.startswith("!")}
-    copies = [
-        value.split()[:-1] for name, value in instructions() if name == "COPY" and "--from" not in value
-    ]
+    copies = [value.split()[:-1] for name, value in instructions() if name == "COPY" and "--from" not in value]
     assert {source for sources in copies for source in sources} == let_in
     assert all((ROOT / source).exists() for source in let_in)
     assert "*" in ignored
