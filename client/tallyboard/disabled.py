@@ -8,6 +8,7 @@ from tallyboard.notices import Notices
 from tallyboard.recorder import Recorder
 from tallyboard.reports import as_step
 from tallyboard.routing import Router
+from tallyboard.sections import Discarded
 from tallyboard.stats import Tally
 from tallyboard.wire import InvalidNameError
 
@@ -16,7 +17,9 @@ class DisabledRecorder(Recorder):
     """Moves counters, keeps nothing, and never complains."""
 
     def __init__(self, *, router: Router, notices: Notices, tally: Tally) -> None:
-        super().__init__(router=router, strict=False, clock=_no_time, notices=notices, tally=tally, wake=_nothing)
+        super().__init__(
+            Discarded(tally, _nothing), router=router, strict=False, clock=_no_time, notices=notices, tally=tally
+        )
 
     def log(
         self,

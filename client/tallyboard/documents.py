@@ -10,11 +10,16 @@ _INT64: Final = range(-(2**63), 2**63)
 
 
 class Document(MutableMapping[str, Any]):
-    """A dictionary that hands each change on to the sender. Values are copied as JSON when they are set."""
+    """A dictionary whose changes are sent. Values are copied as JSON when they are set.
 
-    def __init__(self, changed: Callable[[dict[str, Any]], None]) -> None:
+    fits: whether the service would take such a document (says so if not, and then the change is left out).
+    send: hands on a change, as a merge patch (RFC 7396).
+    """
+
+    def __init__(self, fits: Callable[[dict[str, Any]], bool], send: Callable[[dict[str, Any]], None]) -> None:
         self._values: dict[str, Any] = {}
-        self._changed = changed
+        self._fits = fits
+        self._send = send
 
     def __getitem__(self, key: str) -> Any:
         return self._values[key]
@@ -24,7 +29,7 @@ class Document(MutableMapping[str, Any]):
 
     def __delitem__(self, key: str) -> None:
         del self._values[key]
-        self._changed({key: None})
+        self._send({key: None})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -35,16 +40,13 @@ class Document(MutableMapping[str, Any]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._values!r})"
 
-    def restore(self, values: dict[str, Any]) -> None:
-        """Hold what the service was told already."""
-        self._values = dict(values)
-
     def update(self, other: Any = (), /, **values: Any) -> None:
         """Set several at once, from a mapping, an argparse.Namespace or a dataclass, and keywords."""
         changes = as_document(other) | as_document(values)
-        if changes:
-            self._values |= changes
-            self._changed(changes)
+        changed = self._values | changes
+        if changes and self._fits(changed):
+            before, self._values = self._values, changed
+            self._send(merge_patch(before, changes))
 
 
 class Config(Document):
@@ -53,6 +55,22 @@ class Config(Document):
 
 class Summary(Document):
     """Results of the run: one value per name, the newest counts."""
+
+
+def merge_patch(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The patch (RFC 7396) after which the keys of `changes` hold just what it says.
+
+    There null removes a key; a None that is a value (`dropout=None`) travels as the text "None".
+    """
+    patch: dict[str, Any] = {}
+    for key, value in changes.items():
+        if isinstance(value, dict):
+            held = before.get(key)
+            old = held if isinstance(held, dict) else {}
+            patch[key] = merge_patch(old, value) | {gone: None for gone in old if gone not in value}
+        else:
+            patch[key] = "None" if value is None else value
+    return patch
 
 
 def as_document(source: Any) -> dict[str, Any]:

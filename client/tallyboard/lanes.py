@@ -22,7 +22,7 @@ ROW_OVERHEAD_BYTES: Final = 64
 class Lane:
     """Rows with the same counter, tags and `at` names, in the order in which they were logged."""
 
-    __slots__ = ("at_names", "buffer", "cost", "counter", "others", "pack", "tags", "unpack_bits")
+    __slots__ = ("at_names", "buffer", "cost", "counter", "dirty", "late", "others", "pack", "tags", "unpack_bits")
 
     def __init__(
         self,
@@ -30,6 +30,8 @@ class Lane:
         tags: tuple[str, ...],
         at_names: tuple[str, ...] = (),
         others: tuple[CounterState, ...] = (),
+        *,
+        late: bool = False,
     ) -> None:
         self.counter = counter
         self.tags = tags
@@ -38,10 +40,13 @@ class Lane:
         self.pack: Callable[..., bytes] = _row_struct(len(at_names), len(tags)).pack
         self.unpack_bits: Callable[[bytes], tuple[int, ...]] = _bits_struct(len(at_names), len(tags)).unpack
         self.cost = 8 * (2 + len(at_names) + len(tags)) + ROW_OVERHEAD_BYTES
+        self.late = late
+        self.dirty = False  # whether the section at hand has it
         self.buffer = bytearray()
 
     def take(self) -> "Packed":
         """The rows so far; the lane goes on empty."""
+        self.dirty = False
         rows, self.buffer = self.buffer, bytearray()
         return Packed(self.counter.name, self.tags, self.at_names, rows)
 

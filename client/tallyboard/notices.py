@@ -40,7 +40,7 @@ class Notices:
 
     def __init__(self) -> None:
         self._said: set[tuple[object, ...]] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def say(self, message: str) -> None:
         """Tell what happened."""
@@ -62,7 +62,7 @@ class Notices:
 
     def after_fork(self) -> None:
         """In a forked child, where the lock may be held by a thread that is not there."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def _first(self, key: tuple[object, ...]) -> bool:
         with self._lock:

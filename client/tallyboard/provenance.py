@@ -12,28 +12,29 @@ from typing import Any, Final
 _SECRET: Final = re.compile(r"(?i)(token|secret|passw|api[-_]?key|credential)")
 _SCHEDULER_IDS: Final = (
     "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_PROCID", "PBS_JOBID", "LSB_JOBID",
-    "JOB_ID", "TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "HOSTNAME",
+    "JOB_ID", "TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE",
 )  # fmt: skip
-_ARGV_MAX: Final = 200
-_ARG_CHARS_MAX: Final = 500
+_ARGV_CHARS_MAX: Final = 8_192
+"""Of the command line; at most four bytes each, so that all of it stays below wire.limits.TEXT_BYTES_MAX."""
+_TEXT_CHARS_MAX: Final = 500
 _GIT_FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
-def provenance(argv: Sequence[str], environ: Mapping[str, str], cwd: Path) -> dict[str, Any]:
+def provenance(argv: Sequence[str], environ: Mapping[str, str], cwd: Path | None = None) -> dict[str, Any]:
     """A small JSON document; what can't be found out is left out. Values of arguments named like secrets are masked."""
+    where = cwd or _cwd()
     found: dict[str, Any] = {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "user": _user(),
         "argv": _masked(argv),
-        "cwd": str(cwd),
+        "cwd": None if where is None else _text(str(where)),
         "python": platform.python_version(),
         "platform": platform.platform(),
+        "scheduler": {name: _text(environ[name]) for name in _SCHEDULER_IDS if name in environ},
     }
-    scheduler = {name: environ[name] for name in _SCHEDULER_IDS if name in environ}
-    if scheduler:
-        found["scheduler"] = scheduler
-    return {**found, **git_head(cwd)}
+    git = {} if where is None else git_head(where)
+    return {name: value for name, value in (found | git).items() if value}
 
 
 def git_head(start: Path) -> dict[str, str]:
@@ -92,17 +93,31 @@ def _user() -> str | None:
         return None
 
 
+def _cwd() -> Path | None:
+    try:
+        return Path.cwd()
+    except OSError:  # it was deleted
+        return None
+
+
 def _masked(argv: Sequence[str]) -> list[str]:
     shown: list[str] = []
     mask_next = False
-    for arg in argv[:_ARGV_MAX]:
-        text = arg.encode("utf-8", "replace").decode()[:_ARG_CHARS_MAX]
-        if mask_next:
-            shown.append("***")
-            mask_next = False
-            continue
+    for arg in argv:
+        text = _text(arg)
         name, equals, _ = text.partition("=")
         secret = _SECRET.search(name) is not None
-        shown.append(f"{name}=***" if secret and equals else text)
-        mask_next = secret and not equals and name.startswith("-")
+        if mask_next:
+            text = "***"
+        elif secret and equals:
+            text = f"{name}=***"
+        if sum(map(len, shown)) + len(text) > _ARGV_CHARS_MAX:
+            return [*shown, "…"]
+        mask_next = secret and not equals and name.startswith("-") and not mask_next
+        shown.append(text)
     return shown
+
+
+def _text(text: str) -> str:
+    """As UTF-8 can hold it, and not too long."""
+    return text.encode("utf-8", "replace").decode()[:_TEXT_CHARS_MAX]

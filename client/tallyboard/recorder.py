@@ -11,42 +11,34 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from tallyboard.errors import ContractError, InvalidReportError, TallyboardError, contract_error
+from tallyboard.errors import ContractError, InvalidReportError, contract_error
 from tallyboard.lanes import Lane, Section
 from tallyboard.notices import Notices, caller_line
 from tallyboard.reports import as_at, as_scalars, as_step, as_wall_time
 from tallyboard.routing import Router, Split
+from tallyboard.sections import Discarded, Sections
 from tallyboard.stats import Tally
 from tallyboard.tracking import CounterState, Violation
 from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Open, Rewind, Status, check_counter, limits
 
-SECTION_COST_MAX: Final = 4 * limits.MIB
-"""A section is closed beyond this: about 26,000 reports of ten scalars (160 bytes each), at most 47,000 of one."""
-SECTION_LANES_MAX: Final = 900
-"""Lanes of a section, below wire.limits.BLOCKS_PER_BATCH_MAX."""
-BUFFER_BYTES_MAX: Final = 32 * limits.MIB
-"""Closed sections that wait for the sender; beyond it the newest reports are dropped and counted."""
 COMPLAINTS_MAX: Final = 3
 """Values that one warning names."""
-SECTIONS_MAX: Final = 10_000
-"""Closed sections, whatever their size: what stops a job that does nothing but rewind."""
 LANES_MAX: Final = 4_096
 """Lanes that are remembered; a run that makes up new tags for ever starts again with none."""
 
 
 class Recorder:
-    """Thread-safe, and reentrant for signal handlers. `wake` tells the sender that a section was closed."""
+    """Thread-safe, and reentrant for signal handlers. `clock` tells seconds since the epoch."""
 
     def __init__(
         self,
+        sections: Sections,
         *,
         router: Router,
         strict: bool,
         clock: Callable[[], float],
         notices: Notices,
         tally: Tally,
-        wake: Callable[[], None],
-        buffer_bytes_max: int = BUFFER_BYTES_MAX,
     ) -> None:
         self._lock = threading.RLock()
         self._router = router
@@ -54,23 +46,13 @@ class Recorder:
         self._clock = clock
         self._notices = notices
         self._tally = tally
-        self._wake = wake
-        self._buffer_bytes_max = buffer_bytes_max
+        self._sections = sections
         self._counters: dict[str, CounterState] = {}
         self._owners: dict[str, tuple[str, int]] = {}  # of each tag: its counter, and its first visible step
         self._fast: dict[tuple[tuple[str, ...], str | None], Lane] = {}
         self._splits: dict[tuple[tuple[str, ...], str | None], Split] = {}
         self._lanes: dict[tuple[Any, ...], Lane] = {}
         self._active: tuple[CounterState, ...] = ()
-        self._dirty: list[Lane] = []
-        self._dirty_late: list[Lane] = []
-        self._cost = 0
-        self._open: Open | None = None
-        self._rewind: Rewind | None = None
-        self._summary: dict[str, Any] = {}
-        self._sections: list[Section] = []
-        self._sections_bytes = 0
-        self._sealed = 0
         self._closed: str | None = None
         self._error: ContractError | None = None
 
@@ -123,12 +105,8 @@ class Recorder:
                 state.moved = True
             if number > state.value:
                 state.value = number
-            if not lane.buffer:
-                self._dirty.append(lane)
-            lane.buffer += row
-            self._cost += lane.cost
-            if self._cost >= SECTION_COST_MAX or len(self._dirty) >= SECTION_LANES_MAX:
-                self._seal()
+            if self._sections.add(lane, row) and self._sections.full:
+                self._forget()
             return True
 
     def _log_split(self, scalars: Mapping[str, Any], step: int | None, key: tuple[tuple[str, ...], str | None]) -> bool:
@@ -211,13 +189,11 @@ class Recorder:
         if violation is not None:
             self._violated(state, violation)
         state.value = max(state.value, number)
-        if self._sections_bytes >= self._buffer_bytes_max:
+        if self._sections.full:
             self._drop_newest()
             return
-        if violation is not None and violation.late:
-            self._append(self._late_lane(lane), row, self._dirty_late)
-        else:
-            self._append(lane, row, self._dirty)
+        late = violation is not None and violation.late
+        self._sections.add(self._late_lane(lane) if late else lane, row)
         if violation is None:
             was_active = state.active
             state.accept(number, lane, row)
@@ -227,19 +203,11 @@ class Recorder:
                 self._activated()
             if not at and self._router.whole(tags, counter):
                 self._fast[tags, counter] = lane
-        if self._cost >= SECTION_COST_MAX or len(self._dirty) + len(self._dirty_late) >= SECTION_LANES_MAX:
-            self._seal()
 
     def _forget(self) -> None:
         """Send the next report of each kind through the slow path."""
         self._fast.clear()
         self._splits.clear()
-
-    def _append(self, lane: Lane, row: bytes, dirty: list[Lane]) -> None:
-        if not lane.buffer:
-            dirty.append(lane)
-        lane.buffer += row
-        self._cost += lane.cost
 
     def _lane(self, state: CounterState, tags: tuple[str, ...], at: dict[str, int]) -> tuple[Lane, list[int]]:
         """The lane of such a report, and the `at` values that go into its row."""
@@ -259,7 +227,7 @@ class Recorder:
         key = (lane.counter.name, lane.tags, lane.at_names, "late")
         late = self._lanes.get(key)
         if late is None:
-            late = self._lanes[key] = Lane(lane.counter, lane.tags, lane.at_names)
+            late = self._lanes[key] = Lane(lane.counter, lane.tags, lane.at_names, late=True)
         return late
 
     def _other_counter(self, state: CounterState, tags: Sequence[str]) -> Violation | None:
@@ -275,7 +243,7 @@ class Recorder:
         self._tally.drop_reports(1)
         self._notices.warn_once(
             ("full",),
-            f"more than {self._buffer_bytes_max / limits.MIB:.0f} MiB wait to be sent; the newest reports are dropped"
+            f"more than {self._sections.bytes_max / limits.MIB:.0f} MiB wait to be sent; the newest reports are dropped"
             " until there is room again",
         )
 
@@ -323,6 +291,12 @@ class Recorder:
                 state = self._counters[name] = CounterState(check_counter(name))
             return state
 
+    def set_total(self, name: str, total: int) -> None:
+        """Say which step a counter is expected to reach."""
+        with self._lock:
+            self.counter(name).total = total
+            self.amend({}, {name: CounterSpec(total=total)})
+
     def move(self, state: CounterState, by: int | None, to: object = None) -> None:
         """Move a counter by so much, or to a step; a step that is none is left out with a warning."""
         with self._lock:
@@ -352,10 +326,9 @@ class Recorder:
     def rewind(self, next_steps: Mapping[str, int], reason: str, values: Mapping[str, int]) -> None:
         """Go back, in order with what was logged before. `values`: what counters say then, if not next - 1."""
         with self._lock:
-            if len(self._sections) >= SECTIONS_MAX:
-                raise TallyboardError(f"{SECTIONS_MAX} rewinds and more wait to be sent; is the server away?")
-            self._seal()
-            self._rewind = Rewind(next_steps=dict(next_steps), reason=reason)
+            if self._closed is not None:
+                return
+            self._sections.rewind(Rewind(next_steps=dict(next_steps), reason=reason))
             for name, next_step in next_steps.items():
                 state = self.counter(name)
                 state.rewind(next_step)
@@ -367,7 +340,6 @@ class Recorder:
                 if name not in next_steps or first < next_steps[name]
             }
             self._activated()
-            self._seal()
 
     def _activated(self) -> None:
         """The set of counters with a value changed, and with it what goes into `at`."""
@@ -379,36 +351,29 @@ class Recorder:
     def open(self, message: Open) -> None:
         """Say how the run begins, ahead of everything that is recorded later."""
         with self._lock:
-            self._seal()
-            self._open = message
+            self._sections.open(message)
 
-    def amend(self, config: dict[str, Any], counters: Mapping[str, CounterSpec]) -> None:
+    def amend(self, config: Mapping[str, Any], counters: Mapping[str, CounterSpec]) -> None:
         """Add to the config, and to what is known of counters, of a run that is open."""
         with self._lock:
-            if self._closed is not None:
-                return
-            if self._open is None:
-                if self._dirty or self._dirty_late or self._rewind:
-                    self._seal()
-                self._open = Open(resume="new")  # which, of a run that knows this producer, takes nothing over
-            self._open.config.update(config)
-            self._open.counters.update(counters)
+            if self._closed is None:
+                self._sections.amend(config, counters)
 
-    def summarise(self, values: dict[str, Any]) -> None:
+    def summarise(self, values: Mapping[str, Any]) -> None:
         """Set summary values."""
         with self._lock:
             if self._closed is None:
-                self._summary.update(values)
+                self._sections.summarise(values)
 
-    def close(self, why: str, status: Status | None, summary: dict[str, Any]) -> int:
+    def close(self, why: str, status: Status | None, summary: Mapping[str, Any]) -> int:
         """Record nothing more. Returns the number of the last section, as `mark` does."""
         with self._lock:
             if self._closed is None:
-                self._summary.update(summary)
-                self._seal(status)
+                self._sections.summarise(summary)
+                self._sections.seal(status)
                 self._closed = why
                 self._forget()
-            return self._sealed
+            return self._sections.sealed
 
     def abandon(self, why: str) -> None:
         """In a forked child: forget what is the parent's to send, and take no lock that another thread held."""
@@ -416,46 +381,21 @@ class Recorder:
         self._notices.after_fork()
         self._tally.after_fork()
         self._closed = why
+        self._sections = Discarded(self._tally, lambda: None)
         self._fast, self._splits, self._lanes = {}, {}, {}
-        self._dirty, self._dirty_late, self._sections = [], [], []
 
     def mark(self) -> int:
         """Close the section at hand. Returns how many sections were closed so far: what a flush waits for."""
         with self._lock:
-            self._seal()
-            return self._sealed
+            self._sections.seal()
+            return self._sections.sealed
 
     @property
     def crowded(self) -> bool:
         """Whether a closed section waits."""
-        return bool(self._sections)
+        return self._sections.waiting
 
     def take(self) -> list[Section]:
         """All that was recorded since, in order; the sender's now."""
         with self._lock:
-            self._seal()
-            taken, self._sections = self._sections, []
-            self._sections_bytes = 0
-            return taken
-
-    def _seal(self, status: Status | None = None) -> None:
-        parts = self._open or self._rewind or self._summary or status
-        if not (parts or self._dirty or self._dirty_late):
-            return
-        section = Section(
-            open=self._open,
-            rewind=self._rewind,
-            rows=[lane.take() for lane in self._dirty],
-            late=[lane.take() for lane in self._dirty_late],
-            summary=self._summary,
-            status=status,
-        )
-        self._tally.recorded(section)
-        self._open, self._rewind, self._summary = None, None, {}
-        self._dirty, self._dirty_late, self._cost = [], [], 0
-        self._sections.append(section)
-        self._sections_bytes += section.nbytes
-        self._sealed += 1
-        if self._sections_bytes >= self._buffer_bytes_max:
-            self._forget()  # the slow path drops, and counts
-        self._wake()
+            return self._sections.take()

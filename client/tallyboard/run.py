@@ -18,7 +18,6 @@ from tallyboard.sender import Sender
 from tallyboard.stats import Stats, Tally
 from tallyboard.wire import (
     DEFAULT_COUNTER,
-    CounterSpec,
     InvalidBatchError,
     InvalidNameError,
     Status,
@@ -57,13 +56,11 @@ class Run:
         self._server_url = server_url
         self._exit_timeout_s = exit_timeout_s
         self._handles: dict[str, Counter] = {}
-        self._config_sent: dict[str, Any] = {}
-        self._summary_sent: dict[str, Any] = {}
-        self._finishing = threading.Lock()
+        self._finishing = threading.RLock()
         self._finished = False
         self._crash: list[str] = []
-        self.config: Final = Config(self._config_changed)
-        self.summary: Final = Summary(self._summary_changed)
+        self.config: Final = Config(self._document_fits, lambda patch: recorder.amend(patch, {}))
+        self.summary: Final = Summary(self._document_fits, recorder.summarise)
 
     @property
     def name(self) -> str:
@@ -94,7 +91,8 @@ class Run:
         `at` tells where other counters stood; those with a value are filled in by themselves. `wall_time` is in
         seconds since the epoch.
 
-        A value that is not one number is left out with a warning. What the step contract refuses is warned about
+        A value is anything that is one number; a tensor is read at once, which may wait for its device. What is not
+        one number is left out with a warning. What the step contract refuses is warned about
         once per line of code and counted; with `strict` it raises ContractError. Nothing else ever raises.
         """
         self._recorder.log(scalars, step, counter, at, wall_time)
@@ -108,8 +106,7 @@ class Run:
         if handle is None:
             handle = self._handles.setdefault(name, Counter(self._recorder, self._recorder.counter(name)))
         if total is not None and total != handle.total:
-            self._recorder.counter(name).total = as_step(total)
-            self._recorder.amend({}, {name: CounterSpec(total=handle.total)})
+            self._recorder.set_total(name, _checked_total(total))
         return handle
 
     def rewind(self, next_steps: Mapping[str, int], reason: str = "") -> None:
@@ -141,7 +138,7 @@ class Run:
         try:
             values = {name: as_step(saved["value"]) for name, saved in state.items()}
             next_steps = {name: as_step(saved["next_step"]) for name, saved in state.items()}
-            moved = {name: bool(saved["moved"]) for name, saved in state.items()}
+            moved = {name: bool(saved.get("moved", True)) for name, saved in state.items()}
         except (AttributeError, KeyError, TypeError, InvalidReportError) as error:
             raise ConfigurationError(f"not the state of a run's counters: {error!r}") from error
         if state:
@@ -149,21 +146,12 @@ class Run:
             for name, was_moved in moved.items():
                 self._recorder.counter(name).moved = was_moved
 
-    # ── config and summary ───────────────────────────────────────────────────────────────────────────────────────
-
-    def _config_changed(self, changes: dict[str, Any]) -> None:
-        if self._fits("config", dict(self.config)):
-            self._recorder.amend(changes, {})
-
-    def _summary_changed(self, changes: dict[str, Any]) -> None:
-        if self._fits("summary", dict(self.summary)):
-            self._recorder.summarise(changes)
-
-    def _fits(self, what: str, document: dict[str, Any]) -> bool:
+    def _document_fits(self, document: dict[str, Any]) -> bool:
         try:
-            check_document(document, what)
+            check_document(document, "document")
         except InvalidBatchError as error:
-            self._notices.warn_once((what,), f"not sent: {error} ({caller_line()})")
+            where = caller_line()
+            self._notices.warn_once(("document", where), f"left out of config or summary: {error.detail} ({where})")
             return False
         return True
 
@@ -201,7 +189,7 @@ class Run:
         self._recorder.raise_pending()
 
     def stats(self) -> Stats:
-        """What became of its reports so far."""
+        """What became of its reports so far; those of the last half second may not be counted before a flush."""
         return self._tally.stats()
 
     def _closing_line(self) -> str:
@@ -238,12 +226,19 @@ class Run:
 
     def abandon(self) -> None:
         """In a forked child: report nothing, and wait for nothing that belongs to the parent."""
-        self._finishing = threading.Lock()
+        self._finishing = threading.RLock()
         self._finished = True
         self._recorder.abandon("this process was forked from the one that reports: call tallyboard.init in it")
 
     def __repr__(self) -> str:
         return f"Run({self.name!r})"
+
+
+def _checked_total(total: object) -> int:
+    try:
+        return as_step(total)
+    except InvalidReportError as error:
+        raise ConfigurationError(f"total: {error}") from error
 
 
 def checked_next_steps(next_steps: Mapping[str, int]) -> dict[str, int]:

@@ -1,5 +1,7 @@
 """The thread that drives collect → merge → spool → transmit, and what a run is told of it."""
 
+import math
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +23,7 @@ HEARTBEAT_S: Final = 30.0
 OUTAGE_SAID_EVERY_S: Final = 600.0
 HURRY_S: Final = 0.5
 """Longest wait between tries once somebody waits for the end (flush, finish)."""
+_NUMBER: Final = re.compile(r"\d+")  # what tells one warning of a kind from the next
 
 
 class Sender:
@@ -56,8 +59,10 @@ class Sender:
         self._retry_at = 0.0
         self._retry_asked = False  # the service named the time
         self._retry_forced = False  # somebody waits: don't sit out a backoff
-        self._away_since: float | None = None
-        self._away_said_at: float | None = None
+        self._failures = 0
+        self._away = False
+        self._away_said_at = -math.inf
+        self._back_said_at = -math.inf
         self._delivered = 0
         self._lost_batches = 0
         self._moved_out = 0
@@ -120,15 +125,17 @@ class Sender:
         self._heard_at = now
         self._retry_at = 0.0
         self._retry_asked = False
-        if self._away_said_at is not None and self._away_since is not None:
+        if self._away and self._away_said_at > self._back_said_at:
+            self._back_said_at = now
             self._notices.say(f"{self._url} answers again; what waited is being sent")
-        self._away_since = None
+        self._failures = 0
+        self._away = False
         if not self.opened:
             self._opened(parcel, receipt)
         self._tally.answered(parcel.batch, receipt)
         self._refusals(receipt)
         for warning in receipt.warnings:
-            self._notices.warn_once(("receipt", warning), warning)
+            self._notices.warn_once(("receipt", _NUMBER.sub("#", warning)), warning)
         if receipt.not_rewound:
             self._not_rewound(receipt.not_rewound)
         self._done(parcel)
@@ -158,9 +165,11 @@ class Sender:
         hurry = self._hurried and not outcome.asked
         self._retry_at = min(outcome.at_s, now + HURRY_S) if hurry else outcome.at_s
         self._retry_asked = outcome.asked
-        if self._away_since is None:
-            self._away_since = now
-            if self._away_said_at is None or now - self._away_said_at >= OUTAGE_SAID_EVERY_S:
+        self._failures += 1
+        # A single failure of an open run is no news: idle connections are closed all the time.
+        if (self._failures > 1 or not self.opened) and not self._away:
+            self._away = True
+            if now >= self._away_said_at + OUTAGE_SAID_EVERY_S:
                 self._away_said_at = now
                 self._notices.warn(away(self._url, outcome.why))
         self._notify()

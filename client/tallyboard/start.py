@@ -2,12 +2,10 @@
 
 import os
 import random
-import secrets
 import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Final, get_args
 
 from tallyboard import lifecycle, naming
@@ -18,6 +16,7 @@ from tallyboard.provenance import provenance
 from tallyboard.recorder import Recorder
 from tallyboard.routing import Router
 from tallyboard.run import Run, checked_next_steps
+from tallyboard.sections import Sections
 from tallyboard.sender import Sender
 from tallyboard.settings import Mode, Ranks, Settings, read_settings
 from tallyboard.spool import MemorySpool
@@ -65,7 +64,8 @@ def init(
     that is away raises nothing: the run goes on, and reports when it is back.
     """
     settings = read_settings(os.environ, url=url, token=token, strict=strict, mode=mode)
-    opening = _opening(resume, group, tags, notes, config)
+    opening = _opening(resume, group, tags, notes)
+    document = _document(config)
     rewinds = {} if next_steps is None else checked_next_steps(next_steps)
     router = Router(counters)
     run_name = _name(settings, name, project, ranks)
@@ -75,49 +75,47 @@ def init(
         if run_name is None:
             Notices().say(f"rank {settings.rank} reports nothing; ranks='all' would give it a run of its own")
         run = _disabled(router, run_name or "", exit_timeout_s)
-        run.config.update(as_document(config or {}))
+        run.config.update(document)
         if rewinds:
             run.rewind(rewinds)
     else:
         transport = HttpTransport(settings.url, settings.token, f"tallyboard/{__version__}")
-        run = connect(settings, transport, router, opening, rewinds, run_name, exit_timeout_s=exit_timeout_s)
+        run = _connect(settings, transport, router, opening, document, rewinds, run_name, exit_timeout_s)
     lifecycle.activate(run)
     return run
 
 
-def connect(
+def _connect(
     settings: Settings,
     transport: Transport,
     router: Router,
     opening: Open,
+    config: dict[str, Any],
     next_steps: Mapping[str, int],
     name: str,
-    *,
     exit_timeout_s: float,
-    open_timeout_s: float = OPEN_TIMEOUT_S,
 ) -> Run:
     """A run on a way to the service: opened, its thread started, its first answer awaited (bounded)."""
-    rng = random.Random(secrets.randbits(64))
     notices, tally, wake = Notices(), Tally(), threading.Event()
-    producer = secrets.token_hex(8)
+    producer = os.urandom(8).hex()
     recorder = Recorder(
-        router=router, strict=settings.strict, clock=time.time, notices=notices, tally=tally, wake=wake.set
+        Sections(tally, wake.set), router=router, strict=settings.strict, clock=time.time, notices=notices, tally=tally
     )
     opening.uid = producer
     recorder.open(opening)
-    if next_steps:
-        recorder.rewind(next_steps, "resumed", {})
-    recorder.mark()
-    transmitter = Transmitter(transport, producer, name, rng)
+    transmitter = Transmitter(transport, producer, name, random.Random())
     sender = Sender(
         recorder, MemorySpool(), transmitter, notices, tally,
         url=settings.url, adopt=opening.resume != "new", wake=wake,
     )  # fmt: skip
     run = Run(recorder, sender, notices, tally, name=name, server_url=settings.url, exit_timeout_s=exit_timeout_s)
-    run.config.restore(opening.config)
-    sender.start(open_timeout_s)
+    run.config.update(config)
+    if next_steps:
+        recorder.rewind(next_steps, "resumed", {})
+    sender.start(OPEN_TIMEOUT_S)
     if opening.resume == "must" and (missing := sender.not_found()) is not None:
         run.abandon()
+        sender.stop(0.0)
         raise missing
     notices.say(f"run {run.name} · {run.url}")
     return run
@@ -128,29 +126,30 @@ def _name(settings: Settings, name: str | None, project: str | None, ranks: Rank
         raise ConfigurationError(f"ranks {ranks!r} is none; use 'zero' or 'all'")
     if ranks == "all" and settings.rank is not None and name is None and settings.run is None:
         raise ConfigurationError("ranks='all' needs a name, so that all ranks agree on it (or TALLYBOARD_RUN)")
-    rng = random.Random(secrets.randbits(64))
-    chosen = naming.run_name(name, project, settings.run, sys.argv[0] if sys.argv else "", rng)
+    script = sys.argv[0] if sys.argv else ""
+    chosen = naming.run_name(name, project, settings.run, script, random.Random())  # not the training's generator
     return naming.for_rank(chosen, settings.rank, ranks)
 
 
-def _opening(resume: Resume, group: str | None, tags: Iterable[str], notes: str | None, config: Any) -> Open:
+def _opening(resume: Resume, group: str | None, tags: Iterable[str], notes: str | None) -> Open:
     if resume not in get_args(Resume):
         raise ConfigurationError(f"resume {resume!r} is none; use 'new', 'continue' or 'must'")
     if isinstance(tags, str):
         raise ConfigurationError(f"tags is a list of strings, not {tags!r}")
-    opening = Open(
-        resume=resume,
-        config=as_document(config or {}),
-        group=group,
-        tags=tuple(tags),
-        notes=notes,
-        provenance={**provenance(sys.argv, os.environ, Path.cwd()), "tallyboard": __version__},
-    )
+    origin = provenance(sys.argv, os.environ) | {"tallyboard": __version__}
+    opening = Open(resume=resume, group=group, tags=tuple(tags), notes=notes, provenance=origin)
     try:
         check_open(opening, "init")
     except InvalidBatchError as error:
         raise ConfigurationError(f"{error.field}: {error.detail}") from error
     return opening
+
+
+def _document(config: Any) -> dict[str, Any]:
+    try:
+        return as_document(() if config is None else config)
+    except TypeError as error:
+        raise ConfigurationError(f"config: {error}") from error
 
 
 def _disabled(router: Router, name: str, exit_timeout_s: float) -> Run:

@@ -39,10 +39,10 @@ class Stats:
 
 
 class Tally:
-    """The running counts behind Stats. Thread-safe."""
+    """The running counts behind Stats. Thread-safe, and reentrant for signal handlers."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._counters: dict[str, CounterStats] = {}
         self._accepted = self._refused = self._stored = self._repeated = 0
         self._dropped_reports = self._dropped_scalars = self._violations = self._waiting = 0
@@ -96,7 +96,7 @@ class Tally:
 
     def after_fork(self) -> None:
         """In a forked child, where the lock may be held by a thread that is not there."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def stats(self) -> Stats:
         """The counts as they are now."""

@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from tallyboard.notices import Notices
-from tallyboard.recorder import BUFFER_BYTES_MAX, Recorder
+from tallyboard.recorder import Recorder
 from tallyboard.routing import Router
 from tallyboard.run import Run
+from tallyboard.sections import BUFFER_BYTES_MAX, Sections
 from tallyboard.sender import Sender
 from tallyboard.spool import MemorySpool
 from tallyboard.stats import Tally
@@ -94,8 +95,8 @@ def recorded(
     """A recorder on a clock that stands still."""
     clock, ears, tally, woken = Clock(), Ears(), Tally(), list[bool]()
     recorder = Recorder(
+        Sections(tally, lambda: woken.append(True), buffer_bytes_max),
         router=Router(counters), strict=strict, clock=clock, notices=ears, tally=tally,
-        wake=lambda: woken.append(True), buffer_bytes_max=buffer_bytes_max,
     )  # fmt: skip
     return Recorded(recorder, clock, ears, tally, woken)
 

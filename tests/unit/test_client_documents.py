@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tallyboard.documents import Config, as_document, plain
+from tallyboard_server.contract import merge_patch as merge_patch_of_the_server
 
 
 @dataclass
@@ -60,12 +61,44 @@ def test_mappings_namespaces_and_dataclasses_are_documents() -> None:
         as_document(3)
 
 
-def test_each_change_is_handed_on_once() -> None:
-    changes: list[dict[str, Any]] = []
-    config = Config(changes.append)
+def document(fits: bool = True) -> tuple[Config, list[dict[str, Any]]]:
+    sent: list[dict[str, Any]] = []
+    return Config(lambda _: fits, sent.append), sent
+
+
+def test_each_change_is_sent_once() -> None:
+    config, sent = document()
     config["lr"] = np.float64(0.1)
     config.update({"a": 1}, b=2)
     config.update({})
     del config["a"]
-    assert changes == [{"lr": 0.1}, {"a": 1, "b": 2}, {"a": None}]
+    assert sent == [{"lr": 0.1}, {"a": 1, "b": 2}, {"a": None}]
     assert dict(config) == {"lr": 0.1, "b": 2}
+
+
+def test_a_nested_value_is_replaced_not_merged() -> None:
+    config, sent = document()
+    config["optimiser"] = {"name": "sgd", "args": {"momentum": 0.9, "nesterov": True}}
+    config["optimiser"] = {"name": "adam", "args": {"momentum": 0.8}}
+    config["optimiser"] = "none"
+    assert sent[1:] == [
+        {"optimiser": {"name": "adam", "args": {"momentum": 0.8, "nesterov": None}}},
+        {"optimiser": "none"},
+    ]
+    server: dict[str, Any] = {}
+    for patch in sent[:2]:
+        server = merge_patch_of_the_server(server, patch)
+    assert server == {"optimiser": {"name": "adam", "args": {"momentum": 0.8}}}
+
+
+def test_none_is_a_value_and_no_removal() -> None:
+    config, sent = document()
+    config.update(dropout=None, layers=[None, 1])
+    assert sent == [{"dropout": "None", "layers": [None, 1]}]
+    assert config["dropout"] is None
+
+
+def test_what_does_not_fit_is_left_out() -> None:
+    config, sent = document(fits=False)
+    config["blob"] = "x"
+    assert (dict(config), sent) == ({}, [])

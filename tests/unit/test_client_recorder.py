@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tallyboard import merge, recorder
+from tallyboard import merge, recorder, sections
 from tallyboard.errors import (
     ConfigurationError,
     CounterTakenError,
@@ -356,14 +356,14 @@ def test_sections_are_closed_before_a_batch_gets_too_large() -> None:
     mine = recorded()
     for step in range(60_000):
         mine.log({"loss": 1.0}, step)
-    sections = mine.recorder.take()
-    assert len(sections) == 2
+    taken = mine.recorder.take()
+    assert len(taken) == 2
     assert mine.woken
-    assert max(section.reports for section in sections) <= limits.ROWS_PER_BATCH_MAX // 2
-    for section in sections:
+    assert max(section.reports for section in taken) <= limits.ROWS_PER_BATCH_MAX // 2
+    for section in taken:
         (batch,) = merge.batches(section)
         body = encode_batch(batch)
-        assert len(body) <= recorder.SECTION_COST_MAX + 1024
+        assert len(body) <= sections.SECTION_COST_MAX + 1024
         assert len(decode_batch(body, MSGPACK, now=0.0).columns[0]) == section.reports
 
 
@@ -371,9 +371,9 @@ def test_a_section_never_has_more_lanes_than_a_batch_may_have_blocks() -> None:
     mine = recorded()
     for i in range(2_500):
         mine.log({f"tag{i}": 1.0}, i)
-    sections = mine.recorder.take()
-    assert sum(section.reports for section in sections) == 2_500
-    assert max(len(section.rows) for section in sections) <= limits.BLOCKS_PER_BATCH_MAX
+    taken = mine.recorder.take()
+    assert sum(section.reports for section in taken) == 2_500
+    assert max(len(section.rows) for section in taken) <= limits.BLOCKS_PER_BATCH_MAX
 
 
 def test_tags_made_up_for_ever_are_forgotten() -> None:
@@ -403,7 +403,7 @@ def test_a_full_buffer_drops_the_newest_and_says_so_once() -> None:
 
 def test_rewinds_without_end_stop_at_a_bound() -> None:
     mine = recorded()
-    for _ in range(recorder.SECTIONS_MAX):
+    for _ in range(sections.SECTIONS_MAX):
         mine.recorder.rewind({"global_step": 0}, "", {})
     with pytest.raises(TallyboardError, match="rewinds"):
         mine.recorder.rewind({"global_step": 0}, "", {})

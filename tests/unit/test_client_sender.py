@@ -139,15 +139,23 @@ def test_an_outage_is_said_once_and_its_end() -> None:
     assert "answers again" in last
 
 
+def test_a_single_failure_is_no_news() -> None:
+    s = opened(sending(taken(), GONE))
+    s.recorded.log({"loss": 1.0}, 1)
+    s.drain()
+    assert s.recorded.ears.heard == []
+
+
 def test_outages_that_come_and_go_are_not_said_each_time() -> None:
     script = [taken()]
     for _ in range(20):
-        script += [GONE, taken()]  # type: ignore[list-item]
+        script += [GONE, GONE, taken()]  # type: ignore[list-item]
     s = opened(sending(*script))
     for step in range(20):
         s.recorded.log({"loss": 1.0}, step)
         s.drain()
     assert len([said for said in s.recorded.ears.heard if "nothing at the moment" in said]) == 1
+    assert len([said for said in s.recorded.ears.heard if "answers again" in said]) == 1
 
 
 def test_with_the_spool_full_the_recorder_keeps_the_rest() -> None:
@@ -286,6 +294,14 @@ def test_a_resume_with_rewind_keeps_its_own_values() -> None:
     s.recorded.recorder.rewind({"global_step": 0}, "", {})
     s.drain()
     assert s.recorded.run.counter().value == 0
+
+
+def test_warnings_that_differ_in_numbers_alone_are_said_once() -> None:
+    s = opened(sending(taken(), *(taken(warnings=[f"{n} reports lie beyond the cut"]) for n in range(1, 4))))
+    for step in range(3):
+        s.recorded.log({"loss": 1.0}, step)
+        s.drain()
+    assert s.recorded.ears.heard == ["1 reports lie beyond the cut"]
 
 
 def test_counters_that_were_not_rewound_are_named() -> None:

@@ -10,6 +10,7 @@ from tallyboard.errors import ConfigurationError
 from tallyboard.naming import for_rank, made_up, run_name
 from tallyboard.provenance import git_head, provenance
 from tallyboard.settings import read_settings
+from tallyboard.wire import check_document
 
 
 def test_settings_come_from_arguments_then_environment_then_defaults() -> None:
@@ -126,3 +127,19 @@ def test_git_head_of_a_worktree_is_found_in_the_main_one(tmp_path: Path) -> None
 def test_no_git_is_no_error(tmp_path: Path) -> None:
     (tmp_path / ".git").mkdir()
     assert git_head(tmp_path) == {}
+
+
+def test_provenance_is_bounded_and_always_text() -> None:
+    argv = ["train.py", *("ü" * 1000 for _ in range(1000)), "bad \udcff"]
+    found = provenance(argv, {"SLURM_JOB_ID": "\udcff" * 10_000}, Path("/x" * 3000))
+    check_document(found, "provenance")
+    assert found["argv"][-1] == "…"
+    assert provenance(["bad \udcff"], {}, Path("/"))["argv"] == ["bad ?"]
+
+
+def test_provenance_without_a_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert "cwd" not in provenance([], {})
