@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from typing import Final
 
 from anyio import CapacityLimiter
 from fastapi import FastAPI
@@ -13,10 +14,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from tallyboard_server.api import charts, operations, problems, reports, runs
+from tallyboard_server.api import problems, reports
 from tallyboard_server.api.body import BodyReader
 from tallyboard_server.api.guard import Guard
 from tallyboard_server.api.openapi import openapi_document
+from tallyboard_server.api.routes import API_PREFIX, ROUTERS
 from tallyboard_server.api.service import Service
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.eventfiles import Exporter, ExportSettings
@@ -24,7 +26,8 @@ from tallyboard_server.ingest import Ingest, Merger
 from tallyboard_server.settings import Settings, check_exposure
 from tallyboard_server.store.sqlite.store import SqliteStore
 
-API_PREFIX = "/api/v1"
+LARGE_DECODES_AT_ONCE_MAX: Final = 2
+"""A JSON body may take twenty times its bytes while it is decoded, and more at once would only share one core."""
 
 
 def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) -> FastAPI:
@@ -47,12 +50,9 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) ->
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan, redirect_slashes=False,
     )  # fmt: skip
-    # The ingest route first, and past FastAPI's parameter machinery: it is the one that is asked all the time.
     app.router.routes.insert(0, Route(f"{API_PREFIX}/scalars/{{run:path}}", reports.report, methods=["POST"]))
-    for part in (runs.router, reports.router, charts.router):
-        app.include_router(part, prefix=API_PREFIX)
-    app.include_router(operations.router)
-    app.include_router(operations.root)
+    for prefix, router in ROUTERS:
+        app.include_router(router, prefix=prefix)
     for kind in (*problems.KINDS, problems.ApiError, HTTPException):
         app.add_exception_handler(kind, problems.handle)
     app.add_middleware(Guard, settings=settings, traffic=traffic)
@@ -93,6 +93,7 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
             ingest=ingest,
             bodies=BodyReader(ingest.budget, settings.body_timeout_s),
             chart_reads=CapacityLimiter(settings.chart_reads_at_once_max),
+            large_decodes=CapacityLimiter(LARGE_DECODES_AT_ONCE_MAX),
             clock=clock,
             traffic=traffic,
             views={"exporter": exporter, "merger": merger},

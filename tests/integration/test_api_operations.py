@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tallyboard_server.api import operations
+from tallyboard_server.eventfiles import Exporter, read_event_file
 from tests.conftest import StartService
 from tests.service import RunningService
 
@@ -191,3 +192,25 @@ def test_the_data_dir_is_made(start_service: StartService, tmp_path: Path) -> No
     service = start_service(data_dir=tmp_path / "deep" / "er")
     assert service.report("a/b", {"step": 1, "scalars": {"loss": 1.0}}).status == 200
     assert any((tmp_path / "deep" / "er").iterdir())
+
+
+def test_what_is_reported_reaches_the_event_file(start_service: StartService) -> None:
+    service = start_service(export_interval_s=0.05)
+    service.report("mnist/try 1", {"reports": [{"step": s, "scalars": {"loss": s / 4}} for s in range(8)]})
+    service.send("POST", "/rewind/mnist/try 1".replace(" ", "%20"), {"next_steps": {"global_step": 6}})
+    exporter = service.parts.views["exporter"]
+    assert isinstance(exporter, Exporter)
+    assert exporter.drain(20.0)
+    (path, *_) = sorted(service.parts.settings.event_file_dir.glob("mnist/try 1/*tfevents*"), reverse=True)
+    points = [(point.step, point.value) for point in read_event_file(path).points]
+    assert points == [(s, s / 4) for s in range(6)]
+
+
+def test_readyz_tells_of_event_files_that_can_t_be_written(start_service: StartService) -> None:
+    service = start_service()
+    exporter = service.parts.views["exporter"]
+    assert isinstance(exporter, Exporter)
+    exporter.stop()
+    answer = service.request("GET", "/readyz")
+    assert answer.status == 503
+    assert answer.json()["reasons"] == ["the exporter has stopped, so event files do not grow; restart the service"]

@@ -10,8 +10,9 @@ from tallyboard.wire import Open, Problem, Receipt
 from tallyboard.wire.messages import BatchMessage
 from tallyboard_server.api import examples, messages, reports
 from tallyboard_server.api.documented import SCHEMA_REF
+from tallyboard_server.api.routes import API_PREFIX, described_routes
 
-INGEST_PATH: Final = "/api/v1/scalars/{run}"
+INGEST_PATH: Final = f"{API_PREFIX}/scalars/{{run}}"
 
 _KINDS: Final = (
     BatchMessage, Open, Receipt, Problem, messages.RunView, messages.RunPage, messages.RunRow, messages.RunPatch,
@@ -47,6 +48,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     }
     document["security"] = [{"token": []}]
     document["paths"] = {INGEST_PATH: {"post": _ingest_operation()}} | document["paths"]
+    _restore(document["paths"])
     _finish(document["paths"])
     app.openapi_schema = document
     return document
@@ -74,6 +76,15 @@ def _ingest_operation() -> dict[str, Any]:
     }
 
 
+def _restore(paths: dict[str, Any]) -> None:
+    """Put in what the routes say of bodies and answers: FastAPI leaves out the nulls of examples."""
+    for path, route in described_routes():
+        for method in route.methods or ():
+            operation = paths[path][method.lower()]
+            operation["responses"] = {str(status): given for status, given in route.responses.items()}
+            operation |= route.openapi_extra or {}
+
+
 def _finish(paths: dict[str, Any]) -> None:
     """What holds for every operation: examples of path parameters, no token for the open route."""
     for path, operations in paths.items():
@@ -83,9 +94,6 @@ def _finish(paths: dict[str, Any]) -> None:
             for parameter in operation.get("parameters", ()):
                 if parameter["in"] == "path":
                     parameter["example"] = examples.RUN
-            content = operation["responses"].get("422", {}).get("content", {})
-            if "application/json" in content:  # added by FastAPI for routes that say nothing of 422
-                del operation["responses"]["422"]
 
 
 def _say_binary(properties: dict[str, Any]) -> None:

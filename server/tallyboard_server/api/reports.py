@@ -1,8 +1,10 @@
 """Reporting: POST /scalars, rewinds by hand, heartbeats, and what was refused."""
 
 import time
+from functools import partial
 from typing import Annotated, Final
 
+import anyio.to_thread
 from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -28,7 +30,7 @@ from tallyboard_server.api.documented import BODY, STORE, WRITE, Given, Sent, do
 from tallyboard_server.api.messages import HeartbeatAnswer, HeartbeatBody, RefusedPage, RewindBody
 from tallyboard_server.api.names import RunName, checked_run
 from tallyboard_server.api.reading import load_run
-from tallyboard_server.api.service import Running, service_of
+from tallyboard_server.api.service import Running, Service, service_of
 from tallyboard_server.api.views import refused_page
 from tallyboard_server.ingest.commands import Append
 from tallyboard_server.store.protocol import Store
@@ -57,7 +59,7 @@ async def report(request: Request) -> Response:
     service = service_of(request)
     run = checked_run(request.path_params["run"])
     async with service.bodies.body(request) as body:
-        batch = await _decoded(body, service.clock())
+        batch = await _decoded(service, body)
         done = await service.ingest.submit(Append(run, batch))
     service.traffic.acknowledged(time.perf_counter() - begun)
     return answer(request, done.receipt)
@@ -151,10 +153,11 @@ def checked_producer(producer: str | None, field: str = "$.producer") -> str | N
         raise InvalidBatchError(field, str(error)) from error
 
 
-async def _decoded(body: Body, now: float) -> Batch:
+async def _decoded(service: Service, body: Body) -> Batch:
+    decode = partial(decode_batch, body.data, body.content_type, now=service.clock())
     if len(body.data) <= _INLINE_BYTES_MAX:
-        return decode_batch(body.data, body.content_type, now=now)
-    return await run_in_threadpool(decode_batch, body.data, body.content_type, now=now)
+        return decode()
+    return await anyio.to_thread.run_sync(decode, limiter=service.large_decodes)
 
 
 def _check_exists(store: Store, run: str) -> None:

@@ -25,7 +25,8 @@ class View(Protocol):
 
 @dataclass(slots=True, frozen=True)
 class Service:
-    """One running service. `clock` gives seconds since the epoch; `chart_reads` bounds answers in the making.
+    """One running service. `clock` gives seconds since the epoch; `chart_reads` bounds answers in the making,
+    `large_decodes` large bodies being decoded.
 
     views: the background parts by name. check_views: what is wrong with them, in sentences (nothing: all is well).
     """
@@ -35,6 +36,7 @@ class Service:
     ingest: Ingest
     bodies: BodyReader
     chart_reads: CapacityLimiter
+    large_decodes: CapacityLimiter
     clock: Callable[[], float]
     traffic: Traffic
     views: Mapping[str, View]

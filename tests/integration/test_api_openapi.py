@@ -1,0 +1,194 @@
+"""The API's documentation: complete, true to the answers, and every example works."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import msgspec
+import pytest
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+
+from tallyboard.wire import JSON, MSGPACK
+from tallyboard_server.api import examples
+from tallyboard_server.api.documented import EVERYWHERE
+from tallyboard_server.api.problems import HTTP_KINDS, KINDS
+from tallyboard_server.api.routes import ROUTERS, described_routes
+from tests.conftest import StartService
+from tests.service import Answer, RunningService
+
+PROBLEM_JSON = "application/problem+json"
+METHODS = ("put", "get", "post", "patch", "delete")
+
+
+@pytest.fixture(scope="module")
+def document(service: RunningService) -> Any:
+    return service.request("GET", "/openapi.json").json()
+
+
+def operations(document: Any) -> Iterator[tuple[str, str, Any]]:
+    for path, found in document["paths"].items():
+        for method, operation in found.items():
+            assert method in METHODS
+            yield method, path, operation
+
+
+def test_every_route_of_the_app_is_documented(document: Any) -> None:
+    documented = {(method.upper(), path) for method, path, _ in operations(document)}
+    served = {(method, path) for path, route in described_routes() for method in route.methods or ()}
+    assert documented == served | {("POST", "/api/v1/scalars/{run}")}
+    assert len(documented) == 13
+    hidden = [
+        r.path for _, router in ROUTERS for r in router.routes if isinstance(r, APIRoute) and not shown(r, router)
+    ]
+    assert hidden == ["/"]
+
+
+def shown(route: APIRoute, router: APIRouter) -> bool:
+    return route.include_in_schema and router.include_in_schema
+
+
+def test_every_operation_is_told_in_full(document: Any) -> None:
+    ids = []
+    for method, path, operation in operations(document):
+        where = f"{method} {path}"
+        ids.append(operation["operationId"])
+        assert 5 < len(operation["summary"]) < 60, where
+        assert operation["description"].strip(), where
+        assert operation["tags"], where
+        for parameter in operation.get("parameters", ()):
+            assert parameter.get("description") or parameter["schema"].get("description"), (where, parameter["name"])
+            assert (parameter["in"] != "path") or parameter["example"]
+        assert ("{run}" in path) == any(p["in"] == "path" for p in operation.get("parameters", ())), where
+        if method in ("put", "post", "patch"):
+            content = operation["requestBody"]["content"]
+            assert set(content) == {JSON, MSGPACK}, where
+            assert content[JSON]["examples"], where
+            assert content[MSGPACK]["schema"]["description"], where
+        assert any(status.startswith("2") for status in operation["responses"]), where
+        check_responses(where, operation["responses"])
+    assert len(set(ids)) == len(ids)
+
+
+def check_responses(where: str, responses: Any) -> None:
+    codes = set()
+    for status, response in responses.items():
+        assert response["description"].strip(), (where, status)
+        content = response.get("content", {})
+        if status.startswith("2"):
+            assert status == "204" or content, (where, status)
+            for media_type, given in content.items():
+                assert media_type == MSGPACK or given["example"], (where, status)
+        else:
+            for code, example in content[PROBLEM_JSON]["examples"].items():
+                assert example["value"]["code"] == code
+                assert example["value"]["status"] == int(status)
+                codes.add(code)
+    expected = {"too_busy", "internal_error"} if "/healthz" in where else set(EVERYWHERE)
+    assert expected <= codes, where
+
+
+def test_every_code_of_the_table_is_documented_somewhere(document: Any) -> None:
+    told = {
+        code
+        for _, _, operation in operations(document)
+        for response in operation["responses"].values()
+        for code in response.get("content", {}).get(PROBLEM_JSON, {}).get("examples", ())
+    }
+    elsewhere = {kind.code for kind in HTTP_KINDS.values()} | {"invalid_name"}  # of no route; never leaves the server
+    assert {kind.code for kind in KINDS.values()} - told <= elsewhere
+
+
+def test_schemas_are_valid_and_refer_to_what_is_there(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    for schema in schemas.values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    for name in re.findall(r"#/components/schemas/([^\"]+)", msgspec.json.encode(document).decode()):
+        assert name in schemas
+    assert document["security"] == [{"token": []}]
+    assert document["paths"]["/healthz"]["get"]["security"] == []
+
+
+def validator(document: Any, schema: Any) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator({**schema, "components": document["components"]})
+
+
+def test_examples_fit_their_schemas(document: Any) -> None:
+    checked = 0
+    for method, path, operation in operations(document):
+        parts = [("body", operation.get("requestBody", {})), *operation["responses"].items()]
+        for part, described in parts:
+            for media_type, content in described.get("content", {}).items():
+                given = [example["value"] for example in content.get("examples", {}).values()]
+                given += [content["example"]] if "example" in content else []
+                for value in given:
+                    errors = list(validator(document, content["schema"]).iter_errors(value))
+                    assert not errors, (method, path, part, media_type, errors)
+                    checked += 1
+    assert checked > 100
+
+
+ORDER = ("put_run", "report", "get_run", "list_runs", "get_scalars", "refused", "heartbeat", "patch_run", "rewind",
+         "healthz", "readyz", "metrics", "delete_run")  # fmt: skip
+"""Each operation's examples in an order in which they make sense."""
+
+
+def test_every_example_works_as_it_is(start_service: StartService) -> None:
+    service = start_service()
+    document = service.app.openapi()
+    found = {operation["operationId"]: (m, p, operation) for m, p, operation in operations(document)}
+    assert set(found) == set(ORDER)
+    for operation_id in ORDER:
+        method, path, operation = found[operation_id]
+        for name, url in urls(path, operation).items():
+            bodies = operation.get("requestBody", {}).get("content", {}).get(JSON, {}).get("examples", {"": {}})
+            for body_name, body in bodies.items():
+                value = body.get("value")
+                answer = call(service, method, url, value)
+                where = (operation_id, name, body_name, answer.body)
+                assert 200 <= answer.status < 300, where
+                check_answer(document, operation, answer, where)
+    assert service.get(f"/runs/{examples.RUN}").status == 410
+
+
+def urls(path: str, operation: Any) -> dict[str, str]:
+    """The URL with the examples of its parameters."""
+    query = "&".join(
+        f"{p['name']}={p['examples']['run']['value'][0]}" for p in operation.get("parameters", ()) if p.get("required")
+        and p["in"] == "query"
+    )  # fmt: skip
+    for parameter in operation.get("parameters", ()):
+        if parameter["in"] == "path":
+            path = path.replace("{" + parameter["name"] + "}", parameter["example"])
+    return {"": f"{path}?{query}" if query else path}
+
+
+def call(service: RunningService, method: str, url: str, value: Any) -> Answer:
+    if value is None:
+        return service.request(method.upper(), url)
+    return service.request(method.upper(), url, msgspec.json.encode(value), {"Content-Type": JSON})
+
+
+def check_answer(document: Any, operation: Any, answer: Answer, where: Any) -> None:
+    """The answer is as documented."""
+    described = operation["responses"][str(answer.status)]
+    content = described.get("content", {})
+    if not content:
+        assert answer.body == b"", where
+        return
+    media_type = answer.headers["content-type"].partition(";")[0]
+    assert media_type in content, where
+    if media_type == JSON:
+        value = answer.json()
+        errors = list(validator(document, content[media_type]["schema"]).iter_errors(value))
+        assert not errors, (where, errors)
+        assert set(content[media_type]["example"]) <= set(value), where
+
+
+def test_the_examples_say_the_same_in_msgpack(start_service: StartService) -> None:
+    service = start_service()
+    for value in examples.REPORTS.values():
+        answer = service.report_bytes("a/b", msgspec.msgpack.encode(value), MSGPACK, accept=MSGPACK)
+        assert (answer.status, answer.headers["content-type"]) == (200, MSGPACK), answer.body
+        assert answer.json()["stored"] >= 1
