@@ -1,17 +1,30 @@
-"""A real `tallyboard serve` in a process of its own, for tests that look at it from outside."""
+"""The command line as tests use it: in a process of its own, or carried out in this one against a service."""
 
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import urllib3
 
 from tallyboard_server.cli.demo.process import child, free_port
 from tallyboard_server.cli.http import Service, UnreachableError
+from tests.service import RunningService
+
+
+class Outcome(NamedTuple):
+    """How a command carried out in this process ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
 
 TALLYBOARD = (sys.executable, "-m", "tallyboard_server.cli")
 
@@ -58,3 +71,9 @@ def clean(variables: Mapping[str, str]) -> dict[str, str]:
     """The environment without the developer's own TALLYBOARD_* variables, and with these."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TALLYBOARD_")}
     return kept | dict(variables)
+
+
+def report(service: RunningService, run: str, steps: range, counter: str = "global_step", tag: str = "loss") -> None:
+    """A report of value step / 8 at each step."""
+    reports = [{"counter": counter, "step": step, "scalars": {tag: step / 8}} for step in steps]
+    assert service.report(run, {"reports": reports}).status == 200

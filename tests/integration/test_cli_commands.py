@@ -1,46 +1,13 @@
 """The commands that ask a service, each carried out in this process against a real one."""
 
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+import signal
+import subprocess
 
 import pytest
 
-from tallyboard_server.cli import main, rewinding
+from tallyboard_server.cli import rewinding
+from tests.cli_process import TALLYBOARD, Cli, clean, report
 from tests.service import RunningService
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Outcome]
-
-
-@pytest.fixture
-def cli(service: RunningService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs a command line against the module's service."""
-    monkeypatch.setenv("TALLYBOARD_URL", service.url)
-
-    def run(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["tallyboard", *arguments])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        code = ended.value.code
-        printed = capsys.readouterr()
-        return Outcome(code if isinstance(code, int) else 0, printed.out, printed.err)
-
-    return run
-
-
-def report(service: RunningService, run: str, steps: range, counter: str = "global_step", tag: str = "loss") -> None:
-    """A report of value step / 8 at each step."""
-    reports = [{"counter": counter, "step": step, "scalars": {tag: step / 8}} for step in steps]
-    assert service.report(run, {"reports": reports}).status == 200
 
 
 def test_runs_lists_what_matches(cli: Cli, service: RunningService, run_name: str) -> None:
@@ -151,44 +118,22 @@ def test_a_counter_can_not_be_named_twice() -> None:
         rewinding.parse_next_steps(["a=1", "a=2"])
 
 
-def test_doctor_finds_nothing_wrong_with_a_good_run(cli: Cli, service: RunningService, run_name: str) -> None:
+def test_tail_follows_what_comes_and_tells_a_rewind(service: RunningService, run_name: str) -> None:
     report(service, run_name, range(1, 4))
-    outcome = cli("doctor", run_name)
-    assert "global_step is at 3 (3 scalars stored, 1 tag)" in outcome.out
-    assert "✓ no report was refused" in outcome.out
-
-
-def test_doctor_names_runs_that_are_called_alike(cli: Cli, service: RunningService, run_name: str) -> None:
-    report(service, run_name, range(1, 2))
-    outcome = cli("doctor", run_name.partition("/")[2])
-    assert outcome.code == 1
-    assert f"there is {run_name}" in outcome.out
-
-
-def test_doctor_tells_refused_reports_and_what_to_do(cli: Cli, service: RunningService, run_name: str) -> None:
-    reports = [{"step": step, "scalars": {"loss": 0.5}} for step in (5, 3)]
-    assert service.report(run_name, {"reports": reports, "partial": True}).status == 200
-    outcome = cli("doctor", run_name)
-    assert outcome.code == 1
-    assert "1 × step_decreased" in outcome.out
-    assert "global_step at step 3:" in outcome.out
-
-
-def test_doctor_tells_a_run_that_shows_nothing_since_its_rewind(
-    cli: Cli, service: RunningService, run_name: str
-) -> None:
-    report(service, run_name, range(1, 4))
-    assert service.send("POST", f"/rewind/{run_name}", {"next_steps": {"global_step": 0}}).status == 200
-    outcome = cli("doctor", run_name)
-    assert outcome.code == 1
-    assert "all of its 3 scalars were superseded" in outcome.out
-
-
-def test_doctor_looks_at_the_directory_that_tensorboard_was_given(
-    cli: Cli, service: RunningService, run_name: str, tmp_path: Path
-) -> None:
-    report(service, run_name, range(1, 2))
-    outcome = cli("doctor", run_name, "--logdir", str(tmp_path))
-    assert outcome.code == 1
-    assert f"TensorBoard was given {tmp_path}, but the service writes" in outcome.out
-    assert f"{tmp_path / run_name} holds no event file of the run" in outcome.out
+    command = [*TALLYBOARD, "tail", run_name, "-n", "1", "--follow"]
+    variables = clean({"TALLYBOARD_URL": service.url, "PYTHONUNBUFFERED": "1"})
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=variables
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().split()[3:] == ["3", "loss", "0.375"]
+        report(service, run_name, range(4, 6))
+        assert [process.stdout.readline().split()[3] for _ in range(2)] == ["4", "5"]
+        assert service.send("POST", f"/rewind/{run_name}", {"next_steps": {"global_step": 3}}).status == 200
+        report(service, run_name, range(3, 4))
+        assert process.stdout.readline() == "loss was rewound to 3\n"
+        report(service, run_name, range(4, 5))
+        assert process.stdout.readline().split()[3] == "4"
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=30)
+        assert (process.returncode, rest) == (0, "")

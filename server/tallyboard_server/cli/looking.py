@@ -1,6 +1,7 @@
 """`tallyboard runs`, `counters` and `tail`: what a service holds, in a terminal."""
 
 import time
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Annotated, Final
 
@@ -79,9 +80,10 @@ def tail(
         for name in counter.tags:
             if not tag or name in tag:
                 seen[name] = _print_last(service, run, name, counter, lines)
-    while follow:
-        time.sleep(_FOLLOW_S)
-        _print_news(service, run, tag, seen)
+    with suppress(KeyboardInterrupt):
+        while follow:
+            time.sleep(_FOLLOW_S)
+            _print_news(service, run, tag, seen)
 
 
 def writer(attempt: AttemptView) -> str:

@@ -1,0 +1,26 @@
+"""Fixtures of the integration tests."""
+
+import sys
+
+import pytest
+
+from tallyboard_server.cli import main
+from tests.cli_process import Cli, Outcome
+from tests.service import RunningService
+
+
+@pytest.fixture
+def cli(service: RunningService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs a command line against the module's service."""
+    monkeypatch.setenv("TALLYBOARD_URL", service.url)
+
+    def run(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["tallyboard", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        printed = capsys.readouterr()
+        return Outcome(code if isinstance(code, int) else 0, printed.out, printed.err)
+
+    return run
