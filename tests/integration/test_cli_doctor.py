@@ -128,7 +128,7 @@ def test_doctor_does_not_read_a_huge_file(
 
 def test_doctor_finds_clocks_that_differ(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
-    monkeypatch.setattr(doctor.time, "time", lambda: now + 95.0)
+    monkeypatch.setattr("tallyboard_server.cli.doctor.time.time", lambda: now + 95.0)
     outcome = cli("doctor")
     assert outcome.code == 1
     assert "clock is 9" in outcome.out
