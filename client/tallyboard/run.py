@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from tallyboard.counter import Counter
 from tallyboard.documents import Config, Summary
-from tallyboard.errors import ConfigurationError, InvalidReportError
+from tallyboard.errors import ConfigurationError, ContractError, InvalidReportError
 from tallyboard.notices import Notices, caller_line
 from tallyboard.recorder import Recorder
 from tallyboard.reports import as_step
@@ -210,9 +210,12 @@ class Run:
     ) -> None:
         if error is None:
             self.finish()
-        else:
-            self.note_crash(error)
+            return
+        self.note_crash(error)
+        try:
             self.finish("failed")
+        except ContractError as late:  # must not stand in the place of the exception under way
+            self._notices.warn(str(late))
 
     def note_crash(self, error: BaseException) -> None:
         """Remember an exception: the run ends as `failed`, with the last lines of its traceback in the summary."""

@@ -1,5 +1,6 @@
 """The client against a real service: what was logged is there, whatever happened in between."""
 
+import random
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 import tallyboard
 from tallyboard import lifecycle
 from tallyboard.errors import CounterTakenError, RunNotFoundError
+from tallyboard.transmit import Transmitter
+from tallyboard.transport import HttpTransport
 from tallyboard_server.settings import Settings
 from tests.conftest import StartService
 from tests.service import RunningService, serving
@@ -313,3 +316,13 @@ def test_a_disabled_run_counts_as_an_online_one_does(service: RunningService, ru
     assert states[0] == states[1]
     assert run.url == ""
     assert service.get(f"/runs/{run_name}/disabled").status == 404
+
+
+def test_a_heartbeat_is_understood(service: RunningService, run_name: str) -> None:
+    run = tallyboard.init(run_name, url=service.url)
+    before = described(service, run_name)["health"]["last_seen"]
+    transmitter = Transmitter(HttpTransport(service.url, None, "test"), "another", run_name, random.Random(1))
+    assert transmitter.heartbeat()
+    transmitter.close()
+    assert described(service, run_name)["health"]["last_seen"] >= before
+    run.finish()

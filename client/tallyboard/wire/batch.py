@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import numpy as np
 
-from tallyboard.wire import faults, limits, names
+from tallyboard.wire import documents, faults, limits, names
 from tallyboard.wire.columns import Columns, Float64, Int64
 from tallyboard.wire.messages import BatchMessage, Block, Open, Report, Rewind, Status
 
@@ -175,12 +175,12 @@ def check_rewind(message: Rewind, path: str) -> None:
 
 def check_document(document: dict[str, Any], path: str) -> None:
     """Raise InvalidBatchError if a document (config, summary, provenance) is too large or no JSON."""
+    if not document:
+        return
     try:
-        size = len(msgspec.json.encode(document))
-    except (ValueError, UnicodeError, TypeError, RecursionError) as error:
-        raise InvalidBatchError(path, f"not a JSON document: {error}") from error
-    if size > limits.TEXT_BYTES_MAX:
-        raise InvalidBatchError(path, f"{size} bytes of JSON; at most {limits.TEXT_BYTES_MAX}")
+        documents.check(document)
+    except documents.InvalidDocumentError as error:
+        raise InvalidBatchError(path + error.path, str(error)) from error
 
 
 def check_text(text: str, path: str) -> None:

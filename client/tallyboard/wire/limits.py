@@ -34,6 +34,8 @@ COUNTER_BYTES_MAX: Final = 128
 PRODUCER_BYTES_MAX: Final = 128
 TEXT_BYTES_MAX: Final = 64 * KIB
 """Notes, reasons and one JSON document (config, summary, provenance)."""
+DOCUMENT_DEPTH_MAX: Final = 40
+"""How deep lists and objects of such a document may be nested."""
 
 REFUSED_PER_RECEIPT_MAX: Final = 100
 """Refusals listed one by one in a receipt; `refused_count` counts them all."""
