@@ -2,7 +2,6 @@
 
 import gzip
 import json
-import subprocess
 from urllib.parse import quote
 
 import msgspec
@@ -25,11 +24,13 @@ def batch_bytes(steps: range, *, producer: str | None = None, seq: int | None = 
 
 def test_the_one_line_curl_works_on_a_fresh_service(start_service: StartService) -> None:
     service = start_service()
-    command = ["curl", "-sS", f"localhost:{service.port}/api/v1/scalars/mnist/try1", "--json"]
-    done = subprocess.run(
-        [*command, '{"step": 1, "scalars": {"loss": 0.5}}'], capture_output=True, timeout=20, check=True
+    body = '{"step": 1, "scalars": {"loss": 0.5}}'
+    answer = service.raw(  # byte for byte what `curl localhost:PORT/api/v1/scalars/mnist/try1 --json BODY` sends
+        f"POST /api/v1/scalars/mnist/try1 HTTP/1.1\r\nHost: localhost:{service.port}\r\nUser-Agent: curl/8.5.0\r\n"
+        f"Content-Type: application/json\r\nAccept: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body.encode()
     )
-    receipt = json.loads(done.stdout)
+    receipt = json.loads(answer.partition(b"\r\n\r\n")[2])
     assert receipt["counters"] == {"global_step": {"last_step": 1, "attempt": 1}}
     assert service.points("mnist/try1", "loss") == [(1, 0.5)]
 

@@ -366,6 +366,13 @@ OTHER_BODIES: list[tuple[str, str, Any, int, str]] = [
     ("PUT", "/runs/{run}", {"resume": "maybe"}, 422, "$.resume"),
     ("PUT", "/runs/{run}", {"config": [1]}, 422, "$.config"),
     ("PUT", "/runs/{run}", {"config": {"x": "y" * limits.TEXT_BYTES_MAX}}, 422, "$.config"),
+    (
+        "PUT",
+        "/runs/{run}",
+        {"config": {"x": [1, {"seed": 2**64 - 1, "b": 10**30}]}},
+        422,
+        "$.config.x[1].b",
+    ),
     ("PUT", "/runs/{run}", {"counters": {"epoch": {"total": "x"}}}, 422, "$.counters.epoch.total"),
     ("PUT", "/runs/{run}", {"counters": {"step": {}}}, 422, "$.counters"),
     ("PUT", "/runs/{run}", {"counters": {"epoch": {"total": -1}}}, 422, "$.counters.epoch.total"),

@@ -215,10 +215,33 @@ def test_checksums_tell_bodies_apart() -> None:
     assert all(0 <= value < 2**63 for value in found)
 
 
-@pytest.mark.parametrize("document", [{"a": "\ud800"}, {"a": object()}, {"a": "x" * limits.TEXT_BYTES_MAX}])
-def test_documents_that_are_none(document: Any) -> None:
-    with pytest.raises(InvalidBatchError, match=r"\$\.config"):
+def nested(depth: int) -> Any:
+    document: Any = 1
+    for _ in range(depth):
+        document = {"a": document}
+    return document
+
+
+@pytest.mark.parametrize(("document", "field"), [
+    ({"a": "\ud800"}, "$.config"), ({"a": object()}, "$.config.a"), ({"a": "x" * limits.TEXT_BYTES_MAX}, "$.config"),
+    ({"a": {"b": [1, float("nan")]}}, "$.config.a.b[1]"), ({"a": float("-inf")}, "$.config.a"),
+    ({"a": 2**64}, "$.config.a"), ({"a": -(2**63) - 1}, "$.config.a"), ({"a": b"bytes"}, "$.config.a"),
+    ({"a": {1: 2}}, "$.config.a"), ({"a": msgspec.msgpack.Ext(5, b"")}, "$.config.a"),
+    (nested(100_000), "$.config" + ".a" * 40),
+])  # fmt: skip
+def test_documents_that_are_none(document: Any, field: str) -> None:
+    with pytest.raises(InvalidBatchError) as caught:
         check_document(document, "$.config")
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("document", [
+    {}, {"a": [None, True, -(2**63), 2**64 - 1, 1e308, "ß", {"b": [[]]}]}, nested(limits.DOCUMENT_DEPTH_MAX),
+])  # fmt: skip
+def test_documents_can_be_encoded_in_both_ways(document: Any) -> None:
+    check_document(document, "$.config")
+    assert msgspec.json.decode(msgspec.json.encode(document)) == document
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(document)) == document
 
 
 def test_text_is_bounded_in_bytes() -> None:
