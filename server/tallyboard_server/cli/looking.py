@@ -21,7 +21,7 @@ def runs(
     limit: Annotated[int, typer.Option(min=1, help="At most that many runs.")] = 200,
 ) -> None:
     """List the runs of the service."""
-    shown = table("run", "status", "counters", "last seen")
+    shown = table("run", "status", "counters", "last seen", wrap=("counters",))
     now = time.time()
     total = 0
     for row in service_from().runs():
@@ -41,9 +41,8 @@ def runs(
 def counters(run: Annotated[str, typer.Argument(help="The run's name: project/name.")]) -> None:
     """Show a run's step counters: values, tags, attempts and who writes them."""
     view = service_from().get(run_path("/runs", run), RunView)
-    shown = table(
-        "counter", "value", "of", "scalars", "attempt", "writer", "tags", right=("value", "of", "scalars", "attempt")
-    )
+    columns = ("counter", "value", "of", "scalars", "attempt", "writer", "tags")
+    shown = table(*columns, right=columns[1:5], wrap=("writer", "tags"))
     for name, counter in view.counters.items():
         shown.add_row(
             name,

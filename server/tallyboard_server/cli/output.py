@@ -4,7 +4,7 @@ import sys
 from datetime import UTC, datetime
 from enum import IntEnum
 from importlib import metadata
-from typing import Final, Never
+from typing import Final, Literal, Never
 
 from rich.console import Console
 from rich.table import Table
@@ -36,11 +36,12 @@ def version() -> str:
     return metadata.version("tallyboard")
 
 
-def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty table; columns named in `right` hold numbers."""
+def table(*columns: str, right: tuple[str, ...] = (), wrap: tuple[str, ...] = ()) -> Table:
+    """An empty table; columns in `right` hold numbers, those in `wrap` give way where a terminal is narrow."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+        justify: Literal["left", "right"] = "right" if column in right else "left"
+        made.add_column(column, justify=justify, no_wrap=column not in wrap, overflow="fold")
     return made
 
 

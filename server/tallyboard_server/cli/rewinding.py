@@ -66,7 +66,15 @@ def superseded(counter: CounterView, next_step: int) -> int:
 
 
 def _show(view: RunView, steps: dict[str, int]) -> None:
-    shown = table("counter", "is at", "goes on at", "superseded", "writer now", right=("is at", "goes on at"))
+    shown = table(
+        "counter",
+        "is at",
+        "goes on at",
+        "superseded",
+        "writer now",
+        right=("is at", "goes on at"),
+        wrap=("superseded", "writer now"),
+    )
     for name, counter in view.counters.items():
         if name in steps:
             span = superseded(counter, steps[name])
