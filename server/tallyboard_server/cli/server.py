@@ -2,6 +2,7 @@
 
 import logging
 import socket
+import sys
 from typing import Final
 
 import uvicorn
@@ -14,6 +15,9 @@ from tallyboard_server.store.protocol import StoreError
 
 SHUTDOWN_TIMEOUT_S: Final = 15
 """Time that requests under way get to end; what was acknowledged is on disk anyway."""
+THREAD_SWITCH_S: Final = 0.001
+"""How long a busy thread may keep another waiting. The writer comes back from every fsync and has to get in: at
+Python's 5 ms it would sit out half of its time."""
 
 
 class AnnouncedServer(uvicorn.Server):
@@ -67,9 +71,11 @@ def run(settings: Settings, listener: socket.socket, announcement: str) -> None:
         log_config=None,
         log_level="warning",
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
     )
     server = AnnouncedServer(config, announcement)
+    sys.setswitchinterval(THREAD_SWITCH_S)
     try:
         server.run(sockets=[listener])
     except SystemExit:  # how uvicorn ends if the app could not start; older ones just return
