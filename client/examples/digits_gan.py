@@ -31,9 +31,7 @@ class Network:
 
     SLOPE = 0.2
 
-    def __init__(
-        self, inputs: int, outputs: int, rng: np.random.Generator, learning_rate: float = 1e-3
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, rng: np.random.Generator, learning_rate: float = 1e-3) -> None:
         self.parameters: list[Floats] = [
             rng.normal(0.0, np.sqrt(2 / inputs), (inputs, HIDDEN)),
             np.zeros(HIDDEN),
