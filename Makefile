@@ -41,6 +41,7 @@ check: $(STAMP) ## lint, format, types, and the direction of imports
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
+	$(BIN)/mypy client/examples
 	$(BIN)/lint-imports
 
 .PHONY: test
