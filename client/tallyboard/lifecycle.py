@@ -15,6 +15,7 @@ _lock = threading.RLock()
 _active: Run | None = None
 _runs: weakref.WeakSet[Run] = weakref.WeakSet()
 _hooked = False
+_worker_pid: int | None = None
 
 
 def activate(run: Run) -> None:
@@ -40,6 +41,7 @@ def finish_active() -> None:
 
 def _hook() -> None:
     global _hooked
+    _hook_worker()
     if _hooked:
         return
     _hooked = True
@@ -54,6 +56,17 @@ def _hook() -> None:
         previous(kind, error, trace)
 
     sys.excepthook = excepthook
+
+
+def _hook_worker() -> None:
+    """Forked workers of multiprocessing end without atexit, but with finalizers of their own."""
+    global _worker_pid
+    util = sys.modules.get("multiprocessing.util")
+    process = sys.modules.get("multiprocessing.process")
+    if util is None or process is None or process.parent_process() is None or _worker_pid == os.getpid():
+        return
+    _worker_pid = os.getpid()
+    util.Finalize(None, finish_active, exitpriority=0)
 
 
 def _abandon_all() -> None:

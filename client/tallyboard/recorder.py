@@ -1,8 +1,8 @@
 """Collect: takes what the training loop logs, checks it, and keeps it packed in memory until the sender comes.
 
-The fast path is one report whose tags were seen before, at a step larger than the last: a dictionary lookup, one
-struct.pack and an append. Everything else (new tags, equal or lower steps, odd values, `at`) takes the slow path,
-which is also where a run goes that is finished, forked or out of memory: they clear `_fast`.
+The fast path is a report whose tags were seen before and that breaks no rule: a dictionary lookup, one struct.pack and
+an append. Everything else (new tags, lower steps, odd values, an `at` of the caller's) takes the slow path, which is
+also where a run goes that is finished, forked or out of memory: they clear `_fast`.
 """
 
 import operator
@@ -14,7 +14,7 @@ from typing import Any, Final
 from tallyboard.errors import ContractError, InvalidReportError, contract_error
 from tallyboard.lanes import Lane, Section
 from tallyboard.notices import Notices, caller_line
-from tallyboard.reports import as_at, as_scalars, as_step, as_wall_time
+from tallyboard.reports import as_at, as_counter, as_scalars, as_step, as_wall_time
 from tallyboard.routing import Router, Split
 from tallyboard.sections import Discarded, Sections
 from tallyboard.stats import Tally
@@ -23,6 +23,7 @@ from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Open, R
 
 COMPLAINTS_MAX: Final = 3
 """Values that one warning names."""
+TAKE_TIMEOUT_S: Final = 0.1
 LANES_MAX: Final = 4_096
 """Lanes that are remembered; a run that makes up new tags for ever starts again with none."""
 
@@ -126,6 +127,7 @@ class Recorder:
         at: Mapping[str, int] | None,
         wall_time: object,
     ) -> None:
+        """Record a report of any kind, warn about what is wrong with it, or raise that if the run is strict."""
         try:
             with self._lock:
                 self._raise_pending()
@@ -133,7 +135,7 @@ class Recorder:
                     self._tally.drop_reports(1)
                     self._notices.warn_once(("closed",), f"{self._closed}; later reports are not sent")
                     return
-                wanted = None if counter is None else check_counter(counter)
+                wanted = None if counter is None else as_counter(counter)
                 number = None if step is None else as_step(step)
                 wall = None if wall_time is None else as_wall_time(wall_time)
                 self._log_parts(scalars, number, wanted, as_at(at), wall)
@@ -183,6 +185,7 @@ class Recorder:
         wall_time: float | None,
         counter: str | None,
     ) -> None:
+        """One report of plain numbers, judged and kept; `counter` is what the caller named."""
         lane, others = self._lane(state, tags, at)
         row = lane.pack(number, self._clock() if wall_time is None else wall_time, *others, *values)
         violation = state.check(number, lane, row) or self._other_counter(state, tags)
@@ -396,6 +399,14 @@ class Recorder:
         return self._sections.waiting
 
     def take(self) -> list[Section]:
-        """All that was recorded since, in order; the sender's now."""
-        with self._lock:
-            return self._sections.take()
+        """All that was recorded since, in order; the sender's now.
+
+        The section at hand is left out if the lock can't be had: it may belong to a thread whose signal handler
+        waits for the sender to finish.
+        """
+        if self._lock.acquire(timeout=TAKE_TIMEOUT_S):
+            try:
+                self._sections.seal()
+            finally:
+                self._lock.release()
+        return self._sections.fetch()

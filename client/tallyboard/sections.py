@@ -1,5 +1,6 @@
 """What a run has recorded and the sender has not yet fetched, in sections that each fit into a batch."""
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -19,7 +20,10 @@ SECTIONS_MAX: Final = 10_000
 
 
 class Sections:
-    """Guarded by the recorder's lock. A signal handler may still come in between, and finds it whole at any point."""
+    """Guarded by the recorder's lock, but for `full`, `waiting` and `fetch`.
+
+    A signal handler may come in between anywhere, and finds it whole.
+    """
 
     def __init__(self, tally: Tally, wake: Callable[[], None], bytes_max: int = BUFFER_BYTES_MAX) -> None:
         self._tally = tally
@@ -30,8 +34,9 @@ class Sections:
         self._open: Open | None = None
         self._rewind: Rewind | None = None
         self._summary: dict[str, Any] = {}
-        self._closed: list[Section] = []
-        self._closed_bytes = 0
+        self._closed: deque[Section] = deque()
+        self._sealed_bytes = 0  # in all; counted by those who seal,
+        self._fetched_bytes = 0  # and by who fetches: neither needs the other's lock
         self.bytes_max = bytes_max
         self.sealed = 0
         """Sections closed so far, in all."""
@@ -39,7 +44,7 @@ class Sections:
     @property
     def full(self) -> bool:
         """Whether so much waits that nothing may be added."""
-        return self._closed_bytes >= self.bytes_max
+        return self._sealed_bytes - self._fetched_bytes >= self.bytes_max
 
     @property
     def waiting(self) -> bool:
@@ -98,16 +103,18 @@ class Sections:
         section = Section(opening, rewind, packed, packed_late, summary, status)
         self._tally.recorded(section)
         self._closed.append(section)
-        self._closed_bytes += section.nbytes
+        self._sealed_bytes += section.nbytes
         self.sealed += 1
         self._wake()
 
-    def take(self) -> list[Section]:
-        """All of it, in order; the caller's now."""
-        self.seal()
-        taken, self._closed = self._closed, []
-        self._closed_bytes = 0
-        return taken
+    def fetch(self) -> list[Section]:
+        """The closed sections, in order; the caller's now. For the sender's thread alone."""
+        fetched: list[Section] = []
+        while self._closed:
+            section = self._closed.popleft()
+            self._fetched_bytes += section.nbytes
+            fetched.append(section)
+        return fetched
 
 
 class Discarded(Sections):

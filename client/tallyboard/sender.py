@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tallyboard import merge
+from tallyboard.alarm import Alarm
 from tallyboard.errors import RunNotFoundError, contract_error
 from tallyboard.notices import Notices
 from tallyboard.recorder import Recorder
@@ -39,7 +40,7 @@ class Sender:
         *,
         url: str,
         adopt: bool,
-        wake: threading.Event,
+        alarm: Alarm,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._recorder = recorder
@@ -49,7 +50,7 @@ class Sender:
         self._tally = tally
         self._url = url
         self._adopt = adopt
-        self._wake = wake
+        self._alarm = alarm
         self._clock = clock
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -227,7 +228,7 @@ class Sender:
         self._hurried = True
         lost = self._lost_batches
         self._retry_forced = not self._retry_asked
-        self._wake.set()
+        self._alarm.ring()
         try:
             with self._changed:
                 self._changed.wait_for(
@@ -240,7 +241,7 @@ class Sender:
     def stop(self, timeout_s: float) -> None:
         """End the thread, or leave it behind if it hangs in a request."""
         self._stopping = True
-        self._wake.set()
+        self._alarm.ring()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(max(0.0, timeout_s))
 
@@ -252,6 +253,5 @@ class Sender:
                 self._notices.bug("sender")
                 wait_s = HEARTBEAT_S
             if wait_s > 0:
-                self._wake.wait(wait_s)
-            self._wake.clear()
+                self._alarm.wait(wait_s)
         self._transmitter.close()

@@ -3,12 +3,12 @@
 import os
 import random
 import sys
-import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, get_args
 
 from tallyboard import lifecycle, naming
+from tallyboard.alarm import Alarm
 from tallyboard.documents import as_document
 from tallyboard.errors import ConfigurationError
 from tallyboard.notices import Notices, prepare
@@ -96,17 +96,22 @@ def _connect(
     exit_timeout_s: float,
 ) -> Run:
     """A run on a way to the service: opened, its thread started, its first answer awaited (bounded)."""
-    notices, tally, wake = Notices(), Tally(), threading.Event()
+    notices, tally, alarm = Notices(), Tally(), Alarm()
     producer = os.urandom(8).hex()
     recorder = Recorder(
-        Sections(tally, wake.set), router=router, strict=settings.strict, clock=time.time, notices=notices, tally=tally
+        Sections(tally, alarm.ring),
+        router=router,
+        strict=settings.strict,
+        clock=time.time,
+        notices=notices,
+        tally=tally,
     )
     opening.uid = producer
     recorder.open(opening)
     transmitter = Transmitter(transport, producer, name, random.Random())
     sender = Sender(
         recorder, MemorySpool(), transmitter, notices, tally,
-        url=settings.url, adopt=opening.resume != "new", wake=wake,
+        url=settings.url, adopt=opening.resume != "new", alarm=alarm,
     )  # fmt: skip
     run = Run(recorder, sender, notices, tally, name=name, server_url=settings.url, exit_timeout_s=exit_timeout_s)
     run.config.update(config)

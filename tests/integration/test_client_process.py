@@ -148,6 +148,27 @@ def test_workers_of_a_pool_may_have_runs_of_their_own(script: Script, service: R
         assert service.points(f"{run_name}/worker{i}", "loss") == [(1, float(i))]
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_worker_process_that_just_ends_has_sent_everything(
+    script: Script, service: RunningService, run_name: str, method: str
+) -> None:
+    done = script.run(f"""
+        import multiprocessing, tallyboard
+        def work():
+            run = tallyboard.init()
+            for _ in range(100):
+                run.log({{"loss": 1.0}})
+        if __name__ == "__main__":
+            process = multiprocessing.get_context("{method}").Process(target=work)
+            process.start()
+            process.join()
+    """)
+    assert done.returncode == 0, done.stderr
+    assert "100 reports sent" in done.stderr
+    assert len(service.points(run_name, "loss")) == 100
+    assert status(service, run_name) == "finished"
+
+
 def test_ranks_but_the_first_report_nothing_and_count_alike(
     script: Script, service: RunningService, run_name: str
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from tallyboard.alarm import Alarm
 from tallyboard.notices import Notices
 from tallyboard.recorder import Recorder
 from tallyboard.routing import Router
@@ -175,14 +176,12 @@ class Sending:
 
 def sending(*script: Scripted, adopt: bool = False, strict: bool = False, spool_bytes_max: int = 2**20) -> Sending:
     """A sender for run digits/try1, without a thread, with chance replaced by its upper end."""
-    import threading
-
     mine = recorded(strict=strict)
     transport = ScriptedTransport(*script)
     clock = Clock()
     sender = Sender(
         mine.recorder, MemorySpool(spool_bytes_max), Transmitter(transport, "p1", "digits/try1", Certain()),
-        mine.ears, mine.tally, url="http://tally", adopt=adopt, wake=threading.Event(), clock=clock,
+        mine.ears, mine.tally, url="http://tally", adopt=adopt, alarm=Alarm(), clock=clock,
     )  # fmt: skip
     return Sending(sender, mine, transport, clock)
 

@@ -152,8 +152,8 @@ def test_the_wall_time_is_the_clock_unless_given() -> None:
     assert "wall_time" in mine.ears.heard[0]
 
 
-@pytest.mark.parametrize("counter", ["", "wall_time", "a=b", "a\tb"])
-def test_a_counter_that_is_none_drops_the_report(counter: str) -> None:
+@pytest.mark.parametrize("counter", ["", "wall_time", "a=b", "a\tb", 3, ["a"]])
+def test_a_counter_that_is_none_drops_the_report(counter: Any) -> None:
     mine = recorded()
     mine.log({"loss": 1.0}, 1, counter=counter)
     assert mine.rows() == []
@@ -213,7 +213,7 @@ def test_at_is_filled_in_by_itself() -> None:
     ]
 
 
-@pytest.mark.parametrize("at", [{"epoch": -1}, {"epoch": "x"}, {"wall_time": 1}, ["epoch"]])
+@pytest.mark.parametrize("at", [{"epoch": -1}, {"epoch": "x"}, {"wall_time": 1}, ["epoch"], {3: 1}])
 def test_an_at_that_is_none_drops_the_report(at: Any) -> None:
     mine = recorded()
     mine.log({"loss": 1.0}, 1, at=at)
@@ -459,6 +459,21 @@ def test_a_forked_child_has_nothing_of_its_parents() -> None:
     mine.log({"loss": 1.0}, 2)
     assert mine.recorder.take() == []
     assert mine.tally.stats().dropped_reports == 1
+
+
+def test_what_is_closed_can_be_had_while_somebody_holds_the_lock() -> None:
+    mine = recorded()
+    mine.log({"loss": 1.0}, 1)
+    mine.recorder.mark()
+    mine.log({"loss": 1.0}, 2)
+    taken, got = [], threading.Event()
+    with mine.recorder._lock:  # as a signal handler does that interrupted `log` and calls finish
+        thread = threading.Thread(target=lambda: (taken.extend(mine.recorder.take()), got.set()))
+        thread.start()
+        assert got.wait(30.0)
+    thread.join()
+    assert [section.reports for section in taken] == [1]
+    assert [step for _, step, _, _ in mine.rows()] == [2]
 
 
 def test_many_threads_log_at_once() -> None:
