@@ -1,5 +1,6 @@
 """Batches: what goes in comes out, in every form, and what is wrong is named."""
 
+import zlib
 from typing import Any
 
 import msgspec
@@ -213,6 +214,8 @@ def test_checksums_tell_bodies_apart() -> None:
     found = {checksum(body) for body in bodies}
     assert len(found) == len(bodies)
     assert all(0 <= value < 2**63 for value in found)
+    long = np.random.default_rng(1).bytes(100_000)
+    assert checksum(long) == (zlib.crc32(long) << 31) | (zlib.adler32(long) & 0x7FFFFFFF)
 
 
 def nested(depth: int) -> Any:
