@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tallyboard.wire import Batch, Columns, Open, Rewind
-from tallyboard_server.contract import RefusedError, SeqReusedError
+from tallyboard_server.contract import LimitError, RefusedError, SeqReusedError
 from tallyboard_server.ingest import (
     Append,
     ByteBudget,
@@ -231,6 +231,17 @@ def test_a_patch_replaces_and_merges(ingest: Ingest) -> None:
     assert meta.config == {"net": {"depth": 4, "width": 3}, "new": [1]}
     with pytest.raises(RunNotFoundError):
         ingest.submit_blocking(Patch("p/none", {}))
+
+
+def test_a_patch_can_not_grow_a_document_without_end(ingest: Ingest) -> None:
+    ingest.submit_blocking(opened("p/a"))
+    for number in range(2):
+        change = Patch("p/a", {"config": {f"key{number}": "x" * 40_000}})
+        if number == 0:
+            ingest.submit_blocking(change)
+            continue
+        with pytest.raises(LimitError, match="at most 65536 are kept"):
+            ingest.submit_blocking(change)
 
 
 def test_a_rewind_in_the_middle_of_what_is_stored(ingest: Ingest, store: FaultyStore) -> None:

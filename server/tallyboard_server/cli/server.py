@@ -1,6 +1,7 @@
 """Uvicorn as `tallyboard serve` runs it: one process, bounded shutdown, an announcement once it takes requests."""
 
 import logging
+import resource
 import socket
 import sys
 from typing import Final
@@ -15,6 +16,8 @@ from tallyboard_server.store.protocol import StoreError
 
 SHUTDOWN_TIMEOUT_S: Final = 15
 """Time that requests under way get to end; what was acknowledged is on disk anyway."""
+KEEP_ALIVE_S: Final = 75
+"""How long a silent connection stays open: longer than the clients' 30 s between two heartbeats."""
 THREAD_SWITCH_S: Final = 0.001
 """How long a busy thread may keep another waiting. The writer comes back from every fsync and has to get in: at
 Python's 5 ms it would sit out half of its time."""
@@ -57,6 +60,12 @@ class StartUp:
             self.failure = error
 
 
+def raise_file_limit() -> None:
+    """Allow as many open files as the system lets us: each client that stays connected takes one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def run(settings: Settings, listener: socket.socket, announcement: str) -> None:
     """Serve on a bound socket until a signal to stop; ends the command if the service could not start."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -72,9 +81,11 @@ def run(settings: Settings, listener: socket.socket, announcement: str) -> None:
         log_level="warning",
         server_header=False,
         proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
     )
     server = AnnouncedServer(config, announcement)
+    raise_file_limit()
     sys.setswitchinterval(THREAD_SWITCH_S)
     try:
         server.run(sockets=[listener])

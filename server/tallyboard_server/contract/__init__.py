@@ -6,7 +6,7 @@ reads a clock.
 """
 
 from tallyboard_server.contract.apply import apply, new_run
-from tallyboard_server.contract.documents import merge_patch
+from tallyboard_server.contract.documents import merge_patch, too_large
 from tallyboard_server.contract.errors import (
     ContractError,
     LimitError,
@@ -27,4 +27,5 @@ __all__ = [
     "apply",
     "merge_patch",
     "new_run",
+    "too_large",
 ]

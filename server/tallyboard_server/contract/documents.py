@@ -33,11 +33,18 @@ def merge_bounded(
     A warning and no error, because the reports in the same batch must not be lost over it.
     """
     merged = merge_patch(document, patch)
-    size = len(msgspec.json.encode(merged))
-    if size > limits.TEXT_BYTES_MAX:
-        warnings.append(
-            f"the {what} was left as it is: merged it would take {size} bytes of JSON, "
-            f"at most {limits.TEXT_BYTES_MAX} are kept; remove keys by setting them to null"
-        )
+    if (problem := too_large(what, merged)) is not None:
+        warnings.append(f"the {what} was left as it is: {problem}")
         return document
     return merged
+
+
+def too_large(what: str, document: Mapping[str, Any]) -> str | None:
+    """What is wrong with a document of more than TEXT_BYTES_MAX bytes of JSON; None if it is not that large."""
+    size = len(msgspec.json.encode(document))
+    if size <= limits.TEXT_BYTES_MAX:
+        return None
+    return (
+        f"the {what} would take {size} bytes of JSON, at most {limits.TEXT_BYTES_MAX} are kept; "
+        "remove keys by setting them to null"
+    )

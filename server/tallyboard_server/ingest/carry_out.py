@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 from tallyboard.wire import Batch, InvalidNameError, Open, Receipt, check_run
-from tallyboard_server.contract import RefusedError, apply, merge_patch, new_run
+from tallyboard_server.contract import LimitError, RefusedError, apply, merge_patch, new_run, too_large
 from tallyboard_server.ingest.commands import Append, Command, Delete, Done, Patch
 from tallyboard_server.ingest.errors import RunDeletedError, RunExistsError, RunNotFoundError
 from tallyboard_server.model import RunState, frozen
@@ -101,6 +101,8 @@ def _patch(command: Patch, transaction: Transaction, now: float) -> Done:
     for document in ("config", "summary"):
         if document in changes:
             merged = merge_patch(dict(getattr(before.meta, document)), changes[document])
+            if (problem := too_large(document, merged)) is not None:
+                raise LimitError(problem)
             changes[document] = frozen(merged)
     state = replace(before, meta=replace(before.meta, updated_at=now, **changes))
     transaction.save(state)
