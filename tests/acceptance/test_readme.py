@@ -96,6 +96,12 @@ def test_every_command_and_option_named_exists() -> None:
         assert runner.invoke(app, [command, "--help"]).exit_code == 0
 
 
+def test_every_command_is_named() -> None:
+    commands = {command.callback.__name__ for command in app.registered_commands if command.callback is not None}
+    assert commands
+    assert not [name for name in commands if f"tallyboard {name}" not in README and f"make {name}" not in README]
+
+
 def test_a_late_step_is_refused_and_the_others_shown(service: RunningService) -> None:
     reports = [{"step": step, "scalars": {"loss": 0.5}} for step in (*range(10), 3, 10, 11)]
     receipt = service.report("readme/late", {"reports": reports, "partial": True}).json()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tallyboard_server.settings import Settings
 from tests.cli_process import TALLYBOARD, clean, curl, served, tallyboard
 
 
@@ -88,6 +89,11 @@ def test_a_signal_stops_it_and_what_was_acknowledged_is_there_after_the_next_sta
 def test_help_names_every_command() -> None:
     said = tallyboard("--help").stdout
     assert all(name in said for name in ("serve", "runs", "counters", "tail", "rewind", "demo", "doctor"))
+
+
+def test_its_help_names_every_setting() -> None:
+    said = tallyboard("serve", "--help", COLUMNS="200").stdout
+    assert all(f"TALLYBOARD_{name.upper()}:" in said for name in Settings.model_fields)
 
 
 def _version() -> str:

@@ -26,7 +26,7 @@ SILENT_MAX_S: Final = 600.0
 def doctor(
     run: Annotated[str | None, typer.Argument(help="The run whose points are missing: project/name.")] = None,
     logdir: Annotated[
-        Path | None, typer.Option(help="The directory TensorBoard was given.  [default: the service's own]")
+        Path | None, typer.Option(help="The directory TensorBoard was given.", show_default="the service's own")
     ] = None,
 ) -> None:
     """Find out why no points show: asks the service, then looks at the run and at TensorBoard's directory.

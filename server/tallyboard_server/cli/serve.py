@@ -16,11 +16,13 @@ _BACKLOG: Final = 2048
 
 
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.  [default: 6007]")] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where the store lives.  [default: tallyboard-data]")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 takes a free one.", show_default="6007")] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where the store lives.", show_default="tallyboard-data")
+    ] = None,
     logdir: Annotated[
-        Path | None, typer.Option(help="Where event files go.  [default: logdir in the data directory]")
+        Path | None, typer.Option(help="Where event files go.", show_default="logdir in the data directory")
     ] = None,
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Listen off loopback without a token.", show_default=False)
@@ -34,6 +36,12 @@ def serve(
 
     with listener:
         run(settings, listener, announcement(settings, listener.getsockname()[1]))
+
+
+def environment_help() -> str:
+    """Every setting as its environment variable, for --help."""
+    lines = [f"TALLYBOARD_{name.upper()}: {field.description}" for name, field in Settings.model_fields.items()]
+    return "\n\n".join(("Environment (options win over it):", *lines))
 
 
 def read_settings(options: Mapping[str, Any]) -> Settings:

@@ -16,6 +16,7 @@ from tallyboard_server.store.protocol import StoreError
 
 SHUTDOWN_TIMEOUT_S: Final = 15
 """Time that requests under way get to end; what was acknowledged is on disk anyway."""
+FILES_MAX: Final = 65_536
 KEEP_ALIVE_S: Final = 75
 """How long a silent connection stays open: longer than the clients' 30 s between two heartbeats."""
 THREAD_SWITCH_S: Final = 0.001
@@ -61,9 +62,11 @@ class StartUp:
 
 
 def raise_file_limit() -> None:
-    """Allow as many open files as the system lets us: each client that stays connected takes one."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    """Allow more open files than the usual 1,024: each client that stays connected takes one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def run(settings: Settings, listener: socket.socket, announcement: str) -> None:
