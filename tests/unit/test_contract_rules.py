@@ -133,6 +133,13 @@ class TestRule1StepsNeverDecrease:
         assert [(r.row, r.step, r.last_step) for r in receipt.refused] == [(2, 3, 4)]
         assert run.visible("loss") == [(1, 1.0), (5, 1.0)]
 
+    def test_json_reports_of_different_tags_are_judged_in_order_too(self) -> None:
+        run = Run()
+        run.report(1, loss=1.0, acc=1.0)
+        reports = [{"step": 5, "scalars": {"loss": 1.0}}, {"step": 4, "scalars": {"acc": 1.0}}]
+        receipt = run.send({"partial": True, "reports": reports}).receipt
+        assert [(r.row, r.step, r.last_step) for r in receipt.refused] == [(1, 4, 5)]
+
     def test_blocks_of_a_batch_are_merged_by_step(self) -> None:
         """Each step of training in one block, each tenth step's validation in another: nothing goes back."""
         run = Run()
