@@ -217,7 +217,7 @@ class Machine:
                     stretch.counter,
                     stretch.tags,
                     steps,
-                    np.arange(n) + self.now * 100 + index * 10,
+                    np.arange(n, dtype=np.float64) + self.now * 100 + index * 10,
                     np.array(VALUES)[picked],
                     {name: np.arange(n) + index for name in stretch.at if name != stretch.counter},
                     block=0 if act.as_json else index,
@@ -355,7 +355,7 @@ def _check_shape(block: Block) -> None:
     assert (len(block.steps), len(block.wall_times), len(block.tag_ids)) == (n, n, k)
     assert all(len(column) == n for column in block.at.values())
     assert (np.diff(block.steps) >= 0).all()
-    assert (block.tag_ids.dtype, block.steps.dtype, block.values.dtype) == (np.int32, np.int64, np.float64)
+    assert [str(a.dtype) for a in (block.tag_ids, block.steps, block.values)] == ["int32", "int64", "float64"]
     assert block.values.flags.c_contiguous
 
 
