@@ -12,7 +12,7 @@ from typing import NamedTuple
 import urllib3
 
 from tallyboard_server.cli.demo.process import child, free_port
-from tallyboard_server.cli.http import Service, UnreachableError
+from tallyboard_server.cli.http import Service
 from tests.service import RunningService
 
 
@@ -34,16 +34,9 @@ def served(folder: Path, *options: str, token: str | None = None) -> Iterator[Se
     """Serve from a data dir in `folder` on a free port until the block ends; its output goes to folder/serve.log."""
     port = free_port("127.0.0.1")
     service = Service(f"http://127.0.0.1:{port}", token)
-
-    def answers() -> bool:
-        try:
-            return service.raw("/healthz").status == 200
-        except UnreachableError:
-            return False
-
     command = [*TALLYBOARD, "serve", "--port", str(port), "--data-dir", str(folder / "data"), *options]
     environment = {"TALLYBOARD_TOKEN": token} if token else {}
-    with (folder / "serve.log").open("wb") as log, child(command, answers, log, clean(environment)):
+    with (folder / "serve.log").open("wb") as log, child(command, service.is_alive, log, clean(environment)):
         yield service
 
 

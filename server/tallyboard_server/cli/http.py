@@ -89,6 +89,13 @@ class Service:
         series = self.get("/scalars", _Chart, **query).series
         return series[0] if series else None
 
+    def is_alive(self) -> bool:
+        """Whether a service answers here."""
+        try:
+            return self.raw("/healthz").status == 200
+        except UnreachableError:
+            return False
+
     def raw(self, path: str) -> urllib3.BaseHTTPResponse:
         """GET any path, whatever the answer. Raises UnreachableError."""
         return self._request("GET", path)

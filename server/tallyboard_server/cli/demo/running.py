@@ -12,7 +12,7 @@ from tallyboard_server.cli.demo.process import StartError, child, free_port
 from tallyboard_server.cli.demo.recorder import Points, RecordedRun
 from tallyboard_server.cli.demo.tensorboard import tensorboard
 from tallyboard_server.cli.demo.trainings import Training, rounds
-from tallyboard_server.cli.http import Service, UnreachableError, service_from
+from tallyboard_server.cli.http import Service, service_from
 
 HOST: Final = "127.0.0.1"
 _PROJECT: Final = "digits"
@@ -27,7 +27,7 @@ def service(port: int, data_dir: Path) -> Iterator[Service]:
     command += ["--data-dir", str(data_dir), "--logdir", str(logdir_of(data_dir))]
     running = service_from(url=f"http://{HOST}:{port}")
     try:
-        with child(command, lambda: _answers(running)):
+        with child(command, running.is_alive):
             yield running
     except StartError as error:
         raise StartError(f"the service: {error}") from error
@@ -83,10 +83,3 @@ def _stored(at: Service, curve: Curve) -> Points:
     if found is None or found.counter != counter:
         return {}
     return {step: float(value) for step, value in zip(found.points.step, found.points.value, strict=True)}
-
-
-def _answers(at: Service) -> bool:
-    try:
-        return at.raw("/healthz").status == 200
-    except UnreachableError:
-        return False
