@@ -385,22 +385,23 @@ def test_any_history_agrees_with_the_model(history: list[Act]) -> None:
         machine.play(act)
 
 
-@settings(checked, max_examples=EXAMPLES // 6)
+@settings(checked, max_examples=EXAMPLES // 8)
 @given(st.integers(0, 2**64))
 def test_long_histories_agree_with_the_model(seed: int) -> None:
     """The same, deeper: histories of 60 requests that mostly succeed, so that attempts pile up."""
     dice = random.Random(seed)
     machine = Machine(usual_bounds())
     writer: str | None = "trainer"
+    old: str | None = "third"
     for _ in range(60):
         act = likely_act(dice, writer)
-        if dice.random() < 0.1:
-            act.writer = dice.choice(WRITERS)  # a late batch, or a stranger's
-        elif dice.random() < 0.1:
-            writer = act.writer = dice.choice(WRITERS)
-            act.resume = dice.choice(["continue", None])
+        if dice.random() < 0.2:
+            act.writer, act.rewind = old, {}  # late, or a stranger
+        elif dice.random() < 0.12:
+            old, writer = writer, dice.choice(WRITERS)
+            act.writer, act.resume = writer, dice.choice(["continue", None, None])
             if act.resume is None:
-                act.rewind = dict.fromkeys(COUNTERS, dice.choice(CUTS))
+                act.rewind = dict.fromkeys(COUNTERS, dice.choice(("beyond", *CUTS)))
         machine.play(act)
 
 

@@ -141,6 +141,16 @@ class TestRule3ATagBelongsToOneCounter:
         run.rewind(global_step=6)
         refusals(run, {"step": 1, "counter": "epoch", "scalars": {"loss": 0.5}})
 
+    def test_a_late_point_before_its_first_one_keeps_it_bound(self) -> None:
+        run = Run()
+        run.report(1, loss=0.5, by="old")
+        run.rewind(by="new", global_step=10)
+        run.report(10, acc=0.9, by="new")
+        run.report(7, acc=0.8, by="old")
+        run.rewind(by="new", global_step=9)
+        assert run.visible("acc") == [(7, 0.8)]
+        refusals(run, {"step": 1, "counter": "epoch", "scalars": {"acc": 0.5}})
+
     def test_within_a_batch_the_counter_that_comes_first_gets_it(self) -> None:
         run = Run()
         reports = [{"step": 1, "counter": name, "scalars": {"loss": 0.5}} for name in ("epoch", "global_step")]
