@@ -50,7 +50,7 @@ test: $(STAMP) ## all tests (PYTEST_ARGS="-k rewind" for some)
 
 .PHONY: bench
 bench: $(STAMP) ## measure speed and memory: a table, and JSON in bench-results/
-	$(BIN)/python tests/bench/run.py $(BENCH_ARGS)
+	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
 .PHONY: demo
 demo: $(STAMP) ## serve and train on real data until Ctrl-C (ONCE=1: train once, compare with TensorBoard, end)

@@ -1,0 +1,102 @@
+"""How much each row does: the full benchmark, the quick one, and the smallest that still runs every line."""
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+GIB: Final = 1024**3
+
+
+@dataclass(slots=True, frozen=True)
+class Sizes:
+    """Amounts of work. `_s` are seconds of load; what comes before and after (start, catching up, reading back) adds.
+
+    real_*: the row of many quiet runs. scale_runs: numbers of runs that share the same load. volume_scalars: how far
+    the row of the 100-millionth scalar goes. rewind_points: sizes of the runs that are rewound.
+    """
+
+    name: str
+    baseline_calls: int
+    baseline_repeats: int
+    encoder_s: float
+    real_runs: int
+    real_s: float
+    burst_s: float
+    sustained_s: float
+    readers: int
+    client_calls: int
+    client_s: float
+    scale_runs: tuple[int, ...]
+    scale_s: float
+    volume_scalars: int
+    rewind_points: tuple[int, ...]
+    rewinds: int
+    free_bytes_min: int
+    """Free disk space without which the benchmark does not begin: what its largest row can write, and some more."""
+    settings: tuple[tuple[str, str], ...] = ()
+    """TALLYBOARD_* variables of the service; none: as people get it."""
+
+    def with_minutes(self, minutes: float) -> "Sizes":
+        """The same, with the sustained row lasting so many minutes."""
+        return replace(self, sustained_s=60.0 * minutes)
+
+
+FULL: Final = Sizes(
+    name="full",
+    baseline_calls=60_000,
+    baseline_repeats=3,
+    encoder_s=1.0,
+    real_runs=1_000,
+    real_s=30.0,
+    burst_s=10.0,
+    sustained_s=60.0,
+    readers=4,
+    client_calls=100_000,
+    client_s=8.0,
+    scale_runs=(1, 100, 1_000),
+    scale_s=6.0,
+    volume_scalars=100_000_000,
+    rewind_points=(10_000, 1_000_000, 20_000_000),
+    rewinds=40,
+    free_bytes_min=30 * GIB,
+)
+
+QUICK: Final = Sizes(
+    name="quick",
+    baseline_calls=20_000,
+    baseline_repeats=2,
+    encoder_s=0.3,
+    real_runs=1_000,
+    real_s=6.0,
+    burst_s=2.0,
+    sustained_s=6.0,
+    readers=4,
+    client_calls=50_000,
+    client_s=2.0,
+    scale_runs=(1, 1_000),
+    scale_s=1.5,
+    volume_scalars=10_000_000,
+    rewind_points=(10_000, 1_000_000),
+    rewinds=15,
+    free_bytes_min=6 * GIB,
+)
+
+TINY: Final = Sizes(
+    name="tiny",
+    baseline_calls=200,
+    baseline_repeats=1,
+    encoder_s=0.01,
+    real_runs=20,
+    real_s=1.0,
+    burst_s=0.2,
+    sustained_s=0.6,
+    readers=2,
+    client_calls=500,
+    client_s=0.2,
+    scale_runs=(1, 5),
+    scale_s=0.2,
+    volume_scalars=500_000,
+    rewind_points=(1_000, 20_000),
+    rewinds=3,
+    free_bytes_min=1 * GIB,
+    settings=(("TALLYBOARD_EXPORT_SYNC_INTERVAL_S", "0.3"),),
+)

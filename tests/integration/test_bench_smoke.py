@@ -1,0 +1,81 @@
+"""The benchmark itself at its smallest: every row runs, and finds again what it sent. No figure is judged."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from tests.bench import run
+from tests.bench.result import Row
+from tests.bench.sizes import TINY
+from tests.bench.table import render
+
+NAMES = {
+    "baseline": ["baseline"],
+    "encoder": ["encoder-100", "encoder-1", "encoder-1000"],
+    "runs": ["runs-1", "runs-5"],
+    "rewind": ["rewind-1000", "rewind-20000"],
+}
+LOCAL = ("baseline", "encoder")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", run.ROWS)
+def test_row_finds_again_what_it_sent(name: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    results = run.measure(TINY, tmp_path, [name], say=said.append)
+    rows = {row.name: row for row in results.rows}
+    assert list(rows) == list(dict.fromkeys(["baseline", *NAMES.get(name, [name])]))
+    assert len(said) == len(rows)
+    for row in rows.values():
+        assert row.error is None
+        assert row.rate is not None
+        assert row.rate > 0
+        if name not in LOCAL and row.name != "baseline":
+            check_service_row(row)
+    assert not list(tmp_path.iterdir()), "data of the rows was left behind"
+    assert all(row in render(results.machine, results.rows) for row in rows)
+    assert msgspec.json.decode(msgspec.json.encode(results))["rows"][0]["name"] == "baseline"
+
+
+def check_service_row(row: Row) -> None:
+    assert row.usage is not None
+    assert row.usage.requests > 0
+    assert row.usage.rss_bytes > 1_000_000
+    assert row.usage.log_bytes > 0
+    assert row.usage.descriptors > 0
+    if row.name.startswith("rewind"):
+        exact = next(goal for goal in row.goals if goal.text == "visible points exact")
+        assert exact.met, row.notes
+        return
+    assert row.stored is not None
+    assert row.stored.faults == ()
+    assert row.stored.sent_scalars == row.stored.stored_scalars > 0
+    assert row.stored.points == row.stored.sent_scalars, "at this size every point is read"
+    assert row.stored.event_reports > 0
+
+
+def test_difference_fails_the_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that forgot something must not get a place in the table."""
+    from tests.bench import load_rows, readback
+
+    def one_more(plan: load_rows.Plan, loaded: load_rows.Loaded) -> list[readback.Sent]:
+        first, *rest = readback.sent(plan, loaded)
+        return [readback.Sent(first.run, first.counter, first.tags, first.reports + 1), *rest]
+
+    monkeypatch.setattr(load_rows, "sent", one_more)
+    rows = run.measure(TINY, tmp_path, ["msgpack-100"], say=lambda _: None).rows
+    assert rows[-1].failed
+    assert rows[-1].stored is not None
+    assert len(rows[-1].stored.faults) == readback.FAULTS_MAX
+    assert "MISMATCH" in render({}, rows)
+
+
+def test_row_that_breaks_off_does_not_take_others_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(bench: object) -> Row:
+        raise RuntimeError("no such luck")
+
+    monkeypatch.setitem(run.ROWS, "encoder", broken)
+    rows = run.measure(TINY, tmp_path, ["encoder"], say=lambda _: None).rows
+    assert [row.failed for row in rows] == [False, True]
+    assert rows[-1].error == "RuntimeError: no such luck"
