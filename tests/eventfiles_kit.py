@@ -84,9 +84,12 @@ class Service:
         """Send one batch and return its receipt; a producer's batches are numbered by themselves."""
         seq = None
         if producer is not None:
-            seq = self._seq[run, producer] = self._seq.get((run, producer), 0) + 1
+            seq = self._seq.get((run, producer), 0) + 1
         batch = Batch(producer=producer, seq=seq, partial=True, checksum=seq or 0, **parts)
-        return self.ingest.submit_blocking(Append(run, batch, explicit=explicit)).receipt
+        receipt = self.ingest.submit_blocking(Append(run, batch, explicit=explicit)).receipt
+        if producer is not None and seq is not None:
+            self._seq[run, producer] = seq
+        return receipt
 
     def report(
         self,
