@@ -154,8 +154,8 @@ class TestOrdering:
     def test_blocks_that_overlap_are_one_group(self) -> None:
         a, b = make_block([1, 3, 5], [1], pos=1), make_block([2, 4], [1, 2], pos=2)
         c = make_block([5, 6], [1], pos=3)  # touches: the same last step is no overlap
-        other = make_block([1], [3], pos=4, counter=2)
-        assert [[x.pos for x in group] for group in ordering.groups([a, b, c, other])] == [[1, 2], [3], [4]]
+        d = make_block([6, 9], [1], pos=4)
+        assert [[x.pos for x in group] for group in ordering.overlapping([a, b, c, d])] == [[1, 2], [3], [4]]
 
     def test_overlapping_blocks_are_interleaved_by_step(self) -> None:
         a, b = make_block([1, 3, 5], [1], pos=1), make_block([2, 3, 4], [2], pos=2)
@@ -196,7 +196,7 @@ class TestOrdering:
         encoder = Encoder()
         long = Rows(("a", "b" * 100), np.array([0, 200, 2**62]), np.ones(3), np.ones((3, 2)))
         short = Rows(("c",), np.array([0, 1, 300]), np.ones(3), np.zeros((3, 1)))
-        points = points_of(ordering.encode_merged(encoder, [long, short]))
+        points = points_of(b"".join(ordering.encode_pieces(encoder, [long, short])))
         assert [(p.step, p.tag[0]) for p in points] == [
             (0, "a"), (0, "b"), (0, "c"), (1, "c"), (200, "a"), (200, "b"), (300, "c"), (2**62, "a"), (2**62, "b"),
         ]  # fmt: skip

@@ -25,6 +25,7 @@ from tallyboard_server.eventfiles.tfrecord import FOOTER_BYTES, HEADER_BYTES, fr
 ENCODER_VERSION: Final = 1
 
 Bytes = npt.NDArray[np.uint8]
+Data = bytes | memoryview
 
 _WALL_TIME_AT: Final = HEADER_BYTES + 1
 _STEP_AT: Final = _WALL_TIME_AT + 8 + 1
@@ -66,7 +67,11 @@ class Encoder:
         self._templates_bytes_max = templates_bytes_max
 
     def encode_reports(self, tags: Sequence[str], steps: Int64, wall_times: Float64, values: Float64) -> bytes:
-        """One record per report, with all its tags, in the order given.
+        """`encode` as one piece."""
+        return b"".join(self.encode(tags, steps, wall_times, values))
+
+    def encode(self, tags: Sequence[str], steps: Int64, wall_times: Float64, values: Float64) -> list[Data]:
+        """One record per report, with all its tags, in the order given; in pieces of whole records.
 
         steps int64[n] ≥ 0, wall_times float64[n] finite, values float64[n, k]. Values are stored as float32: beyond
         its range they become ±Inf, and NaN stays NaN.
@@ -77,27 +82,26 @@ class Encoder:
             raise ValueError(
                 f"{len(tags)} tags, {len(steps)} steps, {len(wall_times)} wall times for values of {n} × {k}"
             )
-        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            floats = values.astype("<f4")
         if n <= _FEW_ROWS and k <= _FEW_TAGS:
-            return b"".join(
+            floats = _as_float32(values)
+            return [
                 self._encode_row(tags, step, wall_time, floats[i])
                 for i, (step, wall_time) in enumerate(zip(steps.tolist(), wall_times.tolist(), strict=True))
-            )
+            ]
         classes = np.searchsorted(_STEP_CLASSES, steps, side="right")
         borders = np.flatnonzero(np.diff(classes)) + 1
-        pieces: list[bytes] = []
+        pieces: list[Data] = []
         low = 0
         for high in (*borders.tolist(), n):
             template = self._template(tags, int(classes[low]))
             rows_max = max(1, _SLAB_BYTES // len(template.row))
             pieces += (
-                _encode_slab(template, steps[i:j], wall_times[i:j], floats[i:j])
+                _encode_slab(template, steps[i:j], wall_times[i:j], values[i:j])
                 for i in range(low, high, rows_max)
                 for j in (min(i + rows_max, high),)
             )
             low = high
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return pieces
 
     def record_sizes(self, tags: Sequence[str], steps: Int64) -> Int64:
         """Bytes of each record that encode_reports makes: int64[n]."""
@@ -203,9 +207,9 @@ def _make_template(tags: tuple[str, ...], step_bytes: int) -> _Template:
     )
 
 
-def _encode_slab(template: _Template, steps: Int64, wall_times: Float64, floats: npt.NDArray[np.float32]) -> bytes:
+def _encode_slab(template: _Template, steps: Int64, wall_times: Float64, values: Float64) -> memoryview:
     """Rows of one varint length as a byte matrix: one row a record, filled column by column."""
-    n, k = floats.shape
+    n, k = values.shape
     size = len(template.row)
     rows = np.empty((n, size), dtype=np.uint8)
     rows[:] = template.row
@@ -213,7 +217,7 @@ def _encode_slab(template: _Template, steps: Int64, wall_times: Float64, floats:
     for i in range(template.step_bytes):
         more = 0x80 if i + 1 < template.step_bytes else 0
         rows[:, _STEP_AT + i] = (steps >> (7 * i)) & 0x7F | more
-    data = _as_bytes(floats, n, 4 * k)
+    data = _as_bytes(_as_float32(values), n, 4 * k)
     if n >= k:
         for i, at in enumerate(template.value_at):
             rows[:, at : at + 4] = data[:, 4 * i : 4 * i + 4]
@@ -225,7 +229,13 @@ def _encode_slab(template: _Template, steps: Int64, wall_times: Float64, floats:
     body = size - FOOTER_BYTES - HEADER_BYTES
     crcs = np.fromiter((crc32c(view[end - body : end]) for end in ends), dtype=np.uint32, count=n)
     rows[:, size - FOOTER_BYTES :] = _as_bytes(mask(crcs).astype("<u4"), n, 4)
-    return rows.tobytes()
+    return view
+
+
+def _as_float32(values: Float64) -> npt.NDArray[np.float32]:
+    """Little-endian float32; beyond its range ±Inf, without a warning."""
+    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+        return values.astype("<f4")
 
 
 def _as_bytes(column: npt.NDArray[np.generic], n: int, width: int) -> Bytes:

@@ -94,7 +94,7 @@ class Opening:
 
     def encode(self, slices: list[list[Rows]]) -> bytes:
         """The records of a slice."""
-        return b"".join(encode_pieces(self._encoder, pieces) for pieces in slices)
+        return b"".join(data for pieces in slices for data in encode_pieces(self._encoder, pieces))
 
     def _read_stretch(self, view: Snapshot, bytes_max: int, is_over: Callable[[], bool]) -> list[Rows]:
         """Rows from the stretch in front up to a cut, and move the stretch's beginning there.

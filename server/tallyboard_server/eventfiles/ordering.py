@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 import numpy as np
 
 from tallyboard.wire import Float64, Int64
-from tallyboard_server.eventfiles.encoder import Encoder
+from tallyboard_server.eventfiles.encoder import Data, Encoder
 from tallyboard_server.model import Block, RunState
 
 Limits = Mapping[tuple[int, int], int | None]
@@ -120,25 +120,25 @@ def whole_groups(blocks: Sequence[Block], *, at_end: bool) -> Sequence[Block]:
 
 def encode_blocks(encoder: Encoder, blocks: Sequence[Block], names: TagNames, limits: Limits) -> bytes:
     """The records of all visible rows of whole groups of journal blocks."""
-    return b"".join(
-        encode_pieces(encoder, [rows for block in stretch if len(rows := clip(block, names, limits))])
-        for _, stretch in groupby(blocks, attempt_of)
-    )
+    encoded: list[Data] = []
+    for _, stretch in groupby(blocks, attempt_of):
+        encoded += encode_pieces(encoder, [rows for block in stretch if len(rows := clip(block, names, limits))])
+    return b"".join(encoded)
 
 
-def encode_pieces(encoder: Encoder, pieces: Sequence[Rows]) -> bytes:
+def encode_pieces(encoder: Encoder, pieces: Sequence[Rows]) -> list[Data]:
     """The records of one attempt's pieces, ascending by step; at equal steps the earlier piece comes first."""
-    encoded: list[bytes] = []
+    encoded: list[Data] = []
     singles: list[Rows] = []
     for group in overlapping(pieces):
         if len(group) == 1:
             singles += group
         else:
             encoded += _encode_in_turn(encoder, singles)
-            encoded.append(_encode_merged(encoder, group))
+            encoded += _encode_merged(encoder, group)
             singles = []
     encoded += _encode_in_turn(encoder, singles)
-    return b"".join(encoded)
+    return encoded
 
 
 def clip(block: Block, names: TagNames, limits: Limits) -> Rows:
@@ -150,7 +150,7 @@ def clip(block: Block, names: TagNames, limits: Limits) -> Rows:
     return Rows(names.of(block), block.steps[:end], block.wall_times[:end], block.values[:end])
 
 
-def _encode_merged(encoder: Encoder, pieces: Sequence[Rows]) -> bytes:
+def _encode_merged(encoder: Encoder, pieces: Sequence[Rows]) -> Iterator[Data]:
     """The records of each piece, interleaved by step."""
     data = b"".join(encoder.encode_reports(p.tags, p.steps, p.wall_times, p.values) for p in pieces)
     sizes = np.concatenate([encoder.record_sizes(p.tags, p.steps) for p in pieces])
@@ -162,17 +162,17 @@ def _encode_merged(encoder: Encoder, pieces: Sequence[Rows]) -> bytes:
     lasts = order[np.concatenate((cuts, [len(order)])) - 1]
     view = memoryview(data)
     starts = (ends - sizes)[firsts].tolist()
-    return b"".join(view[start:end] for start, end in zip(starts, ends[lasts].tolist(), strict=True))
+    return (view[start:end] for start, end in zip(starts, ends[lasts].tolist(), strict=True))
 
 
-def _encode_in_turn(encoder: Encoder, pieces: Sequence[Rows]) -> Iterator[bytes]:
+def _encode_in_turn(encoder: Encoder, pieces: Sequence[Rows]) -> Iterator[Data]:
     """One call for each stretch of pieces with the same tags: many small blocks cost little more than one."""
     for tags, stretch in groupby(pieces, lambda rows: rows.tags):
         rows = list(stretch)
         if len(rows) == 1:
-            yield encoder.encode_reports(tags, rows[0].steps, rows[0].wall_times, rows[0].values)
+            yield from encoder.encode(tags, rows[0].steps, rows[0].wall_times, rows[0].values)
         else:
-            yield encoder.encode_reports(
+            yield from encoder.encode(
                 tags,
                 np.concatenate([r.steps for r in rows]),
                 np.concatenate([r.wall_times for r in rows]),
