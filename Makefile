@@ -11,7 +11,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Two test processes: the tests start real servers and TensorBoards, which need cores of their own.
+# Two test processes: the tests start real servers and TensorBoards, which need cores of their own. The tests of a
+# file stay together, because they share one.
 TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
@@ -46,7 +47,7 @@ check: $(STAMP) ## lint, format, types, and the direction of imports
 
 .PHONY: test
 test: $(STAMP) ## all tests (PYTEST_ARGS="-k rewind" for some)
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: bench
 bench: $(STAMP) ## measure speed and memory: a table, and JSON in bench-results/

@@ -129,22 +129,22 @@ def test_without_a_token_the_image_refuses_to_serve(image: Image) -> None:
 
 def test_its_command_serves_passes_its_healthcheck_and_keeps_reports_in_the_volume(image: Image) -> None:
     with running(image) as port:
-        headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
-        url = f"http://127.0.0.1:{port}/api/v1/scalars/mnist/try1"
-        body = b'{"step": 1, "scalars": {"loss": 0.5}}'
-        assert urllib3.request("POST", url, body=body, headers=headers).status == 200
-        assert urllib3.request("POST", url, body=body).status == 401
-        wait_for(lambda: any((image.root / "data/logdir").rglob("*tfevents*")))
+        assert report(port, "mnist/try1", TOKEN) == 200
+        assert report(port, "mnist/try1", "guessed") == 401
+        wait_for(lambda: any((image.root / "data/logdir/mnist/try1").glob("*tfevents*")))
     assert any((image.root / "data").glob("*.sqlite*")) or any((image.root / "data").glob("*.db*"))
 
 
 def test_the_compose_file_s_tensorboard_starts_on_the_same_volume(image: Image) -> None:
+    with running(image) as port:
+        assert report(port, "mnist/try2", TOKEN) == 200
+        wait_for(lambda: any((image.root / "data/logdir/mnist/try2").glob("*tfevents*")))
     service = yaml.safe_load((ROOT / "docker/compose.yaml").read_text())["services"]["tensorboard"]
     port = free_port("127.0.0.1")
     command = [str(port) if word == "6006" else image.inside(word) for word in service["command"]]
     healthy = succeeds(image, service["healthcheck"]["test"][1:], port, 6006)
     with (image.root / "tb.log").open("wb") as log, child(command, healthy, log, clean(image.env)):
-        wait_for(lambda: urllib3.request("GET", f"http://127.0.0.1:{port}/data/runs").json() == ["mnist/try1"])
+        wait_for(lambda: "mnist/try2" in urllib3.request("GET", f"http://127.0.0.1:{port}/data/runs").json())
 
 
 def test_what_is_shipped_holds_no_tests_and_no_pip(image: Image) -> None:
@@ -152,6 +152,13 @@ def test_what_is_shipped_holds_no_tests_and_no_pip(image: Image) -> None:
     assert not list(shipped.glob("lib/*/site-packages/pip"))
     assert not list(shipped.glob("lib/*/site-packages/pytest"))
     assert list(shipped.glob("lib/*/site-packages/tallyboard_server/py.typed"))
+
+
+def report(port: int, run: str, token: str) -> int:
+    """Send one report; the HTTP status."""
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    url = f"http://127.0.0.1:{port}/api/v1/scalars/{run}"
+    return urllib3.request("POST", url, body=b'{"step": 1, "scalars": {"loss": 0.5}}', headers=headers).status
 
 
 def wait_for(is_so: Callable[[], bool], timeout_s: float = 30.0) -> None:
