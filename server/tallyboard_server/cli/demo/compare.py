@@ -9,7 +9,7 @@ import numpy as np
 
 from tallyboard_server.cli.demo.recorder import Points
 
-CATCH_UP_TIMEOUT_S: Final = 30.0
+CATCH_UP_TIMEOUT_S: Final = 60.0
 """The exporter syncs every few seconds and TensorBoard polls each second: this is ample."""
 _POLL_S: Final = 0.5
 
