@@ -181,6 +181,17 @@ def test_the_journal_is_paged_by_bytes_and_never_stands_still(store: Store) -> N
         assert view.journal(state.id, after_pos=5, bytes_max=10**6) == []
 
 
+def test_the_journal_is_cut_between_batches_only(store: Store) -> None:
+    state = run_state(1, "p/r", pos=3)
+    with store.transaction() as transaction:
+        transaction.save(state, [block(1, [5, 6]), block(2, [1, 2]), block(3, [3])])
+    with store.transaction() as transaction:
+        transaction.save(replace(state, pos=4), [block(4, [7])])
+    with store.snapshot() as view:
+        assert [b.pos for b in view.journal(1, after_pos=0, bytes_max=1)] == [1, 2, 3]
+        assert [b.pos for b in view.journal(1, after_pos=3, bytes_max=1)] == [4]
+
+
 def test_runs_do_not_mix(store: Store) -> None:
     first, second = create(store, "p/a"), create(store, "p/b")
     append(store, first, [block(1, [1])])

@@ -151,11 +151,19 @@ class TestReader:
 
 
 class TestOrdering:
-    def test_blocks_that_overlap_are_one_group(self) -> None:
-        a, b = make_block([1, 3, 5], [1], pos=1), make_block([2, 4], [1, 2], pos=2)
-        c = make_block([5, 6], [1], pos=3)  # touches: the same last step is no overlap
-        d = make_block([6, 9], [1], pos=4)
-        assert [[x.pos for x in group] for group in ordering.overlapping([a, b, c, d])] == [[1, 2], [3], [4]]
+    @pytest.mark.parametrize(
+        ("pieces", "groups"),
+        [
+            ([[1, 3, 5], [2, 4], [5, 6], [6, 9]], [2, 1, 1]),  # equal steps touch, they don't overlap
+            ([[5], [5], [4], [6]], [3, 1]),  # what comes last may belong before the first
+            ([[10, 12], [20], [15], [11], [30]], [4, 1]),
+            ([[2**62], [2**63 - 1], [2**63 - 1]], [1, 1, 1]),
+            ([], []),
+        ],
+    )
+    def test_pieces_are_put_together_as_far_as_steps_cross(self, pieces: list[list[int]], groups: list[int]) -> None:
+        rows = [ordering.clip(make_block(steps, [1]), NAMES, {(1, 1): None}) for steps in pieces]
+        assert [len(group) for group in ordering.overlapping(rows)] == groups
 
     def test_overlapping_blocks_are_interleaved_by_step(self) -> None:
         a, b = make_block([1, 3, 5], [1], pos=1), make_block([2, 3, 4], [2], pos=2)
@@ -175,16 +183,6 @@ class TestOrdering:
         limits = {(1, 1): None}
         alone = [ordering.encode_blocks(Encoder(), [block], NAMES, limits) for block in blocks]
         assert ordering.encode_blocks(Encoder(), blocks, NAMES, limits) == b"".join(alone)
-
-    def test_the_last_group_waits_unless_the_journal_ends(self) -> None:
-        blocks = [
-            make_block([1], [1], pos=1),
-            make_block([2, 9], [1], pos=2),
-            make_block([3], [2], pos=3),
-        ]
-        assert [b.pos for b in ordering.whole_groups(blocks, at_end=False)] == [1]
-        assert [b.pos for b in ordering.whole_groups(blocks, at_end=True)] == [1, 2, 3]
-        assert list(ordering.whole_groups(blocks[1:], at_end=False)) == []
 
     def test_an_unknown_attempt_or_tag_is_an_error_not_a_guess(self) -> None:
         with pytest.raises(KeyError):

@@ -1,16 +1,16 @@
 """From journal blocks to the bytes of an event file: clipped to what is visible, merged by step where they overlap.
 
 The Rust reader deletes what it kept of a tag at or beyond each new step of it, so a file must hold each tag's points
-in ascending order. Blocks of one batch may overlap in steps: their records are interleaved. Whether they do is told
-from the blocks alone, so the same journal always gives the same bytes, wherever a call begins or ends
-(but never within a group: see `whole_groups`).
+in ascending order. Blocks of one batch may overlap in steps or come in any order: their records are interleaved,
+in a stable order of steps. Steps never decrease from batch to batch of an attempt, so the same journal gives the same
+bytes, wherever calls begin and end, as long as that is between batches.
 """
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-from typing import Final, TypeVar
+from itertools import accumulate, groupby
+from typing import Final
 
 import numpy as np
 
@@ -79,47 +79,28 @@ class Rows:
         return self.steps.nbytes + self.wall_times.nbytes + self.values.nbytes
 
 
-_Piece = TypeVar("_Piece", Block, Rows)
-
-
 def attempt_of(block: Block) -> tuple[int, int]:
     """(counter id, attempt)."""
     return block.counter_id, block.attempt
 
 
-def overlapping(pieces: Sequence[_Piece]) -> Iterator[list[_Piece]]:
-    """Neighbours whose steps overlap, together; every other piece alone. In order; none may be empty."""
-    group: list[_Piece] = []
-    largest = 0
-    for piece in pieces:
-        first, last = int(piece.steps[0]), int(piece.steps[-1])
-        if group and first >= largest:
-            yield group
-            group, largest = [], 0
-        group.append(piece)
-        largest = max(largest, last)
-    if group:
-        yield group
+def overlapping(pieces: Sequence[Rows]) -> Iterator[Sequence[Rows]]:
+    """Neighbours whose steps overlap, together; every other piece alone. In order; none may be empty.
 
-
-def whole_groups(blocks: Sequence[Block], *, at_end: bool) -> Sequence[Block]:
-    """What of a stretch of the journal can be encoded now.
-
-    Unless the stretch reaches the journal's end, its last group may go on in the next one and is left out. (At the
-    end it can't: blocks that overlap come from one batch, and a batch is committed whole.) Empty if one group fills
-    the whole stretch: read a longer one.
+    A cut between two pieces is one that no step crosses: all before it are ≤ all after it.
     """
-    if at_end or not blocks:
-        return blocks
-    begin = len(blocks) - 1
-    while begin > 0 and attempt_of(blocks[begin - 1]) == attempt_of(blocks[-1]):
-        begin -= 1
-    *_, last = overlapping(blocks[begin:])
-    return blocks[: len(blocks) - len(last)]
+    least_after = [*accumulate((int(p.steps[0]) for p in reversed(pieces)), min)][::-1]
+    begin = 0
+    largest = 0
+    for end, piece in enumerate(pieces, start=1):
+        largest = max(largest, int(piece.steps[-1]))
+        if end == len(pieces) or largest <= least_after[end]:
+            yield pieces[begin:end]
+            begin = end
 
 
 def encode_blocks(encoder: Encoder, blocks: Sequence[Block], names: TagNames, limits: Limits) -> bytes:
-    """The records of all visible rows of whole groups of journal blocks."""
+    """The records of all visible rows of whole batches of journal blocks."""
     encoded: list[Data] = []
     for _, stretch in groupby(blocks, attempt_of):
         encoded += encode_pieces(encoder, [rows for block in stretch if len(rows := clip(block, names, limits))])
@@ -132,7 +113,7 @@ def encode_pieces(encoder: Encoder, pieces: Sequence[Rows]) -> list[Data]:
     singles: list[Rows] = []
     for group in overlapping(pieces):
         if len(group) == 1:
-            singles += group
+            singles.append(group[0])
         else:
             encoded += _encode_in_turn(encoder, singles)
             encoded += _encode_merged(encoder, group)

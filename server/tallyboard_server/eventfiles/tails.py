@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tallyboard_server.eventfiles.disk import NotOurFileError
-from tallyboard_server.eventfiles.ordering import Limits, TagNames, encode_blocks, whole_groups
+from tallyboard_server.eventfiles.ordering import Limits, TagNames, encode_blocks
 from tallyboard_server.eventfiles.runfiles import RunFiles
 from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.eventfiles.troubles import Troubles
@@ -12,7 +12,7 @@ from tallyboard_server.model import Block, RunState
 from tallyboard_server.store.protocol import Generation, Snapshot, Transaction
 
 READ_BYTES: Final = 4 * 1024 * 1024
-"""Journal read of one run at a time; more only if one batch of overlapping blocks is longer."""
+"""Journal read of one run at a time; more only if one batch is longer."""
 _SYNC_TURN_S: Final = 1.0
 """Time for syncing in one turn; what is left is synced in the next."""
 _SYNC_SHARE: Final = 4
@@ -56,23 +56,17 @@ class Tails:
 
     def read(self, view: Snapshot, files: RunFiles, state: RunState, names: TagNames) -> Tail | None:
         """The next blocks for a live file that is behind; None if the journal no longer holds them."""
-        bytes_max = READ_BYTES
-        while True:
-            blocks = view.journal(files.run_id, after_pos=files.written_pos, bytes_max=bytes_max)
-            if not blocks or blocks[0].pos != files.written_pos + 1:
-                return None
-            whole = whole_groups(blocks, at_end=blocks[-1].pos >= state.pos)
-            if whole:
-                break
-            bytes_max *= 4  # ends with the batch, which is bounded
-        touched = {block.counter_id for block in whole}
+        blocks = view.journal(files.run_id, after_pos=files.written_pos, bytes_max=READ_BYTES)
+        if not blocks or blocks[0].pos != files.written_pos + 1:
+            return None
+        touched = {block.counter_id for block in blocks}
         limits = {
             (counter.id, number): limit
             for counter in state.counters.values()
             if counter.id in touched
             for number, limit in counter.limits().items()
         }
-        return Tail(files, list(whole), names, limits, (state.pos, state.epoch))
+        return Tail(files, blocks, names, limits, (state.pos, state.epoch))
 
     def write(self, tail: Tail) -> bool:
         """Write a tail; False if the file is not what it was left as (then files.damage says why).

@@ -149,7 +149,10 @@ class Snapshot(Protocol):
         ...
 
     def journal(self, run_id: int, *, after_pos: int, bytes_max: int) -> list[Block]:
-        """Level-0 blocks after a position, in order: at least one if there is one, then up to bytes_max."""
+        """Level-0 blocks after a position, in order, whole batches only.
+
+        At least one batch if there is one, then up to bytes_max. after_pos is 0 or where another call ended.
+        """
         ...
 
     def blocks(

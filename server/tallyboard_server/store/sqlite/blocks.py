@@ -61,17 +61,21 @@ def append(connection: apsw.Connection, run_id: int, blocks: Sequence[Block]) ->
 def read_journal(
     connection: apsw.Connection, run_id: int, *, after_pos: int, bytes_max: int, up_to_pos: int | None = None
 ) -> list[Block]:
-    """Blocks after a position, in order: at least one if there is one, then up to bytes_max."""
+    """Blocks after a position, in order, whole batches: at least one if there is one, then up to bytes_max."""
     last = journal_key(run_id, up_to_pos) if up_to_pos is not None else journal_key(run_id + 1, 0) - 1
     found: list[Block] = []
     size = 0
-    for row in connection.execute(
-        _JOURNAL + "WHERE id BETWEEN ? AND ? ORDER BY id", (journal_key(run_id, after_pos + 1), last)
+    newest_batch = 0
+    for batch, *row in connection.execute(
+        "SELECT batch, id, counter_id, attempt, n, tag_ids, at_counters, data FROM journal "
+        "WHERE id BETWEEN ? AND ? ORDER BY id",
+        (journal_key(run_id, after_pos + 1), last),
     ):
-        found.append(_block(row))
-        size += len(row[6])
-        if size >= bytes_max:
+        if size >= bytes_max and batch != newest_batch:
             break
+        newest_batch = batch
+        found.append(_block(tuple(row)))
+        size += len(row[6])
     return found
 
 
