@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -229,7 +230,7 @@ class TestGenerations:
         settle(engine)
         assert curves(service.live_file(RUN)) == {"loss": [(0, 9.0)]}
 
-    @pytest.mark.parametrize("harm", ["remove", "cut", "link", "directory", "header"])
+    @pytest.mark.parametrize("harm", ["remove", "cut", "link", "directory", "header", "logdir"])
     def test_a_damaged_file_is_written_anew(self, service: Service, harm: str, tmp_path: Path) -> None:
         engine = service.engine()
         service.report(RUN, [0, 1], {"loss": [0, 1]})
@@ -244,12 +245,17 @@ class TestGenerations:
             path.symlink_to(tmp_path / "elsewhere")
         elif harm == "directory":
             path.mkdir()
+        elif harm == "logdir":
+            shutil.rmtree(service.logdir)
         elif harm == "header":
             path.write_bytes(b"x" + data[1:])
         service.report(RUN, [2], {"loss": [2]})
         settle(engine)
         assert_exported(service)
         assert [g.state for g in service.generations(RUN)] == ["retired", "live"]
+        service.pass_time(31)
+        settle(engine)
+        assert [g.state for g in service.generations(RUN)] == ["live"]
         if harm == "link":
             assert (tmp_path / "elsewhere").read_bytes() == data
 

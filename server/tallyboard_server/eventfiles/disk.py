@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -75,8 +76,9 @@ class Disk:
         old.rename(new)
 
     def remove(self, path: Path) -> None:
-        """Remove a file (never what a link points to); none being there is fine."""
-        path.unlink(missing_ok=True)
+        """Remove a file (never what a link points to); none being there is fine, and a directory stays."""
+        with suppress(IsADirectoryError):
+            path.unlink(missing_ok=True)
 
     def remove_empty_directories(self, path: Path, root: Path) -> None:
         """Remove a directory and those above it, up to but without `root`, as long as they are empty."""

@@ -147,7 +147,7 @@ class Engine:
         files = self._runs.get(head.run_id)
         if files is None:
             return head.run_id not in self._due  # deleted meanwhile
-        if files.build is not None or files.damage is not None or self._troubles.has(head.run_id):
+        if files.build is not None or files.damage is not None:
             return False
         if files.live is None:
             return files.settled is not None and files.settled[0] >= head.pos

@@ -17,7 +17,7 @@ from tallyboard_server.store.protocol import RunHead, Store
 logger = logging.getLogger(__name__)
 
 _TICK_S: Final = 0.05
-"""Turns are at least this far apart, so that runs are looked at many at a time."""
+"""Turns are at least this far apart unless work is left over, so that runs are looked at many at a time."""
 _DRAIN_PAUSE_S: Final = 0.002
 _IDLE_S: Final = 1.0
 _RETRY_MAX_S: Final = 30.0
@@ -116,7 +116,8 @@ class Exporter:
             self._wake.clear()
             wait_s = self._guarded_turn()
             self._serve_drains()
-            self._stopping.wait(_TICK_S)
+            if wait_s > 0.0:
+                self._stopping.wait(_TICK_S)
         self._last_sync()
         self._engine.close()
 

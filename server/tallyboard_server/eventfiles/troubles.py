@@ -68,10 +68,6 @@ class Troubles:
         """The run is gone."""
         self._by_run.pop(run_id, None)
 
-    def has(self, run_id: int) -> bool:
-        """Whether the last attempt at a run failed."""
-        return run_id in self._by_run
-
     def retry_at(self, run_id: int) -> float:
         """When to try a run again; 0.0 if nothing is wrong with it."""
         trouble = self._by_run.get(run_id)
