@@ -42,7 +42,7 @@ check: $(STAMP) ## lint, format, types, and the direction of imports
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
-	$(BIN)/mypy client/examples
+	$(BIN)/mypy client/examples tests
 	$(BIN)/lint-imports
 
 .PHONY: test

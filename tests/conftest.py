@@ -35,7 +35,7 @@ def start_service(tmp_path: Path) -> Iterator[StartService]:
     with ExitStack() as stack:
 
         def start(**settings: Any) -> RunningService:
-            chosen = {"data_dir": tmp_path / "data", "port": 0} | settings
+            chosen: dict[str, Any] = {"data_dir": tmp_path / "data", "port": 0} | settings
             return stack.enter_context(serving(Settings(**chosen)))
 
         yield start

@@ -57,9 +57,9 @@ def check_service_row(row: Row) -> None:
 
 def test_difference_fails_the_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that forgot something must not get a place in the table."""
-    from tests.bench import load_rows, readback
+    from tests.bench import load, load_rows, readback
 
-    def one_more(plan: load_rows.Plan, loaded: load_rows.Loaded) -> list[readback.Sent]:
+    def one_more(plan: load.Plan, loaded: load.Loaded) -> list[readback.Sent]:
         first, *rest = readback.sent(plan, loaded)
         return [readback.Sent(first.run, first.counter, first.tags, first.reports + 1), *rest]
 

@@ -302,7 +302,7 @@ def test_refused_reports_are_kept_for_people(
 def test_a_disabled_run_counts_as_an_online_one_does(service: RunningService, run_name: str) -> None:
     states = []
     for mode in ("online", "disabled"):
-        run = tallyboard.init(f"{run_name}/{mode}", mode=mode, url=service.url, counters={"val/*": "epoch"})  # type: ignore[arg-type]
+        run = tallyboard.init(f"{run_name}/{mode}", mode=mode, url=service.url, counters={"val/*": "epoch"})
         run.log({"loss": 1.0})
         run.log({"loss": 1.0, "val/loss": 1.0})
         run.counter("other").increment(by=3)

@@ -467,8 +467,13 @@ def test_what_is_closed_can_be_had_while_somebody_holds_the_lock() -> None:
     mine.recorder.mark()
     mine.log({"loss": 1.0}, 2)
     taken, got = [], threading.Event()
+
+    def take() -> None:
+        taken.extend(mine.recorder.take())
+        got.set()
+
     with mine.recorder._lock:  # as a signal handler does that interrupted `log` and calls finish
-        thread = threading.Thread(target=lambda: (taken.extend(mine.recorder.take()), got.set()))
+        thread = threading.Thread(target=take)
         thread.start()
         assert got.wait(30.0)
     thread.join()

@@ -267,7 +267,11 @@ def test_a_hint_of_a_refused_batch_is_remembered(ingest: Ingest) -> None:
 def test_too_much_waiting_is_refused_at_once(store: FaultyStore) -> None:
     ingest = Ingest(store, budget_bytes=4096)
     gate = threading.Event()
-    store.on_end = lambda _: gate.wait(5) and None  # type: ignore[func-returns-value]
+
+    def hold(_: Transaction) -> None:
+        assert gate.wait(10)
+
+    store.on_end = hold
     ingest.start()
     results: list[Any] = []
     submitting = threading.Thread(
