@@ -128,7 +128,8 @@ class Cleaner:
         """When a deleted run's files may go (monotonic clock).
 
         The Python reader hangs on a file that is removed under it, and recovers only with the directory: where a
-        run of the same name follows, the old files stay for the grace period, as replaced ones do.
+        run of the same name follows, the old files stay for the grace period, as replaced ones do. (A limit: a Rust
+        reader that runs through both keeps old points of tags that the new run does not have, until its restart.)
         """
         again = view.load(name)
         if again is None:
