@@ -21,6 +21,7 @@ from tallyboard_server.store.sqlite.codec import (
     unpack_ids,
     unpack_rows,
 )
+from tallyboard_server.store.sqlite.rows import RowBuffer
 
 POSITION_BITS: Final = 32
 """Positions below 2^32 a run, run ids below 2^31: together one SQLite integer key."""
@@ -33,29 +34,24 @@ def journal_key(run_id: int, pos: int) -> int:
     return run_id << POSITION_BITS | pos
 
 
-def append(connection: apsw.Connection, run_id: int, blocks: Sequence[Block]) -> None:
-    """Add one batch's blocks to the journal."""
-    if not blocks:
-        return
-    batch = blocks[0].pos
-    connection.executemany(
-        "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
+def append(rows: RowBuffer, run_id: int, blocks: Sequence[Block]) -> None:
+    """Add one batch's blocks to the journal rows that wait to be written."""
+    for block in blocks:
+        rows.add(
+            "journal",
             (
                 journal_key(run_id, block.pos),
                 block.counter_id,
                 block.attempt,
-                batch,
+                blocks[0].pos,
                 len(block.steps),
                 int(block.steps[0]),
                 int(block.steps[-1]),
                 pack_ids(block.tag_ids),
                 pack_ids(np.fromiter(block.at, np.int32, len(block.at))),
                 pack_rows(block),
-            )
-            for block in blocks
-        ),
-    )
+            ),
+        )
 
 
 def read_journal(

@@ -19,6 +19,7 @@ from tallyboard_server.model import (
     frozen,
 )
 from tallyboard_server.store.sqlite.codec import pack_ids, pack_json, unpack_ids, unpack_json
+from tallyboard_server.store.sqlite.rows import RowBuffer
 
 _T = TypeVar("_T")
 
@@ -62,28 +63,28 @@ def load_state(connection: apsw.Connection, run_id: int) -> RunState | None:
     )
 
 
-def save_state(connection: apsw.Connection, before: RunState | None, after: RunState) -> None:
-    """Write what differs: an object that is the same object in both states is not looked into."""
+def save_state(
+    connection: apsw.Connection, rows: RowBuffer, before: RunState | None, after: RunState, version: int
+) -> None:
+    """Write what differs: an object that is the same object in both states is not looked into.
+
+    What changes with every batch goes to `rows`, which the caller writes; the rest is written at once.
+    """
     run_id = after.id
-    if before is None:
-        connection.execute("INSERT INTO heads VALUES (?, ?, ?, 0, ?)", (run_id, 0, 0, after.meta.updated_at))
     if before is None or _wide(before) != _wide(after):
         _save_run(connection, after, insert=before is None)
-    connection.execute(
-        "UPDATE heads SET pos = ?, epoch = ?, version = version + 1, updated_at = ? WHERE run_id = ?",
-        (after.pos, after.epoch, after.meta.updated_at, run_id),
-    )
+    rows.add("heads", (run_id, after.pos, after.epoch, version, after.meta.updated_at))
     for counter in _changed(before, after, lambda state: state.counters):
         old = before.counters.get(counter.name) if before else None
-        _save_counter(connection, run_id, old, counter)
-    connection.executemany(
-        "INSERT OR REPLACE INTO tags VALUES (?, ?, ?, ?, ?, ?)",
+        _save_counter(rows, run_id, old, counter)
+    rows.extend(
+        "tags",
         (
             (run_id, tag.id, tag.name, tag.counter_id, tag.first_step, tag.attempts_then)
             for tag in _changed(before, after, lambda state: state.tags)
         ),
     )
-    _save_producers(connection, before, after)
+    _save_producers(connection, rows, before, after)
 
 
 def save_refused(connection: apsw.Connection, run_id: int, refused: list[KeptRefusal], kept_max: int) -> None:
@@ -171,15 +172,15 @@ def _save_run(connection: apsw.Connection, state: RunState, *, insert: bool) -> 
         )
 
 
-def _save_counter(connection: apsw.Connection, run_id: int, old: Counter | None, new: Counter) -> None:
+def _save_counter(rows: RowBuffer, run_id: int, old: Counter | None, new: Counter) -> None:
     if old is None or (old.name, old.total) != (new.name, new.total):
-        connection.execute("INSERT OR REPLACE INTO counters VALUES (?, ?, ?, ?)", (run_id, new.id, new.name, new.total))
+        rows.add("counters", (run_id, new.id, new.name, new.total))
     before = old.attempts if old else ()
     for index, attempt in enumerate(new.attempts):
         if index < len(before) and before[index] is attempt:
             continue
-        connection.execute(
-            "INSERT OR REPLACE INTO attempts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        rows.add(
+            "attempts",
             (
                 run_id,
                 new.id,
@@ -196,10 +197,10 @@ def _save_counter(connection: apsw.Connection, run_id: int, old: Counter | None,
         )
 
 
-def _save_producers(connection: apsw.Connection, before: RunState | None, after: RunState) -> None:
+def _save_producers(connection: apsw.Connection, rows: RowBuffer, before: RunState | None, after: RunState) -> None:
     for producer in _changed(before, after, lambda state: state.producers):
-        connection.execute(
-            "INSERT OR REPLACE INTO producers VALUES (?, ?, ?, ?, ?, ?, ?)",
+        rows.add(
+            "producers",
             (
                 after.id,
                 producer.name,

@@ -99,6 +99,7 @@ class SqliteStore:
                 transaction.flush()
                 self._commit()
             except BaseException:
+                transaction.forget()  # whether a COMMIT in doubt went through is read from the file
                 self._rollback()
                 raise
             transaction.publish()

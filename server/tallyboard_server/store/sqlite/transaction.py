@@ -1,7 +1,7 @@
 """One write transaction: an overlay of states over the committed ones, and the rows that will make it durable."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import apsw
 
@@ -11,6 +11,7 @@ from tallyboard_server.store.protocol import Generation, StoreError
 from tallyboard_server.store.sqlite import blocks as block_rows
 from tallyboard_server.store.sqlite.cache import StateCache
 from tallyboard_server.store.sqlite.connection import mapped_errors
+from tallyboard_server.store.sqlite.rows import RowBuffer
 from tallyboard_server.store.sqlite.state import load_state, save_refused, save_state
 
 PURGE_ROWS_MAX = 500
@@ -29,6 +30,7 @@ class SqliteTransaction:
         self._before: dict[int, tuple[int, RunState]] = {}
         self._after: dict[int, RunState] = {}
         self._deleted: set[int] = set()
+        self._rows = RowBuffer()
 
     def load(self, name: str) -> RunState | None:
         """See Transaction.load."""
@@ -73,9 +75,9 @@ class SqliteTransaction:
 
     def save(self, state: RunState, blocks: Sequence[Block] = (), refused: Sequence[KeptRefusal] = ()) -> None:
         """See Transaction.save."""
-        with mapped_errors():
-            block_rows.append(self._connection, state.id, blocks)
-            if refused:
+        block_rows.append(self._rows, state.id, blocks)
+        if refused:
+            with mapped_errors():
                 save_refused(self._connection, state.id, list(refused), limits.REFUSED_KEPT_PER_RUN_MAX)
         self._ids[state.name] = state.id
         self._after[state.id] = state
@@ -90,6 +92,7 @@ class SqliteTransaction:
     def last_step_before(self, run_id: int, counter_id: int, attempt: int, step: int) -> int | None:
         """See Transaction.last_step_before."""
         with mapped_errors():
+            self._rows.write(self._connection)
             return block_rows.last_step_before(self._connection, run_id, counter_id, attempt, step)
 
     def delete_run(self, state: RunState) -> None:
@@ -99,6 +102,7 @@ class SqliteTransaction:
         self._deleted.add(state.id)
         self._ids[state.name] = None
         with mapped_errors():
+            self._rows.write(self._connection)
             self._connection.execute("DELETE FROM runs WHERE id = ?", (state.id,))
             self._connection.execute("DELETE FROM heads WHERE run_id = ?", (state.id,))
             self._connection.execute("INSERT OR REPLACE INTO tombstones VALUES (?, ?)", (state.name, time.time()))
@@ -167,40 +171,51 @@ class SqliteTransaction:
             return True
 
     def flush(self) -> None:
-        """Write every changed state; the last thing before COMMIT."""
+        """Write all that waits; the last thing before COMMIT."""
         with mapped_errors():
             for run_id, state in self._after.items():
                 before = self._before.get(run_id) or self._committed(run_id)
-                save_state(self._connection, before[1] if before else None, state)
+                version, known = before if before else (0, None)
+                save_state(self._connection, self._rows, known, state, version + 1)
+            self._rows.write(self._connection)
 
     def publish(self) -> None:
         """After COMMIT: let everyone see the new states."""
         for run_id, state in self._after.items():
             before = self._before.get(run_id)
-            self._cache.put(run_id, before[0] + 1 if before else 1, state)
+            self._cache.put(run_id, before[0] + 1 if before else 1, state, newest=True)
         for run_id, (version, state) in self._before.items():
             if run_id not in self._after:
-                self._cache.put(run_id, version, state)
-        for run_id in self._deleted:
+                self._cache.put(run_id, version, state, newest=True)
+        self.forget(self._deleted)
+
+    def forget(self, run_ids: Iterable[int] | None = None) -> None:
+        """Have states read again: of the runs given, or of all that this transaction touched (it failed)."""
+        for run_id in (*self._before, *self._after, *self._deleted) if run_ids is None else run_ids:
             self._cache.forget(run_id)
 
     def _committed(self, run_id: int) -> tuple[int, RunState] | None:
         """A run's version and state as last committed; None for a new run."""
-        with mapped_errors():
-            version = self._connection.execute("SELECT version FROM heads WHERE run_id = ?", (run_id,)).get
-            if not isinstance(version, int):
-                return None
-            state = self._cache.get(run_id, version) or load_state(self._connection, run_id)
-        if state is None:
-            raise StoreError(f"run {run_id} has a head but no row; the store is damaged")
-        self._before[run_id] = (version, state)
-        return self._before[run_id]
+        if (known := self._cache.newest(run_id)) is None:
+            with mapped_errors():
+                version = self._connection.execute("SELECT version FROM heads WHERE run_id = ?", (run_id,)).get
+                if not isinstance(version, int):
+                    return None
+                state = self._cache.get(run_id, version) or load_state(self._connection, run_id)
+            if state is None:
+                raise StoreError(f"run {run_id} has a head but no row; the store is damaged")
+            known = version, state
+        self._before[run_id] = known
+        return known
 
     def _id(self, name: str) -> int | None:
         if name not in self._ids:
-            with mapped_errors():
-                found = self._connection.execute("SELECT id FROM runs WHERE name = ?", (name,)).get
-            self._ids[name] = found if isinstance(found, int) else None
+            run_id = self._cache.id_of(name)
+            if run_id is None:
+                with mapped_errors():
+                    found = self._connection.execute("SELECT id FROM runs WHERE name = ?", (name,)).get
+                run_id = found if isinstance(found, int) else None
+            self._ids[name] = run_id
         return self._ids[name]
 
 
