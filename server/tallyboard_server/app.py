@@ -16,6 +16,7 @@ from starlette.routing import Route
 
 from tallyboard_server.api import problems, reports
 from tallyboard_server.api.body import BodyReader
+from tallyboard_server.api.direct import DirectReports
 from tallyboard_server.api.guard import Guard
 from tallyboard_server.api.openapi import openapi_document
 from tallyboard_server.api.routes import API_PREFIX, ROUTERS
@@ -55,6 +56,7 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) ->
         app.include_router(router, prefix=prefix)
     for kind in (*problems.KINDS, problems.ApiError, HTTPException):
         app.add_exception_handler(kind, problems.handle)
+    app.add_middleware(DirectReports, prefix=API_PREFIX)
     app.add_middleware(Guard, settings=settings, traffic=traffic)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     return app
