@@ -44,7 +44,8 @@ class Usage:
     server_cpu, load_cpu: cores in use on average. disk_bytes_s: written by the service, its log, checkpoints and
     event files together. commits, requests: of the store, and acknowledged. event_syncs: of event files.
     rss_bytes, log_bytes (write-ahead log), descriptors: the largest seen in samples five times a second.
-    event_files_after_s: from the last acknowledgement until all event files were complete and synced.
+    event_files_after_s: from the last acknowledgement until all event files were complete and synced. gap_s: the
+    longest time between two samples: if it is long, the machine stood still or was busy with something else.
     """
 
     seconds: float
@@ -58,6 +59,7 @@ class Usage:
     log_bytes: int
     descriptors: int
     event_files_after_s: float
+    gap_s: float
 
     @property
     def commits_per_request(self) -> float | None:

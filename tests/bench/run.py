@@ -1,6 +1,7 @@
 """The command: which rows to run, on what, and where the figures go."""
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -47,6 +48,7 @@ class Results(msgspec.Struct):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 1 if a row failed (not if a target was missed: that is what the table is for)."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that services end and data is removed
     sizes = QUICK if options.quick else FULL
     if options.minutes is not None:
         sizes = sizes.with_minutes(options.minutes)

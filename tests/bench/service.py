@@ -147,6 +147,7 @@ class Service:
             log_bytes=max(sample.log_bytes for sample in samples),
             descriptors=max(sample.descriptors for sample in samples),
             event_files_after_s=complete_at - span.ended,
+            gap_s=float(np.diff([s.at for s in samples if span.begun <= s.at <= span.ended]).max(initial=0.0)),
         )
 
     def _wait_for_event_files(self) -> dict[str, float]:

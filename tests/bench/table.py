@@ -6,6 +6,7 @@ from typing import Final
 from tests.bench.result import Goal, Row
 
 MB: Final = 1e6
+GAP_S_MAX: Final = 1.0
 RSS_MAX_MB: Final = 400
 LOG_MAX_MB: Final = 300
 """Targets for every row with a service: its memory, and its write-ahead log."""
@@ -97,6 +98,8 @@ def _remarks(rows: Sequence[Row]) -> Iterator[str]:
     for row in rows:
         if row.error is not None:
             yield f"{row.name}: {row.error}"
+        if row.usage is not None and row.usage.gap_s > GAP_S_MAX:
+            yield f"{row.name}: nothing ran for {row.usage.gap_s:.1f} s in between: the machine was busy elsewhere"
         for note in row.notes:
             yield f"{row.name}: {note}"
         if row.stored is not None:
