@@ -131,7 +131,7 @@ def serving(settings: Settings) -> Iterator[RunningService]:
         try:
             assert server.up.wait(START_TIMEOUT_S), "the service did not start"
             assert server.started, "the service failed to start; see the log"
-            service = RunningService(f"http://127.0.0.1:{port}", port, app)
+            service = RunningService(f"http://127.0.0.1:{port}", port, app.fastapi)
             if (token := settings.token_text) is not None:
                 service.headers["Authorization"] = f"Bearer {token}"
             yield service

@@ -13,6 +13,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from tallyboard_server.api import problems, reports
 from tallyboard_server.api.body import BodyReader
@@ -31,7 +32,22 @@ LARGE_DECODES_AT_ONCE_MAX: Final = 2
 """A JSON body may take twenty times its bytes while it is decoded, and more at once would only share one core."""
 
 
-def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) -> FastAPI:
+class App:
+    """The service as an ASGI app: reports take the direct way, everything else goes through FastAPI."""
+
+    def __init__(self, fastapi: FastAPI, settings: Settings, traffic: Traffic) -> None:
+        guarded = partial(Guard, settings=settings, traffic=traffic)
+        self.fastapi = fastapi
+        self.fastapi.add_middleware(guarded)
+        self._front = DirectReports(fastapi, prefix=API_PREFIX, guarded=guarded)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As ASGI has it."""
+        scope["app"] = self.fastapi  # where requests find the running service
+        await self._front(scope, receive, send)
+
+
+def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) -> App:
     """The app for a service that is not running yet; serving it opens the data dir.
 
     Raises ExposureError if it would be open to anybody. The lifespan raises StoreError if the data dir can't be had.
@@ -56,10 +72,8 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) ->
         app.include_router(router, prefix=prefix)
     for kind in (*problems.KINDS, problems.ApiError, HTTPException):
         app.add_exception_handler(kind, problems.handle)
-    app.add_middleware(DirectReports, prefix=API_PREFIX)
-    app.add_middleware(Guard, settings=settings, traffic=traffic)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
-    return app
+    return App(app, settings, traffic)
 
 
 @asynccontextmanager
