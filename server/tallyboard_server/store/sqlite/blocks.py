@@ -117,7 +117,7 @@ def last_step_before(connection: apsw.Connection, run_id: int, counter_id: int, 
     axes = (run_id, counter_id, attempt, step)
     batch = connection.execute(
         "SELECT batch FROM axes WHERE run_id = ? AND counter_id = ? AND attempt = ? AND first_step < ? "
-        "ORDER BY first_step DESC, id DESC LIMIT 1",
+        "ORDER BY first_step DESC, batch DESC LIMIT 1",
         axes,
     ).get
     rows = connection.execute(

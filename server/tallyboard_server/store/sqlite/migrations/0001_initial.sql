@@ -132,7 +132,8 @@ CREATE TABLE axes (
     at_values   BLOB NOT NULL,
     PRIMARY KEY (run_id, counter_id, attempt, id)
 ) WITHOUT ROWID;
-CREATE INDEX axes_by_first_step ON axes (run_id, counter_id, attempt, first_step);
+CREATE INDEX axes_by_first_step ON axes (run_id, counter_id, attempt, first_step, batch);
+CREATE INDEX axes_by_batch ON axes (run_id, counter_id, attempt, batch, first_step);
 
 -- ... and each tag has a column of values on it.
 CREATE TABLE value_columns (
