@@ -19,6 +19,7 @@ from tallyboard_server.ingest import (
     Delete,
     Done,
     Ingest,
+    Merger,
     OverloadedError,
     Patch,
     RunDeletedError,
@@ -27,7 +28,7 @@ from tallyboard_server.ingest import (
 from tallyboard_server.ingest.heartbeats import Heartbeats
 from tallyboard_server.ingest.waiting import Waiting, WaitingQueue
 from tallyboard_server.series import read_points
-from tallyboard_server.store.protocol import Store, StoreError, StoreFullError, Transaction
+from tallyboard_server.store.protocol import Store, StoreBusyError, StoreError, StoreFullError, Transaction
 from tallyboard_server.store.sqlite import SqliteStore
 
 
@@ -325,6 +326,67 @@ def test_listeners_hear_what_became_durable(ingest: Ingest) -> None:
     submit_all(ingest, [Append("p/a", report([1])), Append("p/b", report([2, 1]))])
     ingest.close()
     assert heard == ["p/a"]
+
+
+def test_a_repeated_batch_is_counted_once(ingest: Ingest) -> None:
+    batch = Append("p/a", report([1, 2, 1], producer="w", seq=1, partial=True))
+    submit_all(ingest, [batch, batch])
+    assert ingest.submit_blocking(batch).receipt.replayed
+    assert ingest.stats()["ingest_scalars_total"] == 2
+    assert ingest.stats()["ingest_refused_reports_total"] == 1
+
+
+def test_nothing_unforeseen_stops_the_writer(
+    ingest: Ingest, store: FaultyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(store, "maintain", explode, raising=False)
+    ingest.on_commit(explode)
+    for step in (1, 2):
+        assert ingest.submit_blocking(Append("p/a", report([step])), timeout_s=20.0).receipt.stored == 1
+    assert ingest.is_alive()
+
+
+def test_a_busy_store_refuses_a_group_at_once(store: FaultyStore) -> None:
+    """The store waits seconds before it says that it is busy: once for a group, not once for each of its members."""
+    waits: list[int] = []
+
+    def busy(_: Transaction) -> None:
+        waits.append(1)
+        raise StoreBusyError("held by someone else")
+
+    store.on_end = busy
+    ingest = Ingest(store)
+    answers: list[Any] = []
+    for i in range(5):
+        ingest._queue.put(Waiting(Append(f"p/{i}", report([1])), answers.append))
+    group = ingest._queue.take_group(10**6, 0)
+    assert group is not None
+    ingest._write(group)
+    assert [type(answer) for answer in answers] == [StoreBusyError] * 5
+    assert len(waits) == 1
+
+
+def test_a_run_that_can_not_be_merged_does_not_keep_the_others(ingest: Ingest, store: FaultyStore) -> None:
+    for name in ("p/bad", "p/good"):
+        for step in range(4):
+            ingest.submit_blocking(Append(name, report([step])))
+    merged = threading.Event()
+
+    class Faulty(Merger):
+        def merge_run(self, run_id: int) -> int:
+            if run_id == 1:
+                raise ZeroDivisionError
+            merged.set()
+            return super().merge_run(run_id)
+
+    merger = Faulty(store, ingest.record, min_blocks=2, interval_s=0.01)
+    merger.start()
+    assert merged.wait(20.0)
+    merger.stop()
+    assert merger.stats()["merge_errors_total"] >= 1
 
 
 def test_runs_take_turns() -> None:

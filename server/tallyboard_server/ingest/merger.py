@@ -9,7 +9,7 @@ from typing import Final
 from tallyboard_server.ingest.commands import Done
 from tallyboard_server.ingest.errors import IngestError
 from tallyboard_server.ingest.waiting import Record
-from tallyboard_server.store.protocol import Snapshot, Store, StoreError
+from tallyboard_server.store.protocol import Snapshot, Store, StoreBusyError, StoreError, StoreFullError
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ SLICE_ROWS: Final = 65_536
 INTERVAL_S: Final = 1.0
 SWEEP_EVERY_S: Final = 60.0
 SWEEP_PAGE: Final = 1_000
+_UNAVAILABLE: Final = (StoreBusyError, StoreFullError, IngestError, TimeoutError)
 
 
 class Merger:
@@ -47,6 +48,7 @@ class Merger:
         self._merges = 0
         self._blocks = 0
         self._errors = 0
+        self._next_sweep = 0.0
 
     def start(self) -> None:
         """Begin to merge in the background."""
@@ -80,19 +82,30 @@ class Merger:
         }
 
     def _run(self) -> None:
-        next_sweep = time.monotonic()
         while not self._stop.wait(self._interval_s):
             try:
-                if time.monotonic() >= next_sweep:
-                    self._sweep()
-                    next_sweep = time.monotonic() + SWEEP_EVERY_S
-                for run_id in self._take_touched():
-                    if self._stop.is_set():
-                        return
-                    self.merge_run(run_id)
-            except (StoreError, IngestError, TimeoutError) as error:
-                self._errors += 1
-                logger.warning("merging: %s", error)
+                self._turn()
+            except Exception as error:  # noqa: BLE001 - without this thread the journal would never get smaller
+                self._failed("merging waits", error)
+
+    def _turn(self) -> None:
+        if time.monotonic() >= self._next_sweep:
+            self._next_sweep = time.monotonic() + SWEEP_EVERY_S
+            self._sweep()
+        for run_id in self._take_touched():
+            if self._stop.is_set():
+                return
+            try:
+                self.merge_run(run_id)
+            except _UNAVAILABLE:  # for the others too: the next sweep finds them all
+                raise
+            except Exception as error:  # noqa: BLE001 - one run that can't be merged must not keep the others
+                self._failed(f"run {run_id} can't be merged", error)
+
+    def _failed(self, what: str, error: Exception) -> None:
+        self._errors += 1
+        foreseen = isinstance(error, (StoreError, *_UNAVAILABLE))
+        logger.warning("%s: %r", what, error, exc_info=None if foreseen else error)
 
     def _sweep(self) -> None:
         """Look at every run once in a while: what was missed, or waited for the event files, is found here."""

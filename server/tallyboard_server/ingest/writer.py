@@ -16,7 +16,7 @@ from tallyboard_server.ingest.commands import Command, Delete, Done
 from tallyboard_server.ingest.errors import IngestError, OverloadedError
 from tallyboard_server.ingest.heartbeats import Heartbeats
 from tallyboard_server.ingest.waiting import Record, Waiting, WaitingQueue
-from tallyboard_server.store.protocol import Store, StoreError, Transaction
+from tallyboard_server.store.protocol import Store, StoreBusyError, StoreError, Transaction
 
 logger = logging.getLogger(__name__)
 
@@ -150,11 +150,15 @@ class Ingest:
                     self._purging = transaction.purge()
         except StoreError as error:
             logger.warning("housekeeping: %s", error)
+        except Exception:  # a dead writer would leave every request waiting for ever
+            logger.exception("housekeeping failed unexpectedly")
 
     def _write(self, group: list[Waiting]) -> None:
         """Write a group together; if anything unforeseen happens, each of its members by itself."""
         try:
             results = self._attempt(group)
+        except StoreBusyError as error:  # nobody's fault: trying each alone would wait as long for each of them
+            results = [StoreBusyError(str(error)) for _ in group]
         except Exception as error:  # noqa: BLE001 - whatever it is, it may not stop the writer or harm the others
             if len(group) == 1:
                 results = [_as_store_error(error)]
@@ -200,11 +204,14 @@ class Ingest:
             except RuntimeError:  # the loop is closed: nobody waits any more
                 logger.info("%d answers had nobody left to go to", len(answers))
         for listener in self._listeners:
-            listener(done)
+            try:
+                listener(done)
+            except Exception:  # what is durable was answered; views catch up by themselves
+                logger.exception("a listener failed unexpectedly")
 
     def _count(self, result: object) -> None:
         self._figures["ingest_commands_total"] += 1
-        if isinstance(result, Done):
+        if isinstance(result, Done) and not result.receipt.replayed:  # else it was counted when it was applied
             self._figures["ingest_scalars_total"] += result.receipt.stored
             self._figures["ingest_refused_reports_total"] += result.receipt.refused_count
         elif isinstance(result, BaseException):
