@@ -2,23 +2,26 @@
 
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tallyboard_server.model import RunState
+from tallyboard_server.model import RunMeta, RunState
 
 WEIGHT_MAX: Final = 200_000
-"""Tags, producers and attempts held in all, roughly 300 bytes each: 60 MB."""
+"""Units of roughly 300 bytes held in all: 60 MB. A tag, a producer and an attempt are one each."""
 BASE_WEIGHT: Final = 10
+UNIT_BYTES: Final = 300
 
 
 @dataclass(slots=True, frozen=True)
 class _Entry:
-    """newest: put by the writer, so that no later version exists until it puts that."""
+    """newest: put by the writer, so that no later version exists until it puts that. documents: part of weight."""
 
     version: int
     state: RunState
     weight: int
+    documents: int
     newest: bool
 
 
@@ -56,11 +59,12 @@ class StateCache:
 
     def put(self, run_id: int, version: int, state: RunState, *, newest: bool = False) -> None:
         """Hold a state; an older version never replaces a newer one. newest: the writer says so."""
-        entry = _Entry(version, state, _weight(state), newest)
         with self._lock:
             old = self._entries.get(run_id)
             if old is not None and (old.version > version or (old.newest and not newest)):
                 return
+            documents = _documents_weight(state.meta, old)
+            entry = _Entry(version, state, _weight(state) + documents, documents, newest)
             self._drop(run_id)
             self._entries[run_id] = entry
             self._weight += entry.weight
@@ -87,4 +91,24 @@ class StateCache:
 
 def _weight(state: RunState) -> int:
     attempts = sum(len(counter.attempts) for counter in state.counters.values())
-    return BASE_WEIGHT + len(state.tags) + len(state.producers) + attempts
+    receipts = sum(len(producer.receipt) for producer in state.producers.values())
+    return BASE_WEIGHT + len(state.tags) + len(state.producers) + attempts + receipts // UNIT_BYTES
+
+
+def _documents_weight(meta: RunMeta, old: _Entry | None) -> int:
+    """Of config, summary and provenance; looked through again only if one of them is another object than before."""
+    documents = (meta.config, meta.summary, meta.provenance)
+    if old is not None:
+        known = old.state.meta
+        if all(a is b for a, b in zip(documents, (known.config, known.summary, known.provenance), strict=True)):
+            return old.documents
+    return sum(map(_object_bytes, documents)) // UNIT_BYTES
+
+
+def _object_bytes(value: object) -> int:
+    """About how much memory a JSON value takes; the depth of documents is bounded by the wire."""
+    if isinstance(value, Mapping):
+        return 100 + sum(100 + _object_bytes(key) + _object_bytes(item) for key, item in value.items())
+    if isinstance(value, (list, tuple)):
+        return 60 + sum(8 + _object_bytes(item) for item in value)
+    return 50 + len(value) if isinstance(value, str) else 32
