@@ -1,7 +1,9 @@
 """The commands that ask a service, each carried out in this process against a real one."""
 
+import http.server
 import signal
 import subprocess
+import threading
 
 import pytest
 
@@ -64,6 +66,25 @@ def test_what_is_no_tallyboard_is_told_apart(
     outcome = cli("runs")
     assert outcome.code == 4
     assert "route" in outcome.err
+
+
+def test_another_web_server_is_named_as_one(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its page of HTML would tell nobody that the port is wrong."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        monkeypatch.setenv("TALLYBOARD_URL", f"http://127.0.0.1:{other.server_port}")
+        outcome = cli("runs")
+        other.shutdown()
+    assert outcome.code == 3
+    assert "not as Tallyboard does; is TALLYBOARD_URL right?" in outcome.err
+    assert "<" not in outcome.err
+
+
+def test_a_url_without_scheme_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TALLYBOARD_URL", "127.0.0.1:6007")
+    outcome = cli("runs")
+    assert outcome.code == 3
+    assert "use for example http://127.0.0.1:6007" in outcome.err
 
 
 def test_tail_prints_the_newest_points_of_sparse_steps(cli: Cli, service: RunningService, run_name: str) -> None:

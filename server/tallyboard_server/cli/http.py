@@ -113,7 +113,7 @@ class Service:
     def _decode(self, response: urllib3.BaseHTTPResponse, kind: type[_T], also: int = 200) -> _T:
         """The body as `kind` if the request succeeded, or ended with the status `also`."""
         if response.status >= 400 and response.status != also:
-            raise ApiProblemError(_problem(response))
+            raise ApiProblemError(self._problem(response))
         try:
             return msgspec.json.decode(response.data, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -121,10 +121,24 @@ class Service:
                 f"{self.url} answers, but not as Tallyboard does ({error}); is TALLYBOARD_URL right?"
             ) from error
 
+    def _problem(self, response: urllib3.BaseHTTPResponse) -> Problem:
+        try:
+            return msgspec.json.decode(response.data, type=Problem)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise UnreachableError(
+                f"{self.url} answers with {response.status}, but not as Tallyboard does; is TALLYBOARD_URL right?"
+            ) from error
+
 
 def service_from(environment: Mapping[str, str] = os.environ, url: str | None = None) -> Service:
-    """The service at `url`, else TALLYBOARD_URL, else this machine's default port; with TALLYBOARD_TOKEN, if set."""
-    return Service(url or environment.get("TALLYBOARD_URL") or URL_DEFAULT, environment.get("TALLYBOARD_TOKEN"))
+    """The service at `url`, else TALLYBOARD_URL, else this machine's default port; with TALLYBOARD_TOKEN, if set.
+
+    Raises UnreachableError if that is no URL.
+    """
+    chosen = url or environment.get("TALLYBOARD_URL") or URL_DEFAULT
+    if not chosen.startswith(("http://", "https://")):
+        raise UnreachableError(f"TALLYBOARD_URL {chosen!r} is no URL; use for example {URL_DEFAULT}")
+    return Service(chosen, environment.get("TALLYBOARD_TOKEN"))
 
 
 def run_path(prefix: str, run: str) -> str:
@@ -134,14 +148,6 @@ def run_path(prefix: str, run: str) -> str:
 
 def _api(path: str) -> str:
     return f"/api/v1{path}"
-
-
-def _problem(response: urllib3.BaseHTTPResponse) -> Problem:
-    try:
-        return msgspec.json.decode(response.data, type=Problem)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        text = response.data[:200].decode(errors="replace")
-        return Problem(title="Not an answer of Tallyboard", status=response.status, code="foreign_answer", detail=text)
 
 
 def _cause(error: Exception) -> str:
