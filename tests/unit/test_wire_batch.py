@@ -260,3 +260,13 @@ def test_other_messages_decode_by_the_same_rules() -> None:
     with pytest.raises(InvalidBatchError) as caught:
         decode_message(b'{"counters": {"a": {}, "b": {"total": "x"}}}', JSON, Open)
     assert caught.value.field == "$.counters.b.total"
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "Infinity"])
+def test_a_bare_nan_is_answered_with_how_to_write_it(value: str) -> None:
+    """It is what Python's json.dumps makes of a loss that is no number."""
+    with pytest.raises(UndecodableBodyError, match='non-finite ones are the strings "NaN"'):
+        decode_batch(f'{{"step": 1, "scalars": {{"loss": {value}}}}}'.encode(), JSON, now=0.0)
+    with pytest.raises(UndecodableBodyError) as caught:
+        decode_batch(b'{"step": 1, "scalars": {"NaN": 1', JSON, now=0.0)
+    assert "non-finite" not in str(caught.value)

@@ -110,7 +110,8 @@ def decode_message(body: bytes, content_type: str, kind: type[_T]) -> _T:
     except UnicodeDecodeError as error:
         raise UndecodableBodyError("$", faults.describe_utf8(error)) from error
     except (ValueError, RecursionError) as error:
-        raise UndecodableBodyError("$", f"not valid {content_type}: {error}") from error
+        hint = faults.json_hint(body) if content_type == JSON else ""
+        raise UndecodableBodyError("$", f"not valid {content_type}: {error}{hint}") from error
     return message
 
 

@@ -10,6 +10,7 @@ _TOKEN: Final = re.compile(r"\.(\w+)|\[(\d+)\]|(\[\.\.\.\])")
 _FIELD: Final = re.compile(r"(?:unknown|required) field `([^`]*)`")
 _NON_FINITE: Final = ("NaN", "Infinity", "-Infinity")
 _HOW_NON_FINITE: Final = 'non-finite ones are the strings "NaN", "Infinity", "-Infinity"'
+_BARE_NON_FINITE: Final = re.compile(rb"[:,\[]\s*-?(?:NaN|Infinity)\b")
 _SNIPPET_BYTES: Final = 40
 
 
@@ -42,6 +43,11 @@ def describe(error: msgspec.ValidationError, document: Any) -> tuple[str, str]:
     if ".scalars." in path and known:
         return path, f"{_shown(value)} is not a number; {_HOW_NON_FINITE}"
     return path, detail
+
+
+def json_hint(body: bytes) -> str:
+    """What to add if a body that is no JSON holds what Python's json.dumps makes of NaN; mostly nothing."""
+    return f"; of the numbers, {_HOW_NON_FINITE}" if _BARE_NON_FINITE.search(body) else ""
 
 
 def describe_utf8(error: UnicodeDecodeError) -> str:
