@@ -224,6 +224,16 @@ def test_a_deleted_run_comes_back_only_when_asked_for(ingest: Ingest, store: Fau
     assert steps_of(store, "p/a") == [3]
 
 
+def test_amending_a_deleted_run_says_that_it_was_deleted(ingest: Ingest) -> None:
+    """Not that a seq is missing, which nobody could do anything about."""
+    begun = Append("p/a", report([1], producer="w", seq=1, open=Open(uid="u")))
+    ingest.submit_blocking(begun)
+    ingest.submit_blocking(Delete("p/a"))
+    with pytest.raises(RunDeletedError):
+        ingest.submit_blocking(Append("p/a", report([2], producer="w", seq=2, open=Open())))
+    assert ingest.submit_blocking(begun).created
+
+
 def test_a_patch_replaces_and_merges(ingest: Ingest) -> None:
     ingest.submit_blocking(Append("p/a", Batch(open=Open(config={"lr": 1, "net": {"depth": 2, "width": 3}}))))
     changes = {"notes": "n", "archived": True, "config": {"lr": None, "net": {"depth": 4}, "new": [1]}}

@@ -89,7 +89,8 @@ def _created(name: str, command: Append, transaction: Transaction, now: float) -
     opening: Open | None = command.batch.open
     if not command.create or (opening is not None and opening.resume == "must"):
         _raise_absent(name, transaction)
-    if not command.explicit and opening is None and transaction.is_deleted(name):
+    begins = opening is not None and command.batch.seq in (None, 1)  # a later Open amends a run that was begun
+    if not command.explicit and not begins and transaction.is_deleted(name):
         _raise_absent(name, transaction)
     uid = opening.uid if opening is not None else None
     return new_run(transaction.next_run_id(), name, now=now, uid=uid)
