@@ -171,3 +171,34 @@ def test_ints_survive_compression(numbers: list[int]) -> None:
 def test_every_float_bit_pattern_survives_compression(bits: list[int]) -> None:
     column = np.array(bits, np.int64).view(np.float64)
     assert codec.decompress_floats(codec.compress_floats(column), len(column)).tobytes() == column.tobytes()
+
+
+def test_a_reader_that_overstays_does_not_hold_the_writer_up_at_every_group(tmp_path: Path) -> None:
+    store = SqliteStore(DataDirectory(tmp_path), checkpoint_bytes=2**20, truncate_bytes=2**20)
+    state = run_state(1, "p/run")
+    with store.transaction() as transaction:
+        transaction.save(state)
+    closings = []
+    gate = store._gate.closed
+    store._gate.closed = lambda timeout_s: closings.append(timeout_s) or gate(0.01)  # type: ignore[method-assign, func-returns-value]
+    with store.snapshot() as view:
+        assert view.head(1) is not None
+        for pos in range(1, 60):
+            state = replace(state, pos=pos)
+            with store.transaction() as transaction:
+                transaction.save(state, [block(pos, range(pos * 1000, pos * 1000 + 1000), (1, 2, 3, 4))])
+            store.maintain()
+    assert len(closings) == 1
+    store.close()
+
+
+def test_a_transaction_left_open_by_a_failed_rollback_is_ended_first(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path)
+    store._writer.execute("BEGIN IMMEDIATE")
+    store._writer.execute("INSERT INTO tombstones VALUES ('p/ghost', 1.0)")
+    with store.transaction() as transaction:
+        assert not transaction.is_deleted("p/ghost")
+        transaction.save(run_state(1, "p/run"))
+    with store.snapshot() as view:
+        assert view.load("p/run") is not None
+    store.close()

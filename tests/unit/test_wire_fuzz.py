@@ -66,7 +66,11 @@ def check_columns(c: Columns) -> None:
     assert k > 0
     assert c.values.shape == (n, k)
     assert c.wall_times.shape == (n,)
-    assert (c.steps.dtype, c.wall_times.dtype, c.values.dtype) == (np.dtype(np.int64), np.dtype(np.float64), np.dtype(np.float64))
+    assert (c.steps.dtype, c.wall_times.dtype, c.values.dtype) == (
+        np.dtype(np.int64),
+        np.dtype(np.float64),
+        np.dtype(np.float64),
+    )
     assert c.steps.min() >= 0
     assert np.isfinite(c.wall_times).all()
     for column in c.at.values():

@@ -109,7 +109,8 @@ class Engine:
                 self._put_off(files)
         if self._tools.clock() >= self._cleaner.next_at:
             self._cleaner.turn(self._forget)
-        self._lag_blocks = sum(self._lag.values())
+        # A run that can't be written (its directory, say) must not stop the intake of all the others.
+        self._lag_blocks = sum(lag for run_id, lag in self._lag.items() if run_id not in self._troubles)
         return max(0.0, self._next_at() - self._tools.clock())
 
     def begin_sweep(self) -> None:

@@ -37,6 +37,9 @@ class Troubles:
     def __len__(self) -> int:
         return len(self._by_run)
 
+    def __contains__(self, run_id: int) -> bool:
+        return run_id in self._by_run
+
     @contextmanager
     def kept_to(self, run_id: int, name: str) -> Iterator[Attempt]:
         """Do something for one run; whatever goes wrong with it is noted, and the others go on."""

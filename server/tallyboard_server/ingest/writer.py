@@ -137,10 +137,15 @@ class Ingest:
         return future.result(timeout_s)
 
     def _run(self) -> None:
-        while (group := self._queue.take_group(GROUP_BYTES_MAX, IDLE_S)) is not None:
+        while (group := self._queue.take_group(GROUP_BYTES_MAX, self._idle_s)) is not None:
             if group:
                 self._write(group)
             self._keep_house()
+
+    @property
+    def _idle_s(self) -> float:
+        """How long to wait for commands before housekeeping: not at all while a deleted run goes slice by slice."""
+        return 0.0 if self._purging else IDLE_S
 
     def _keep_house(self) -> None:
         try:

@@ -148,7 +148,7 @@ def read_whole_batches(
     At least one batch if one is complete; a batch that goes on beyond up_to_pos is left for later.
     """
     cut = connection.execute(
-        "SELECT min(batch) FROM journal WHERE id BETWEEN ? AND ?",
+        "SELECT batch FROM journal WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1",
         (journal_key(run_id, up_to_pos + 1), journal_key(run_id + 1, 0) - 1),
     ).get
     last_pos = up_to_pos if not isinstance(cut, int) else min(up_to_pos, cut - 1)

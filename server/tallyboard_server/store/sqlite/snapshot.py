@@ -1,6 +1,7 @@
 """A consistent view of the database for reading."""
 
 from collections.abc import Iterator
+from typing import Final
 
 import apsw
 
@@ -12,6 +13,10 @@ from tallyboard_server.store.sqlite.connection import mapped_errors
 from tallyboard_server.store.sqlite.state import load_refused, load_state
 
 _HEAD = "SELECT r.id, r.name, h.pos, h.epoch FROM heads h JOIN runs r ON r.id = h.run_id "
+
+
+LAST_CHARACTER: Final = "\U0010ffff"
+"""Sorts behind whatever a name goes on with (in UTF-8, which is how SQLite compares)."""
 
 
 class SqliteSnapshot:
@@ -48,8 +53,8 @@ class SqliteSnapshot:
         """See Snapshot.run_names."""
         with mapped_errors():
             rows = self._connection.execute(
-                "SELECT name FROM runs WHERE name > ? AND name >= ? AND substr(name, 1, ?) = ? ORDER BY name LIMIT ?",
-                (after, prefix, len(prefix), prefix, limit),
+                "SELECT name FROM runs WHERE name > ? AND name >= ? AND name < ? ORDER BY name LIMIT ?",
+                (after, prefix, f"{prefix}{LAST_CHARACTER}", limit),
             )
             return [name for (name,) in rows]
 

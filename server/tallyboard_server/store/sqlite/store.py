@@ -34,6 +34,8 @@ TRUNCATE_ABOVE_BYTES: Final = 192 * MIB
 """Log size from which the reader gate closes; with the group in progress it stays below 256 MiB."""
 READ_MAX_S: Final = 0.25
 """How long a read transaction may last; the gate waits a little longer than that for readers to leave."""
+TRUNCATE_AGAIN_S: Final = 2.0
+"""After a reader overstayed: the writer must not wait at the gate between any two groups."""
 VACUUM_EVERY_S: Final = 1.0
 VACUUM_PAGES: Final = 64
 """Free pages given back at a time: about a millisecond."""
@@ -61,6 +63,7 @@ class SqliteStore:
         self._log_pages = 0
         self._log_pages_tried = 0
         self._next_vacuum = 0.0
+        self._next_truncation = 0.0
         self._figures = {
             "store_commits_total": 0.0,
             "store_commit_seconds_total": 0.0,
@@ -92,6 +95,8 @@ class SqliteStore:
         with self._writing:
             self._check_open()
             with mapped_errors():
+                if self._writer.in_transaction:  # a rollback that failed: nothing can be written before it is done
+                    self._writer.execute("ROLLBACK")
                 self._writer.execute("BEGIN IMMEDIATE")
             transaction = SqliteTransaction(self._writer, self._cache)
             try:
@@ -176,8 +181,7 @@ class SqliteStore:
             try:
                 self._writer.execute("ROLLBACK")
             except apsw.Error:
-                logger.exception("rollback failed; the transaction ends with the connection")
-                raise
+                logger.exception("rollback failed; it is tried again before the next transaction")
 
     def _on_log_grown(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._log_pages = pages
@@ -189,9 +193,10 @@ class SqliteStore:
         if (self._log_pages - self._log_pages_tried) * PAGE_BYTES >= self._checkpoint_bytes:
             self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
             self._log_pages_tried = self._log_pages
-        if self._log_pages * PAGE_BYTES >= self._truncate_bytes:
+        if self._log_pages * PAGE_BYTES >= self._truncate_bytes and time.monotonic() >= self._next_truncation:
             with self._gate.closed(timeout_s=2 * READ_MAX_S) as empty:
                 if not empty:
+                    self._next_truncation = time.monotonic() + TRUNCATE_AGAIN_S
                     logger.warning("a read lasts longer than %.2f s; the log can't be trimmed yet", READ_MAX_S)
                     return
                 self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
