@@ -80,6 +80,11 @@ class Loaded:
         """Scalars a second, from the first request to the last acknowledgement."""
         return self.scalars_total / self.seconds if self.seconds else 0.0
 
+    def by_second(self) -> list[int]:
+        """Scalars acknowledged in each second."""
+        batches: list[int] = np.bincount(self.acked_at.astype(np.int64)).tolist()
+        return [count * self.scalars for count in batches]
+
     def rate_of(self, first: float, last: float) -> float:
         """Scalars a second in a part of what was acknowledged: rate_of(0.9, 1.0) for the last tenth."""
         count = len(self.acked_at)

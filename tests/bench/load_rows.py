@@ -61,7 +61,7 @@ def real_life(bench: Bench) -> Row:
     plan = Plan(0, streams, bench.sizes.real_s, period_s=REAL_PERIOD_S)
     what = f"{runs:,} runs × 1 report/s × {REAL_TAGS} tags for {bench.sizes.real_s:.0f} s, each with its event file"
     row = loaded_row(bench, "real-life", what, plan)
-    row.ratio = None
+    row.ratio, row.judged_by = None, "p99"
     errors = sum(row.details["errors"].values()) + row.details["busy"]
     row.goals.append(Goal("0 errors", str(errors), errors == 0))
     if row.latency is not None:
@@ -118,6 +118,7 @@ def details(loaded: Loaded) -> dict[str, object]:
         "scalars": loaded.scalars_total,
         "seconds": loaded.seconds,
         "priming_s": loaded.priming_s,
+        "scalars_by_second": loaded.by_second(),
         "rate_first_tenth": loaded.rate_of(0.0, 0.1),
         "rate_last_tenth": loaded.rate_of(0.9, 1.0),
         "busy": loaded.busy,

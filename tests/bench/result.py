@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -86,7 +86,7 @@ class Stored:
 class Row:
     """One line of the table. `rate` is in `unit`; `ratio` is against the baseline, if that is what the row is about.
 
-    error: why the row has no result at all.
+    judged_by: what makes one try better than another. error: why the row has no result at all.
     """
 
     name: str
@@ -100,7 +100,16 @@ class Row:
     stored: Stored | None = None
     notes: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
+    judged_by: Literal["rate", "p99"] = "rate"
     error: str | None = None
+
+    @property
+    def merit(self) -> tuple[int, float]:
+        """What a try is compared by: goals met, then rate or p99."""
+        met = sum(goal.met for goal in self.goals)
+        if self.judged_by == "p99":
+            return met, -(self.latency.p99_ms if self.latency is not None else float("inf"))
+        return met, self.rate or 0.0
 
     @property
     def failed(self) -> bool:
@@ -114,7 +123,7 @@ class Row:
 
 
 def better(one: Row, other: Row) -> Row:
-    """The better of two tries at the same row: a failure is never hidden, else the higher rate counts."""
+    """The better of two tries at the same row; a failure is never hidden."""
     if one.failed or other.failed:
         return one if one.failed else other
-    return one if (one.rate or 0.0) >= (other.rate or 0.0) else other
+    return max(one, other, key=lambda row: row.merit)

@@ -87,6 +87,7 @@ def _rewind(bench: Bench, points: int) -> Row:
         f"rewinds into the middle of a run of {points:,} points",
         rate=len(rewound) / sum(rewound),
         unit="rewinds/s",
+        judged_by="p99",
         latency=of_rewinds,
         usage=usage,
         goals=[goal, Goal("visible points exact", f"{len(faults)} faults", not faults)],

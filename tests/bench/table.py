@@ -51,8 +51,8 @@ def _figures(rows: Sequence[Row]) -> Iterator[list[str]]:
         if row.error is not None:
             yield [row.name, "", "", "", "", "", "", "FAILED", row.what]
             continue
-        p50 = f"{row.latency.p50_ms:.4g} ms" if row.latency else ""
-        p99 = f"{row.latency.p99_ms:.4g} ms" if row.latency else ""
+        p50 = _duration(row.latency.p50_ms) if row.latency else ""
+        p99 = _duration(row.latency.p99_ms) if row.latency else ""
         ratio = f"{row.ratio:.0f}×" if row.ratio else ""
         goals = [_goal(row, goal) for goal in row.goals] or [["", "", "FAILED" if row.failed else ""]]
         yield [row.name, _rate(row), ratio, p50, p99, *goals[0], row.what]
@@ -113,6 +113,12 @@ def _rate(row: Row) -> str:
     if row.rate >= 1e6:
         return f"{row.rate / 1e6:.2f} M {row.unit}"
     return f"{row.rate:,.0f} {row.unit}"
+
+
+def _duration(ms: float) -> str:
+    if ms < 0.1:
+        return f"{ms * 1e3:.2f} µs"
+    return f"{ms:.1f} ms" if ms < 100 else f"{ms:.0f} ms"
 
 
 def _aligned(heads: Sequence[str], lines: Iterator[list[str]] | Sequence[list[str]]) -> str:
