@@ -122,7 +122,8 @@ def _visible_faults(service: Service, last_step: int) -> list[str]:
     faults = []
     for first in range(1, last_step + 1, POINTS_PER_ANSWER):
         last = min(first + POINTS_PER_ANSWER - 1, last_step)
-        if not np.array_equal(read_steps(service, _RUN, tags(10)[0], first, last), np.arange(first, last + 1)):
+        tag = tags(10)[0]
+        if not np.array_equal(read_steps(service, _RUN, [tag], first, last)[tag], np.arange(first, last + 1)):
             faults.append(f"steps {first} to {last} are not visible once each")
     if (events := count_reports(service, _RUN)) != last_step:
         faults.append(f"{events} reports in the newest event file, {last_step} visible")

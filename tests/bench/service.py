@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,7 +93,7 @@ class Service:
         """Where its event files are."""
         return self.data_dir / "logdir"
 
-    def get(self, path: str, **query: str | int) -> Any:
+    def get(self, path: str, query: Sequence[tuple[str, str | int]] = ()) -> Any:
         """GET below /api/v1, MessagePack decoded. Raises RuntimeError unless the answer is 200."""
         url = f"{self.url}/api/v1{path}" + (f"?{urlencode(query)}" if query else "")
         response = self.pool.request("GET", url, headers={"Accept": MSGPACK})
