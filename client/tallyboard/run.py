@@ -1,5 +1,6 @@
 """A run as the training code holds it."""
 
+import socket
 import threading
 import time
 import traceback
@@ -13,6 +14,7 @@ from tallyboard.documents import Config, Summary
 from tallyboard.errors import ConfigurationError, ContractError, InvalidReportError
 from tallyboard.notices import Notices, caller_line
 from tallyboard.recorder import Recorder
+from tallyboard.remedies import unsent
 from tallyboard.reports import as_step
 from tallyboard.sender import Sender
 from tallyboard.stats import Stats, Tally
@@ -69,8 +71,8 @@ class Run:
 
     @property
     def url(self) -> str:
-        """Where the service shows it; empty if it reports nothing."""
-        return f"{self._server_url}/api/v1/runs/{quote(self.name)}" if self._sender is not None else ""
+        """Where the service shows it; empty if it reports to none."""
+        return f"{self._server_url}/api/v1/runs/{quote(self.name)}" if self._server_url else ""
 
     # ── scalars and counters ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -160,7 +162,8 @@ class Run:
     def flush(self, timeout_s: float | None = None) -> bool:
         """Wait until everything logged before is on the server's disk, at most `timeout_s` (30) seconds.
 
-        Returns False if that was not to be had. A strict run raises here what only the server could refuse.
+        An offline run waits for the disk of this machine. Returns False if that was not to be had. A strict run raises
+        here what only the server could refuse.
         """
         if self._sender is None or self._finished:
             return True
@@ -172,8 +175,21 @@ class Run:
     def finish(self, status: Status = "finished") -> None:
         """Send the rest, at most for `exit_timeout_s`, say what was sent, and report nothing more.
 
-        Doing it again changes nothing. A strict run raises here what only the server could refuse.
+        What can't be sent in time stays on this machine's disk, and the command that sends it later is said. Doing it
+        again changes nothing. A strict run raises here what only the server could refuse.
         """
+        self._end(status, self._exit_timeout_s)
+
+    def preempt(self, signal_name: str, timeout_s: float) -> None:
+        """Send what fits into `timeout_s`, keep the rest on disk, and leave the run's status as it is.
+
+        Its summary says `preempted`. What a SIGTERM does, and what a handler of your own may do.
+        """
+        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        self._recorder.summarise({"preempted": f"{signal_name} on {socket.gethostname()}, {when}"})
+        self._end(None, timeout_s)
+
+    def _end(self, status: Status | None, timeout_s: float) -> None:
         with self._finishing:
             if self._finished:
                 return
@@ -182,8 +198,8 @@ class Run:
         sections = self._recorder.close(f"run {self.name} is finished", status, summary)
         if self._sender is None:
             return
-        deadline = time.monotonic() + self._exit_timeout_s
-        self._sender.flush(sections, self._exit_timeout_s)
+        deadline = time.monotonic() + timeout_s
+        self._sender.flush(sections, timeout_s)
         self._sender.stop(deadline - time.monotonic())
         self._notices.say(self._closing_line())
         self._recorder.raise_pending()
@@ -198,9 +214,13 @@ class Run:
         parts.append(f"{stats.dropped_reports:,} dropped")
         if stats.dropped_scalars:
             parts.append(f"{stats.dropped_scalars:,} values left out")
-        if stats.waiting:
-            parts.append(f"{stats.waiting:,} NOT sent and lost: the server did not take them in time")
-        return f"run {self.name}: {', '.join(parts)} · {self.url}"
+        kept = None if self._sender is None else self._sender.kept
+        if kept is not None:
+            parts.append(unsent(stats.waiting, kept))
+        elif stats.waiting:
+            parts.append(f"{stats.waiting:,} NOT sent and lost: neither the server nor the disk took them in time")
+        line = f"run {self.name}: {', '.join(parts)}"
+        return line if kept is not None or not self.url else f"{line} · {self.url}"
 
     def __enter__(self) -> Self:
         return self
@@ -231,6 +251,8 @@ class Run:
         """In a forked child: report nothing, and wait for nothing that belongs to the parent."""
         self._finishing = threading.RLock()
         self._finished = True
+        if self._sender is not None:
+            self._sender.abandon()
         self._recorder.abandon("this process was forked from the one that reports: call tallyboard.init in it")
 
     def __repr__(self) -> str:
