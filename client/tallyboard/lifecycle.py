@@ -1,4 +1,4 @@
-"""How runs end with their process: at exit, by an exception nobody caught, and in forked children."""
+"""How runs end with their process: at exit, by an error or a signal, and in forked children."""
 
 import atexit
 import os
@@ -6,7 +6,9 @@ import sys
 import threading
 import weakref
 from types import TracebackType
+from typing import Any, NoReturn
 
+from tallyboard import preemption
 from tallyboard.errors import ContractError
 from tallyboard.notices import logger
 from tallyboard.run import Run
@@ -39,6 +41,15 @@ def finish_active() -> None:
             logger.warning("run %s: %s", run.name, error)
 
 
+def preempt_active(signal_name: str) -> None:
+    """Put the process's run away: the process is about to be ended."""
+    if _active is not None:
+        try:
+            _active.preempt(signal_name, preemption.PREEMPT_TIMEOUT_S)
+        except ContractError as error:  # as above
+            logger.warning("run %s: %s", _active.name, error)
+
+
 def _hook() -> None:
     global _hooked
     _hook_worker()
@@ -48,14 +59,29 @@ def _hook() -> None:
     atexit.register(finish_active)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_abandon_all)
-    previous = sys.excepthook
+    _hook_errors()
+    preemption.install(preempt_active)
+
+
+def _hook_errors() -> None:
+    """Notice exceptions that nobody catches, and `sys.exit` with a status that says failure.
+
+    The interpreter tells nobody of a SystemExit, so one raised without `sys.exit` is not noticed.
+    """
+    previous_hook, previous_exit = sys.excepthook, sys.exit
 
     def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if _active is not None:
             _active.note_crash(error)
-        previous(kind, error, trace)
+        previous_hook(kind, error, trace)
+
+    def noted_exit(status: Any = None, /) -> NoReturn:
+        if _active is not None and status not in (None, 0) and threading.current_thread() is threading.main_thread():
+            _active.note_exit(status)
+        previous_exit(status)
 
     sys.excepthook = excepthook
+    sys.exit = noted_exit
 
 
 def _hook_worker() -> None:

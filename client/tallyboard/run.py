@@ -61,6 +61,7 @@ class Run:
         self._finishing = threading.RLock()
         self._finished = False
         self._crash: list[str] = []
+        self._exit: tuple[str, object] | None = None
         self.config: Final = Config(self._document_fits, lambda patch: recorder.amend(patch, {}))
         self.summary: Final = Summary(self._document_fits, recorder.summarise)
 
@@ -185,6 +186,9 @@ class Run:
 
         Its summary says `preempted`. What a SIGTERM does, and what a handler of your own may do.
         """
+        if self._finished and self._sender is not None:  # the end is under way in the very thread that was interrupted
+            self._sender.stop(timeout_s)
+            return
         when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
         self._recorder.summarise({"preempted": f"{signal_name} on {socket.gethostname()}, {when}"})
         self._end(None, timeout_s)
@@ -194,7 +198,7 @@ class Run:
             if self._finished:
                 return
             self._finished = True
-        summary = {"exception": "\n".join(self._crash)} if self._crash else {}
+        summary = {"exception": "\n".join(self._crash)} if self.crashed else {}
         sections = self._recorder.close(f"run {self.name} is finished", status, summary)
         if self._sender is None:
             return
@@ -242,9 +246,15 @@ class Run:
         text = "".join(traceback.format_exception(error)).splitlines()
         self._crash = [line[:_LINE_CHARS_MAX] for line in text[-LAST_LINES:]]
 
+    def note_exit(self, status: object) -> None:
+        """Remember that the process is about to end with this status; forgotten if it goes on reporting."""
+        self._exit = (f"SystemExit: {status}"[:_LINE_CHARS_MAX], self.state_dict())
+
     @property
     def crashed(self) -> bool:
-        """Whether an exception was noted."""
+        """Whether an exception was noted, or a failed exit after which nothing was reported."""
+        if not self._crash and self._exit is not None and self._exit[1] == self.state_dict():
+            self._crash = [self._exit[0]]
         return bool(self._crash)
 
     def abandon(self) -> None:
