@@ -42,11 +42,11 @@ class Forerunner:
                 if outcome.view is not None:
                     self._trouble = gone_on(outcome.view, stream, self._spool.survey().claims) or ""
             elif isinstance(outcome, Stopped):
-                self._trouble = outcome.problem.detail or "the service wants no more of it"
+                self._trouble = _said(outcome)
             elif sent is not None:
                 self.dispatcher.settle(sent, outcome)
                 if (end := final(sent, outcome)) is not None:
-                    self._trouble = end.problem.detail
+                    self._trouble = _said(end)
         except OSError as error:
             self._trouble = str(error)
         return bool(self._trouble)
@@ -82,6 +82,10 @@ def find(root: Path | None, run: str, url: str | None, make_id: Callable[[], str
         return []  # whoever has to write there will say why it can't be read
     found.sort(key=lambda spool: spool.stream.began_at)
     return [Forerunner(spool, make_id) for spool in found]
+
+
+def _said(end: Stopped) -> str:
+    return end.problem.detail or end.problem.title or f"status {end.problem.status}"
 
 
 def _abandoned(folder: SpoolDir, run: str, url: str | None) -> DiskSpool | None:

@@ -53,7 +53,7 @@ class SpoolDir:
         """Replace the header, on the disk itself. Raises OSError."""
         target = self.path / HEADER
         temporary = target.with_suffix(".new")
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=_private) as file:  # noqa: PTH123 - Path.open has no opener
             file.write(msgspec.json.format(msgspec.json.encode(stream), indent=1))
             file.flush()
             os.fsync(file.fileno())
@@ -110,6 +110,11 @@ def stream_dirs(root: Path) -> Iterator[SpoolDir]:
         for path in sorted(root.iterdir()):
             if (path / HEADER).is_file():
                 yield SpoolDir(path)
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that only its user can read: a run's config may hold anything."""
+    return os.open(path, flags, 0o600)
 
 
 def sync_folder(path: Path) -> None:
