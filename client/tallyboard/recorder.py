@@ -178,7 +178,8 @@ class Recorder:
                 numbers[name] = step if step is not None else state.value + (not state.moved)
             if step is not None:
                 state.moved = state.placed = True
-            self._check_place(state, max(state.value, numbers[name]), told=step is not None)
+            elif not state.moved:
+                self._check_place(state, numbers[name], told=False)
             part = tuple(values[tag] for tag in tags)
             self._log_part(state, numbers[name], tags, part, at, wall_time, counter)
 
