@@ -15,6 +15,7 @@ from tallyboard.run import Run
 
 _lock = threading.RLock()
 _active: Run | None = None
+_active_pid = 0
 _runs: weakref.WeakSet[Run] = weakref.WeakSet()
 _hooked = False
 _worker_pid: int | None = None
@@ -22,10 +23,10 @@ _worker_pid: int | None = None
 
 def activate(run: Run) -> None:
     """Make this the process's run: it is finished at exit, or by the next `init`."""
-    global _active
+    global _active, _active_pid
     with _lock:
         _hook()
-        _active = run
+        _active, _active_pid = run, os.getpid()
         _runs.add(run)
 
 
@@ -43,7 +44,7 @@ def finish_active() -> None:
 
 def preempt_active(signal_name: str) -> None:
     """Put the process's run away: the process is about to be ended."""
-    if _active is not None:
+    if _active is not None and _active_pid == os.getpid():  # a child just forked may not have forgotten it yet
         try:
             _active.preempt(signal_name, preemption.PREEMPT_TIMEOUT_S)
         except ContractError as error:  # as above
@@ -53,6 +54,7 @@ def preempt_active(signal_name: str) -> None:
 def _hook() -> None:
     global _hooked
     _hook_worker()
+    preemption.install(preempt_active)
     if _hooked:
         return
     _hooked = True
@@ -60,7 +62,6 @@ def _hook() -> None:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_abandon_all)
     _hook_errors()
-    preemption.install(preempt_active)
 
 
 def _hook_errors() -> None:

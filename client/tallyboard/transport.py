@@ -113,6 +113,9 @@ class HttpTransport:
             response = self._pool.request(
                 method, self._url + path, body=body, headers=headers, redirect=False, preload_content=False
             )
+            if "Content-Length" not in response.headers and not response.chunked:
+                response.close()  # nobody could tell whether the connection broke within it, even within its head
+                raise UnreachableError("an answer that is cut")
             data = response.read(ANSWER_BYTES_MAX + 1)
             if len(data) > ANSWER_BYTES_MAX:
                 response.close()
