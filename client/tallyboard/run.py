@@ -160,16 +160,20 @@ class Run:
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def flush(self, timeout_s: float | None = None) -> bool:
+    def flush(self, timeout_s: float | None = None, *, kept: bool = False) -> bool:
         """Wait until everything logged before is on the server's disk, at most `timeout_s` (30) seconds.
 
-        An offline run waits for the disk of this machine. Returns False if that was not to be had. A strict run raises
-        here what only the server could refuse.
+        kept: it is enough if it is on the disk of this machine, which an absent server does not delay (for an offline
+        run it always is). Done before a checkpoint is saved, this makes sure that a job which is killed and resumed
+        from there leaves no hole in its curves.
+
+        Returns False if that was not to be had. A strict run raises here what only the server could refuse.
         """
         if self._sender is None or self._finished:
             return True
         limit_s = FLUSH_TIMEOUT_S if timeout_s is None else timeout_s
-        delivered = self._sender.flush(self._recorder.mark(), limit_s)
+        wait = self._sender.keep if kept else self._sender.flush
+        delivered = wait(self._recorder.mark(), limit_s)
         self._recorder.raise_pending()
         return delivered
 
@@ -203,7 +207,9 @@ class Run:
         if self._sender is None:
             return
         deadline = time.monotonic() + timeout_s
-        self._sender.flush(sections, timeout_s)
+        if status is None:  # whoever takes the machine away may not wait: what is not sent at once goes to disk first
+            self._sender.keep(sections, timeout_s)
+        self._sender.flush(sections, deadline - time.monotonic())
         self._sender.stop(deadline - time.monotonic())
         self._notices.say(self._closing_line())
         self._recorder.raise_pending()
@@ -219,10 +225,11 @@ class Run:
         if stats.dropped_scalars:
             parts.append(f"{stats.dropped_scalars:,} values left out")
         kept = None if self._sender is None else self._sender.kept
+        lost = stats.waiting if self._sender is None or kept is None else self._sender.lost_reports
+        if lost:
+            parts.append(f"{lost:,} NOT sent and lost: neither the server nor the disk took them in time")
         if kept is not None:
-            parts.append(unsent(stats.waiting, kept))
-        elif stats.waiting:
-            parts.append(f"{stats.waiting:,} NOT sent and lost: neither the server nor the disk took them in time")
+            parts.append(unsent(stats.waiting - lost, kept))
         line = f"run {self.name}: {', '.join(parts)}"
         return line if kept is not None or not self.url else f"{line} · {self.url}"
 

@@ -78,13 +78,17 @@ class Sender:
         self._retry_forced = False  # somebody waits: don't sit out a backoff
         self._delivered = 0
         self._moved_out = 0
+        self._kept = 0
         self._hurried = False
+        self._keeping = False
         self._stopping = False
         self._discarding = False
         self.settled = not online
         self.stopped: Problem | None = None
         self.kept: Path | None = None
-        """After the end: where what is unsent was put."""
+        """After the end: where what is unsent was put,"""
+        self.lost_reports = 0
+        """and how many reports the disk did not take."""
 
     # ── one step of the work ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -94,12 +98,12 @@ class Sender:
         if now >= self._taken_at + TICK_S or self._hurried or self._recorder.crowded:
             self._take(now)
         self._spool.tend()
+        if self._keeping or (self._hurried and not self._online):
+            self._keep()
         self._conclude()
         if self._sends:
             self._send(self._clock())
             self._conclude()
-        elif self._hurried and not self._online:
-            self._put_away()
         return self._rest(self._clock())
 
     @property
@@ -259,12 +263,22 @@ class Sender:
         self._alarm.ring()
         try:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._delivered >= sections or self.stopped is not None, max(0.0, timeout_s)
-                )
-                return self._delivered >= sections and self._replies.rejected_batches == rejected
+                self._changed.wait_for(lambda: self._done(sections) or self.stopped is not None, max(0.0, timeout_s))
+                return self._done(sections) and self._replies.rejected_batches == rejected
         finally:
             self._hurried = False
+
+    def keep(self, sections: int, timeout_s: float) -> bool:
+        """Wait until so many sections are delivered, or on this machine's disk. False if not in time."""
+        if self._delivered >= sections:
+            return True
+        self._keeping = True
+        self._alarm.ring()
+        with self._changed:
+            return self._changed.wait_for(lambda: max(self._delivered, self._kept) >= sections, max(0.0, timeout_s))
+
+    def _done(self, sections: int) -> bool:
+        return self._delivered >= sections or (not self._online and self._kept >= sections)
 
     def stop(self, timeout_s: float) -> None:
         """End the thread, which puts on disk what is unsent; or leave it behind if the disk hangs."""
@@ -301,7 +315,10 @@ class Sender:
                 self._spool.abandon()
             else:
                 self._conclude()
-                self._put_away()
+                self._keep()
+                self.lost_reports = self._spool.reports_in_memory
+                if self._spool.head() is not None or not self._online:
+                    self.kept = self._spool.path
         except Exception:  # noqa: BLE001 - as above
             self._notices.bug("sender's end")
         self._spool.close()
@@ -310,13 +327,11 @@ class Sender:
         self._carrier.end()
         self._transmitter.close()
 
-    def _put_away(self) -> None:
-        """Have all that was recorded on disk, if it is not delivered."""
+    def _keep(self) -> None:
+        """Have all that was recorded on disk, as far as it is not delivered."""
+        self._keeping = False
         self._take(self._clock(), whatever=True)
-        if self._spool.head() is None and self._online:
-            return
+        moved_out = self._moved_out
         if self._spool.put_away():
-            self.kept = self._spool.path
-            if not self._online:
-                self._delivered = self._moved_out
-                self._notify()
+            self._kept = moved_out
+        self._notify()

@@ -102,6 +102,11 @@ class Spool:
         """How many batches are in memory only."""
         return len(self._memory)
 
+    @property
+    def reports_in_memory(self) -> int:
+        """How many reports they hold."""
+        return sum(parcel.reports for parcel, _ in self._memory)
+
     # ── batches ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def has_room(self) -> bool:

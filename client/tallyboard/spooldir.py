@@ -53,7 +53,7 @@ class SpoolDir:
         """Replace the header, on the disk itself. Raises OSError."""
         target = self.path / HEADER
         temporary = target.with_suffix(".new")
-        with open(temporary, "wb", opener=_private) as file:  # noqa: PTH123 - Path.open has no opener
+        with open(temporary, "wb", opener=_private) as file:
             file.write(msgspec.json.format(msgspec.json.encode(stream), indent=1))
             file.flush()
             os.fsync(file.fileno())

@@ -100,7 +100,7 @@ def test_offline_nothing_is_ever_sent_and_flush_means_the_disk(tmp_path: Path) -
         s.recorded.log({"loss": 1.0}, step)
     s.sender._hurried = True
     s.sender.turn()
-    assert s.sender._delivered == s.recorded.recorder.mark()
+    assert s.sender._kept == s.recorded.recorder.mark()
     s.turns(3 * HEARTBEAT_S)
     assert (s.transport.sent, s.transport.heartbeats) == ([], 0)
     assert waiting(tmp_path) == 2
@@ -214,7 +214,7 @@ def test_counting_before_it_is_known_where_the_run_stands_is_not_sent(tmp_path: 
     assert s.sender.stopped is not None
     assert "this job counted global_step from 0" in s.recorded.ears.heard[-1]
     assert steps(s.transport.batches) == []
-    s.sender._put_away()
+    s.sender._keep()
     s.spool.close()
     kept = DiskSpool.take(SpoolDir(tmp_path / "u1"))
     assert kept is not None
