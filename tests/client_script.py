@@ -32,7 +32,8 @@ class Script:
         """Start it, and wait for the first line that it prints; killed when the block ends."""
         self.path.write_text(textwrap.dedent(code))
         process = subprocess.Popen(
-            [sys.executable, str(self.path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            [sys.executable, str(self.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True,
             env=self.environ | environ, cwd=self.path.parent,
         )  # fmt: skip
         try:

@@ -58,7 +58,10 @@ def unsent(reports: int, path: Path) -> str:
 def remedy(problem: Problem, url: str, run: str) -> str:
     """Nothing more is sent, and what a person can do about it."""
     if problem.code == "held":
-        return f"{problem.detail}. Nothing more is sent; training goes on, and its reports are kept on this machine"
+        return (
+            f"{problem.detail}. Nothing more is sent; training goes on, and its reports are kept on this machine"
+            " (`tallyboard sync --as-new` gives them a run of their own)"
+        )
     said = problem.detail or problem.title or f"status {problem.status}"
     return (
         f"{cause(problem, url, run)}. Nothing more is sent; training goes on, and its reports are kept on this machine."

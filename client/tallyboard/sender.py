@@ -10,6 +10,7 @@ from typing import Final
 
 from tallyboard import merge
 from tallyboard.alarm import Alarm
+from tallyboard.claims import claimed, gone_on
 from tallyboard.courier import Carrier
 from tallyboard.dispatch import Dispatcher, Sent, final
 from tallyboard.errors import RunNotFoundError
@@ -76,6 +77,7 @@ class Sender:
         self._retry_at = 0.0
         self._retry_asked = False  # the service named the time
         self._retry_forced = False  # somebody waits: don't sit out a backoff
+        self._unchecked = False  # the service was away: others may have gone on with the run
         self._delivered = 0
         self._moved_out = 0
         self._kept = 0
@@ -130,6 +132,9 @@ class Sender:
                 self._carry(None, partial(self._transmitter.look, run, self._clock))
                 return
             sent = (forerunner.dispatcher if forerunner is not None else self._dispatcher).next()
+            if sent is not None and forerunner is None and self._unchecked and sent.parcel and sent.parcel.claims:
+                self._carry(sent, partial(self._transmitter.look, sent.letter.run, self._clock))
+                return
             if sent is not None:
                 self._carry(sent, partial(self._transmitter.deliver, sent.letter, self._clock))
                 return
@@ -161,9 +166,21 @@ class Sender:
             if forerunner.conclude(sent, brought):
                 self._drop_forerunner()
             return
-        if sent is not None and not isinstance(brought, Seen):
+        if isinstance(brought, Seen):
+            self._check(sent, brought)
+        elif sent is not None:
             self._settle(sent, brought)
         self._notify()
+
+    def _check(self, sent: Sent | None, seen: Seen) -> None:
+        """Before a claim that has waited is sent: it must not take from a job that went on meanwhile."""
+        self._unchecked = False
+        if seen.view is None or sent is None or sent.parcel is None:
+            return
+        newer = gone_on(seen.view, self._spool.stream, claimed(sent.parcel.body))
+        if newer is not None:
+            self._spool.stream.held = f"{newer}, while this job could not reach the server"
+            self._hold()
 
     def _settle(self, sent: Sent, outcome: Outcome) -> None:
         lost = self._dispatcher.lost_batches
@@ -180,15 +197,19 @@ class Sender:
                 self._replies.forgotten(self._dispatcher.lost_batches - lost)
         if sent.parcel is not None and not isinstance(outcome, Forgotten):
             self._delivered = sent.parcel.closes or self._delivered
-        if held := self._spool.stream.held:
-            self._spool.settle()
-            self._stop_sending(Problem(title="", status=0, code="held", detail=held))
+        if self._spool.stream.held:
+            self._hold()
+
+    def _hold(self) -> None:
+        self._spool.settle()
+        self._stop_sending(Problem(title="", status=0, code="held", detail=self._spool.stream.held))
 
     def _later(self, outcome: Later) -> None:
         now = self._clock()
         hurry = self._hurried and not outcome.asked
         self._retry_at = min(outcome.at_s, now + HURRY_S) if hurry else outcome.at_s
         self._retry_asked = outcome.asked
+        self._unchecked = True
         self._replies.later(outcome)
         self._notify()
 

@@ -268,6 +268,29 @@ def test_a_counter_is_taken_over_with_its_first_report_unless_it_was_rewound() -
     assert [batch.rewind is not None for batch in s.transport.batches] == [False, True, False]
 
 
+@pytest.mark.parametrize("claim", ["rewind", "report"])
+@pytest.mark.parametrize("newer", [True, False])
+def test_a_claim_that_waited_takes_nothing_from_a_job_that_went_on_meanwhile(claim: str, newer: bool) -> None:
+    s = opened(sending(taken(counters={"global_step": CounterValue(9, 1)}), GONE, GONE, resumed=True), "continue")
+    if claim == "rewind":
+        s.recorded.run.rewind({"global_step": 5})
+    else:
+        s.recorded.log({"loss": 1.0}, 10)
+    s.transport.view = view(
+        global_step=[{"writer": "b", "began_at": 1001.0 if newer else 999.0, "host": "h", "pid": 7}]
+    )
+    s.turns(5.0)
+    assert len(s.transport.looked) == (1 if newer else 2)  # once after each failure
+    if newer:
+        assert s.sender.stopped is not None
+        assert len(s.transport.batches) == 1
+        assert "process 7 on h began later and has gone on with global_step, while this" in s.recorded.ears.heard[-1]
+    else:
+        s.drain()
+        assert s.sender.stopped is None
+        assert len(s.transport.batches) == 2
+
+
 # ── what earlier processes left ──────────────────────────────────────────────────────────────────────────────────
 
 
