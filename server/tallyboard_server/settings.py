@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     points_per_answer_max: int = Field(
         250_000, ge=1, description="Most points in one answer of GET /scalars; about 25 MB of JSON."
     )
+    take_in_spools: bool = Field(
+        True, description="Once up, take in what this user's jobs left on this machine's disk while no service ran."
+    )
     chart_reads_at_once_max: int = Field(4, ge=1, description="Answers of GET /scalars made at the same time.")
 
     @field_validator("token")

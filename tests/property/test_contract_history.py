@@ -78,6 +78,7 @@ class Act:
     rewind: dict[str, str] = field(default_factory=dict)
     rewind_id: str | None = None
     resume: str | None = None
+    take_over: tuple[str, ...] | None = None
     declared: tuple[str, ...] = ()
 
 
@@ -114,6 +115,7 @@ def acts() -> st.SearchStrategy[Act]:
         ),
         rewind_id=st.sampled_from([None, None, "by-hand-1", "by-hand-2"]),
         resume=st.sampled_from([None] * 8 + ["continue", "new", "must"]),
+        take_over=st.sampled_from([None, None, (), ("global_step",), ("epoch", "nobody's")]),
         declared=st.sampled_from([(), (), (), ("epoch",), ("planned",)]),
     )
 
@@ -187,7 +189,12 @@ class Machine:
         opening = None
         if act.resume is not None:
             declared = {name: CounterSpec(total=100) for name in act.declared}
-            opening = Open(resume=act.resume, counters=declared, config={"now": self.now})  # type: ignore[arg-type]
+            opening = Open(
+                resume=act.resume,  # type: ignore[arg-type]
+                counters=declared,
+                config={"now": self.now},
+                take_over=act.take_over,
+            )
         seq = len(sent) + 1 + (act.stream == "gap") - (act.stream == "other bytes" and bool(sent))
         batch = Batch(
             producer=act.writer,

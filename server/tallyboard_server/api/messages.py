@@ -14,7 +14,8 @@ class AttemptView(msgspec.Struct, kw_only=True):
 
     start: the least step it may hold. last_step: the largest accepted, last_visible: the largest that no later
     attempt hides (both null before the first). limit: the step at and after which later attempts hide it; null:
-    none does. host, pid, user, last_seen: of its writer, as far as known.
+    none does. host, pid, user, began_at, last_seen: of its writer, as far as known; began_at by its own clock,
+    last_seen by the service's (seconds since the epoch).
     """
 
     number: int
@@ -28,6 +29,7 @@ class AttemptView(msgspec.Struct, kw_only=True):
     host: str | None = None
     pid: int | None = None
     user: str | None = None
+    began_at: float | None = None
     last_seen: float | None = None
 
 

@@ -1,5 +1,6 @@
 """What a run looks like to those who ask: the contract's state as answers."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -120,5 +121,15 @@ def _attempt_view(attempt: Attempt, limit: int | None, producer: Producer | None
         host=origin.get("host"),
         pid=int(pid) if pid.isdecimal() else None,
         user=origin.get("user"),
+        began_at=_seconds(origin.get("began_at")),
         last_seen=None if producer is None else producer.last_seen,
     )
+
+
+def _seconds(text: str | None) -> float | None:
+    """What a producer told of a time; None if it is no number."""
+    try:
+        seconds = float(text or "nan")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) else None

@@ -11,6 +11,7 @@ from tallyboard_server.cli.http import ApiProblemError, UnreachableError
 from tallyboard_server.cli.output import Exit, fail, stdout, version
 from tallyboard_server.cli.rewinding import rewind
 from tallyboard_server.cli.serve import environment_help, serve
+from tallyboard_server.cli.syncing import sync
 
 EXIT_CODES: Final = {401: Exit.UNAUTHORIZED, 403: Exit.UNAUTHORIZED, 404: Exit.NOT_FOUND, 410: Exit.NOT_FOUND}
 """What an HTTP status of the service is as an exit code; any other is Exit.FAILED."""
@@ -45,7 +46,7 @@ def options(
 
 
 app.command(epilog=environment_help())(serve)
-for command in (looking.runs, looking.counters, looking.tail, rewind, doctor, demo):
+for command in (looking.runs, looking.counters, looking.tail, rewind, sync, doctor, demo):
     app.command()(command)
 
 
