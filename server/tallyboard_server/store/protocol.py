@@ -5,7 +5,7 @@ One writer calls `transaction` and `maintain`; any thread may call `snapshot`. W
 if it raised.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -105,6 +105,13 @@ class Transaction(Protocol):
         """Forget a generation whose file is gone."""
         ...
 
+    def save_heartbeats(self, heard: Mapping[str, float], until: float) -> None:
+        """Keep when runs were last heard of besides their reports, and until when the service listened at all.
+
+        Seconds since the epoch; names of runs that are gone are passed over.
+        """
+        ...
+
     def merge(self, merge: object) -> None:
         """Put merged blocks in the place of their sources; `merge` comes from this store's `prepare_merge`.
 
@@ -174,6 +181,13 @@ class Snapshot(Protocol):
 
     def refused(self, run_id: int, *, limit: int = 100) -> list[KeptRefusal]:
         """The newest refusals kept of a run, newest first."""
+        ...
+
+    def heartbeats(self, *, limit: int) -> tuple[dict[str, float], float]:
+        """When runs were last heard of (the newest `limit` of them, oldest first), and until when was listened.
+
+        0.0 if that was never kept.
+        """
         ...
 
     def generations(self, run_id: int) -> list[Generation]:
