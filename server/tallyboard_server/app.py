@@ -24,7 +24,7 @@ from tallyboard_server.api.routes import API_PREFIX, ROUTERS
 from tallyboard_server.api.service import Service
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.eventfiles import Exporter, ExportSettings
-from tallyboard_server.ingest import Ingest, Merger
+from tallyboard_server.ingest import HeartbeatKeeper, Ingest, Merger
 from tallyboard_server.settings import Settings, check_exposure
 from tallyboard_server.store.sqlite.store import SqliteStore
 
@@ -99,6 +99,9 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
         ingest.watch_backlog(exporter.backlog_bytes)
         ingest.start()
         on_exit(ingest.close)  # after the views: their last records go through the writer
+        keeper = HeartbeatKeeper(ingest.heartbeats, store, ingest.record, clock)
+        await run_in_threadpool(keeper.start)
+        on_exit(keeper.stop)
         exporter.start()
         on_exit(exporter.stop)
         merger.start()

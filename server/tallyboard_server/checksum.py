@@ -21,7 +21,7 @@ _MASK: Final = 2**64 - 1
 _STEP: Final = np.uint64(0x9E3779B97F4A7C15)
 _WALL: Final = np.uint64(0xC2B2AE3D27D4EB4F)
 _AT: Final = np.uint64(0x165667B19E3779F9)
-_COUNTER: Final = np.uint64(0xD6E8FEB86659FD93)
+_COUNTER: Final = 0xD6E8FEB86659FD93
 _TAG: Final = np.uint64(0xFF51AFD7ED558CCD)
 _MIX: Final = np.uint64(0xC4CEB9FE1A85EC53)
 """Odd multipliers keep the parts of a point apart; a step of 2 never looks like a wall time of 1."""
@@ -33,7 +33,7 @@ def checksum(block: Block) -> int:
     """The sum over all scalars of a block: 0 to 2^64 - 1."""
     rows = row_words(block.steps, block.wall_times)
     for counter_id, column in block.at.items():
-        rows += (_words(column) * _AT) ^ (np.uint64(counter_id) * _COUNTER)
+        rows += (_words(column) * _AT) ^ np.uint64(counter_id * _COUNTER & _MASK)
     tags, words = tag_words(block.tag_ids.tobytes()), _words(block.values)
     if words.size <= _SLAB:
         return int(_hashed(tags, rows, words).sum(dtype=np.uint64))

@@ -7,6 +7,8 @@ import msgspec
 from tallyboard.wire import Message, Refusal, Status
 
 XSource = Literal["recorded", "as_of_time"]
+ShownStatus = Literal["running", "finished", "failed", "lost"]
+"""A run's status as it is shown: `lost` is a running one whose producers have fallen silent; it is never sent."""
 
 
 class AttemptView(msgspec.Struct, kw_only=True):
@@ -53,7 +55,7 @@ class Health(msgspec.Struct, kw_only=True):
     """Whether anything is heard of a run, by the server's clock.
 
     last_seen: newest report, heartbeat or change (seconds since the epoch); silent_s: how long ago that was, null
-    unless the run is running. refused_kept: how many refused reports GET /refused lists (bounded), and when the
+    unless the run is running or lost. refused_kept: how many refused reports GET /refused lists (bounded), and when the
     newest came.
     """
 
@@ -67,7 +69,7 @@ class RunView(msgspec.Struct, kw_only=True):
     """A run, whole. Times are seconds since the epoch. `warnings`: what a PUT could not take over."""
 
     run: str
-    status: Status
+    status: ShownStatus
     display_name: str | None
     group: str | None
     tags: tuple[str, ...]
@@ -87,7 +89,7 @@ class RunRow(msgspec.Struct, kw_only=True):
     """A run in a list."""
 
     run: str
-    status: Status
+    status: ShownStatus
     display_name: str | None
     group: str | None
     tags: tuple[str, ...]

@@ -10,7 +10,9 @@ from starlette.requests import Request
 
 from tallyboard_server.api.body import BodyReader
 from tallyboard_server.api.traffic import Traffic
+from tallyboard_server.api.views import Liveness
 from tallyboard_server.ingest import Ingest
+from tallyboard_server.model import RunState
 from tallyboard_server.settings import Settings
 from tallyboard_server.store.protocol import Store
 
@@ -41,6 +43,12 @@ class Service:
     traffic: Traffic
     views: Mapping[str, View]
     check_views: Callable[[], list[str]]
+
+    def liveness(self, state: RunState) -> Liveness:
+        """Whether anything is heard of a run."""
+        heartbeats = self.ingest.heartbeats
+        lost = heartbeats.is_lost(state, self.clock(), self.settings.lost_after_s)
+        return Liveness(heartbeats.last_seen(state), "lost" if lost else state.meta.status)
 
 
 def service_of(request: Request) -> Service:

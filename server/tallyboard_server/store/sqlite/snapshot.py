@@ -122,7 +122,7 @@ class SqliteSnapshot:
                 (limit,),
             ).fetchall()
             until = self._connection.execute("SELECT until FROM listening").get
-        return dict(reversed(rows)), until if isinstance(until, float) else 0.0
+        return {str(name): float(at) for name, at in reversed(rows)}, until if isinstance(until, float) else 0.0
 
     def generations(self, run_id: int) -> list[Generation]:
         """See Snapshot.generations."""
