@@ -192,6 +192,25 @@ class Block:
     values: Float64
     at: Mapping[int, Int64] = field(default_factory=dict)
 
+    def take(self, rows: slice | Int64) -> "Block":
+        """Some of its rows, in the order given."""
+        return Block(
+            self.pos,
+            self.counter_id,
+            self.attempt,
+            self.tag_ids,
+            self.steps[rows],
+            self.wall_times[rows],
+            self.values[rows],
+            {name: column[rows] for name, column in self.at.items()},
+        )
+
+    def between(self, low: int, high: int) -> "Block":
+        """The rows with low ≤ step ≤ high."""
+        begin = int(np.searchsorted(self.steps, low, side="left"))
+        end = int(np.searchsorted(self.steps, high, side="right"))
+        return self if begin == 0 and end == len(self.steps) else self.take(slice(begin, end))
+
     @property
     def nbytes(self) -> int:
         """Bytes of its columns."""
