@@ -5,6 +5,7 @@ the same however reports are cut into blocks, merged or sorted, grows with each 
 if a value, a step or a time differs in one bit, or if a point is missing or there twice. It finds faults, not forgery.
 """
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -40,6 +41,15 @@ def checksum(block: Block) -> int:
     rows_max = max(1, _SLAB // len(tags))
     slabs = (slice(first, first + rows_max) for first in range(0, len(rows), rows_max))
     return sum(int(_hashed(tags, rows[slab], words[slab]).sum(dtype=np.uint64)) for slab in slabs) & _MASK
+
+
+def grown(known: int | None, blocks: Iterable[Block]) -> int | None:
+    """The checksum of an attempt with more blocks; None stays unknown."""
+    for block in blocks:
+        if known is None:
+            return None
+        known = add(known, checksum(block))
+    return known
 
 
 def row_words(steps: npt.NDArray[np.int64], wall_times: npt.NDArray[np.float64]) -> UInt64:

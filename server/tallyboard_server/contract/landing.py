@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from tallyboard.wire import Float64, Int64
-from tallyboard_server.checksum import add, checksum
+from tallyboard_server.checksum import grown
 from tallyboard_server.contract import texts
 from tallyboard_server.contract.draft import Draft
 from tallyboard_server.contract.segments import Segment
@@ -26,7 +26,7 @@ class Landing:
         self.last_visible = attempt.last_visible
         self.reports = 0
         self.scalars = 0
-        self.checksum = 0
+        self.blocks: list[Block] = []
         self.shown = False
         """Whether a point was stored that is visible."""
         self.beyond = 0
@@ -48,7 +48,7 @@ class Landing:
             reports=self.attempt.reports + self.reports,
             scalars=self.attempt.scalars + self.scalars,
             refused_in_a_row=refused_in_a_row,
-            checksum=None if self.attempt.checksum is None else add(self.attempt.checksum, self.checksum),
+            checksum=grown(self.attempt.checksum, self.blocks),
         )
         self.put(attempt)
 
@@ -130,7 +130,7 @@ class Landing:
             values if picked is None else np.ascontiguousarray(values[:, picked]),
             {draft.counters[name].id: column[rows] for name, column in columns.at.items()},
         )
-        self.checksum = add(self.checksum, checksum(block))
+        self.blocks.append(block)
         draft.blocks.append(block)
 
     def _tail(self, segments: Sequence[Segment], rows: Sequence[Int64]) -> tuple[Int32, Float64]:
