@@ -122,11 +122,7 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
 
 def check_exporter(exporter: Exporter, backlog_bytes_max: int) -> list[str]:
     """Why event files do not follow the store, in sentences; none if they do."""
-    if not exporter.is_alive():
-        return ["the exporter has stopped, so event files do not grow; restart the service"]
-    reasons = []
-    if (failures := int(exporter.stats()["export_failures_in_a_row"])) > 0:
-        reasons.append(f"event files could not be written {failures} times in a row; see the log")
+    reasons = exporter.faults()
     if (behind := exporter.backlog_bytes()) > backlog_bytes_max:
         reasons.append(f"event files are {behind} bytes behind; reports are refused until they catch up")
     return reasons

@@ -8,6 +8,7 @@ if it raised.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from tallyboard_server.model import Block, KeptRefusal, RunState
@@ -218,6 +219,14 @@ class Store(Protocol):
 
     def prepare_merge(self, run_id: int, sources: Sequence[Block]) -> object:
         """Merge and compress level-0 blocks of one attempt (from Snapshot.whole_batches) on the caller's thread."""
+        ...
+
+    def backup(self, target: Path) -> Iterator[float]:
+        """Copy everything that is committed into a new file, consistently, a slice at a time, while others write.
+
+        Yields the share that is done (0.0 to 1.0); the file is complete and synced when the iterator is exhausted.
+        Each slice keeps the writer waiting for some milliseconds.
+        """
         ...
 
     def maintain(self) -> None:

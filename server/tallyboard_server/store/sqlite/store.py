@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ import apsw
 from tallyboard.wire.limits import MIB
 from tallyboard_server.model import Block
 from tallyboard_server.store.protocol import StoreBusyError, StoreError
+from tallyboard_server.store.sqlite.backup import Backup, sync_file
 from tallyboard_server.store.sqlite.blocks import pack_merge
 from tallyboard_server.store.sqlite.cache import StateCache
 from tallyboard_server.store.sqlite.connection import PAGE_BYTES, mapped_errors, open_reader, open_writer
@@ -39,6 +40,8 @@ TRUNCATE_AGAIN_S: Final = 2.0
 VACUUM_EVERY_S: Final = 1.0
 VACUUM_PAGES: Final = 64
 """Free pages given back at a time: about a millisecond."""
+PAUSE_MAX_S: Final = 0.1
+"""A backup rests after each slice for as long as that took, but no longer than this."""
 FREE_BYTES_KEPT: Final = 64 * MIB
 """Free pages kept for blocks to come."""
 
@@ -138,6 +141,22 @@ class SqliteStore:
             with mapped_errors():
                 self._trim_log()
                 self._give_back_pages()
+
+    def backup(self, target: Path) -> Iterator[float]:
+        """See Store.backup."""
+        self._check_open()
+        with mapped_errors(), closing(Backup(self._writer, target)) as backup:
+            while True:
+                begun = time.monotonic()
+                with self._writing:
+                    self._check_open()
+                    done = backup.step()
+                if done:
+                    break
+                yield backup.share
+                time.sleep(min(PAUSE_MAX_S, time.monotonic() - begun))
+        sync_file(target)
+        yield 1.0
 
     def prepare_merge(self, run_id: int, sources: Sequence[Block]) -> object:
         """See Store.prepare_merge."""
