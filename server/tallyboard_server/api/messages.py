@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from tallyboard.wire import Message, Refusal, Status
+from tallyboard.wire import Message, Problem, Refusal, Status
+from tallyboard_server.verify.report import RunReport
 
 XSource = Literal["recorded", "as_of_time"]
 ShownStatus = Literal["running", "finished", "failed", "lost"]
@@ -208,9 +209,35 @@ class Chart(msgspec.Struct, kw_only=True):
     missing: list[Missing] = []
 
 
+class RepairBody(Message):
+    """A body of POST /repair. `reason` goes into the log."""
+
+    reason: str = ""
+
+
+class RepairAnswer(msgspec.Struct, kw_only=True):
+    """The run's event file, null if nothing is visible; done: it is the new one."""
+
+    run: str
+    event_file: str | None
+    done: bool
+
+
+class VerifyLine(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A line of GET /verify: how far it has come; the last one has the report, or why there is none."""
+
+    scalars_read: int = 0
+    report: RunReport | None = None
+    problem: Problem | None = None
+
+
 class Readiness(msgspec.Struct, kw_only=True):
-    """Whether the service can take reports and show them; `reasons` says why not."""
+    """Whether the service can take reports and show them; `reasons` says why not.
+
+    warnings: what is amiss with single runs' event files (bounded), and does not keep the service from its work.
+    """
 
     ready: bool
     reasons: list[str]
     checks: dict[str, Any]
+    warnings: list[str] = []

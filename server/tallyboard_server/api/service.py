@@ -1,5 +1,6 @@
 """What the routes work with: the store, the writer and the views of one running service."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
@@ -25,10 +26,23 @@ class View(Protocol):
         ...
 
 
+class EventFiles(Protocol):
+    """What keeps event files in step with the store."""
+
+    def rebuild(self, run_id: int) -> None:
+        """Write a run's event file anew."""
+        ...
+
+    def warnings(self) -> list[str]:
+        """What is amiss with single runs' files, in sentences."""
+        ...
+
+
 @dataclass(slots=True, frozen=True)
 class Service:
     """One running service. `clock` gives seconds since the epoch; `chart_reads` bounds answers in the making,
-    `large_decodes` large bodies being decoded.
+    `large_decodes` large bodies being decoded, `verifications` runs being verified; `copying` is held while a backup
+    is made.
 
     views: the background parts by name. check_views: what is wrong with them, in sentences (nothing: all is well).
     """
@@ -39,9 +53,12 @@ class Service:
     bodies: BodyReader
     chart_reads: CapacityLimiter
     large_decodes: CapacityLimiter
+    verifications: CapacityLimiter
+    copying: asyncio.Lock
     clock: Callable[[], float]
     traffic: Traffic
     views: Mapping[str, View]
+    event_files: EventFiles
     check_views: Callable[[], list[str]]
 
     def liveness(self, state: RunState) -> Liveness:

@@ -5,7 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -144,16 +144,15 @@ class SqliteStore:
 
     def backup(self, target: Path) -> Iterator[float]:
         """See Store.backup."""
-        self._check_open()
-        with mapped_errors(), closing(Backup(self._writer, target)) as backup:
+        with self._backing_up(target) as backup:
             while True:
                 begun = time.monotonic()
-                with self._writing:
+                with self._writing, mapped_errors():
                     self._check_open()
-                    done = backup.step()
-                if done:
-                    break
-                yield backup.share
+                    if backup.step():
+                        break
+                    share = backup.share
+                yield share
                 time.sleep(min(PAUSE_MAX_S, time.monotonic() - begun))
         sync_file(target)
         yield 1.0
@@ -186,6 +185,18 @@ class SqliteStore:
             with mapped_errors():
                 self._writer.close()
             self.directory.release()
+
+    @contextmanager
+    def _backing_up(self, target: Path) -> Iterator[Backup]:
+        """A backup of the writer's connection; it is touched only while nobody writes."""
+        with self._writing, mapped_errors():
+            self._check_open()
+            backup = Backup(self._writer, target)
+        try:
+            yield backup
+        finally:
+            with self._writing, mapped_errors():
+                backup.close()
 
     def _commit(self) -> None:
         begun = time.monotonic()
