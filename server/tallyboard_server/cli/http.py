@@ -136,7 +136,7 @@ class Service:
             try:
                 if response.status >= 400:
                     response.read(cache_content=True)
-                    raise ApiProblemError(_problem(response))
+                    raise ApiProblemError(self._problem(response))
                 yield response
             finally:
                 response.release_conn()
