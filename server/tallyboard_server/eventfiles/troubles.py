@@ -1,5 +1,6 @@
 """Keeps the trouble of one run from harming the others: logged once per change, counted, retried ever more rarely."""
 
+import errno
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,15 +9,21 @@ from typing import Final
 
 logger = logging.getLogger(__name__)
 
+SYSTEMIC: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM}
+)
+"""Errors that are not one run's own: the disk is full, read-only or failing, or descriptors have run out."""
 _RETRY_FIRST_S: Final = 0.5
 _RETRY_MAX_S: Final = 60.0
 
 
 @dataclass(slots=True)
 class _Trouble:
+    run: str
     failures: int
     retry_at: float
     message: str
+    systemic: bool
 
 
 @dataclass(slots=True)
@@ -57,10 +64,15 @@ class Troubles:
         known = self._by_run.get(run_id)
         failures = known.failures + 1 if known is not None else 1
         delay_s = min(_RETRY_MAX_S, _RETRY_FIRST_S * 2 ** min(failures - 1, 16))
-        self._by_run[run_id] = _Trouble(failures, self._clock() + delay_s, message)
+        systemic = isinstance(error, OSError) and error.errno in SYSTEMIC
+        self._by_run[run_id] = _Trouble(name, failures, self._clock() + delay_s, message, systemic)
         if known is None or known.message != message:
             unforeseen = not isinstance(error, OSError)
             logger.warning("event files of %s: %s", name, message, exc_info=error if unforeseen else None)
+
+    def told(self, *, systemic: bool) -> list[str]:
+        """Each run whose files can't be written, with the error; those that are one run's own, or the others."""
+        return [f"{t.run}: {t.message}" for t in list(self._by_run.values()) if t.systemic == systemic]
 
     def over(self, run_id: int, name: str) -> None:
         """A run's files were written again."""
