@@ -55,7 +55,8 @@ class FaultProxy:
         """Break every connection, and take none until `mend`."""
         self.is_cut = True
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(lambda: [writer.transport.abort() for writer in self._open])
+        for writer in list(self._open):
+            self._loop.call_soon_threadsafe(writer.transport.abort)
 
     def mend(self) -> None:
         """Take connections again."""

@@ -150,7 +150,7 @@ def test_one_backup_is_made_at_a_time(start_service: StartService, monkeypatch: 
 def test_a_backup_without_room_is_refused(start_service: StartService, monkeypatch: pytest.MonkeyPatch) -> None:
     service = start_service()
     real = shutil.disk_usage(service.parts.settings.data_dir)
-    monkeypatch.setattr(safety.shutil, "disk_usage", lambda _path: real._replace(free=1000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: real._replace(free=1000))
     answer = service.get("/backup")
     assert (answer.status, answer.json()["code"]) == (507, "store_full")
     assert "make room" in answer.json()["detail"]

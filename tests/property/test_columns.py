@@ -19,7 +19,7 @@ from tallyboard_server.eventfiles.encoder import (
     encode_placeholders,
     encode_session_start,
 )
-from tallyboard_server.eventfiles.reader import read_items
+from tallyboard_server.eventfiles.reader import ScalarPoint, read_items
 from tallyboard_server.eventfiles.tfrecord import Damage, Record, frame
 from tests.property.test_encoder import BOUNDARIES
 
@@ -67,7 +67,7 @@ def by_record(data: bytes) -> Seen:
                 continue
             case Damage():
                 seen.append(("damage", item.offset))
-            case _ if hasattr(item, "tag"):
+            case ScalarPoint():
                 seen.append((item.tag, item.step, item.wall_time, repr(item.value)))
             case _:
                 seen.append(item)

@@ -85,7 +85,7 @@ def test_every_bit_counts(made: Block, choice: st.DataObject) -> None:
     flat = words.reshape(-1)
     flat[choice.draw(st.integers(0, len(flat) - 1))] ^= np.uint64(1 << choice.draw(st.integers(0, 63)))
     changed = words.view(old.dtype)
-    other = replace(made, at={2: changed}) if column == "at" else replace(made, **{column: changed})
+    other = replace(made, at={2: changed}) if column == "at" else replace(made, **{column: changed})  # type: ignore[arg-type]
     assert checksum(other) != checksum(made)
 
 

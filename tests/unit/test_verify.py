@@ -50,7 +50,7 @@ def sql(service: Service, text: str, *values: object) -> int:
     changed: list[int] = []
 
     def work(_transaction: object) -> None:
-        service.store._writer.execute(text, values)  # type: ignore[arg-type]
+        service.store._writer.execute(text, values)
         changed.append(service.store._writer.changes())
 
     service.ingest.record(work)
@@ -93,7 +93,9 @@ class TestStore:
     @pytest.mark.parametrize("what", ["step", "wall time", "value"])
     def test_one_bit_in_a_fresh_block(self, played: Service, what: str) -> None:
         at = {"step": 1, "wall time": 9, "value": 17}[what]
-        (key, data) = played.store._writer.execute("SELECT min(id), data FROM journal WHERE attempt = 2").fetchone()
+        row = played.store._writer.execute("SELECT min(id), data FROM journal WHERE attempt = 2").fetchone()
+        assert row is not None
+        key, data = row
         changed = bytearray(data)
         changed[at - 1] ^= 1
         assert sql(played, "UPDATE journal SET data = ? WHERE id = ?", bytes(changed), key) == 1
