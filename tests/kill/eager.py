@@ -25,8 +25,10 @@ def make_eager() -> None:
         (merger.Merger.__init__, "interval_s", 0.02),
         (SqliteStore.__init__, "checkpoint_bytes", 64 * 1024), (SqliteStore.__init__, "truncate_bytes", 256 * 1024),
     ):  # fmt: skip
-        assert name in module.__kwdefaults__
-        module.__kwdefaults__[name] = value
+        defaults = module.__kwdefaults__
+        assert defaults is not None
+        assert name in defaults
+        defaults[name] = value
     opening.SLICE_BYTES = 4096  # type: ignore[misc]
     tools.ExportSettings.__init__.__defaults__ = (0.05, 0.1, 0.1, 0.3, 0.5, 4)
     store.VACUUM_EVERY_S = 0.05  # type: ignore[misc]
