@@ -13,7 +13,7 @@ from tallyboard_server.store.protocol import StoreError
 from tallyboard_server.store.sqlite.backup import check_backup
 from tests.cli_process import report
 from tests.conftest import StartService
-from tests.service import RunningService
+from tests.service import RunningService, until
 
 
 def verify(service: RunningService, run: str) -> dict[str, object]:
@@ -190,13 +190,3 @@ class TestReadiness:
         status, _, warnings = self.ready(quick)
         assert status == 200
         assert "leads out of" in warnings[0]
-
-
-def until(condition: object, timeout_s: float = 10.0) -> bool:
-    """Whether a condition comes to hold in time."""
-    ended = threading.Event()
-    for _ in range(int(timeout_s / 0.05)):
-        if condition():  # type: ignore[operator]
-            return True
-        ended.wait(0.05)
-    return False

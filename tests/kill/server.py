@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tallyboard_server.cli.demo.process import free_port
@@ -33,8 +33,15 @@ class Server:
         """Where it answers."""
         return self.service.url
 
-    def start(self, *, eager: bool = False, variables: Mapping[str, str] | None = None, wait: bool = True) -> None:
-        """Start, and wait until it answers."""
+    def start(
+        self,
+        *,
+        eager: bool = False,
+        variables: Mapping[str, str] | None = None,
+        wait: bool = True,
+        before: Callable[[], None] | None = None,
+    ) -> None:
+        """Start, and wait until it answers. `before` is called in the child."""
         module = "tests.kill.eager" if eager else "tallyboard_server.cli"
         command = [sys.executable, "-m", module, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
         with (self.folder / "serve.log").open("ab") as log:
@@ -45,6 +52,7 @@ class Server:
                 env=clean(QUICK | dict(variables or {})),
                 cwd=ROOT,
                 start_new_session=True,
+                preexec_fn=before,
             )
         if wait:
             self.wait_until_up()

@@ -11,6 +11,7 @@ from typing import Final
 
 from tallyboard_server.eventfiles.builder import Builder
 from tallyboard_server.eventfiles.cleaner import Cleaner
+from tallyboard_server.eventfiles.disk import OUT_OF_FILES
 from tallyboard_server.eventfiles.ordering import TagNames, TagNamesCache
 from tallyboard_server.eventfiles.runfiles import RunFiles, load_files
 from tallyboard_server.eventfiles.tails import Tail, Tails
@@ -127,6 +128,8 @@ class Engine:
         """
         now = self._tools.clock()
         self._take_notified(now)
+        if self._troubles.any_of(OUT_OF_FILES):
+            self._tools.open_files.close_all()  # leave the descriptors to what is in trouble
         if now >= self._next_sweep_at:
             self._sweep_page(now)
         self._look_at_due(now, force)
