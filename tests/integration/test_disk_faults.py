@@ -181,7 +181,7 @@ def test_descriptors_that_run_out_cost_nothing_acknowledged(tmp_path: Path, serv
 def answers(server: Server) -> bool:
     """Whether a whole request comes through."""
     try:
-        return server.service.readiness().checks["free_bytes"] > 0
+        return bool(server.service.readiness().checks["free_bytes"] > 0)
     except UnreachableError:
         return False
 
