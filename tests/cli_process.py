@@ -30,12 +30,12 @@ TALLYBOARD = (sys.executable, "-m", "tallyboard_server.cli")
 
 
 @contextmanager
-def served(folder: Path, *options: str, token: str | None = None) -> Iterator[Service]:
+def served(folder: Path, *options: str, token: str | None = None, **variables: str) -> Iterator[Service]:
     """Serve from a data dir in `folder` on a free port until the block ends; its output goes to folder/serve.log."""
     port = free_port("127.0.0.1")
     service = Service(f"http://127.0.0.1:{port}", token)
     command = [*TALLYBOARD, "serve", "--port", str(port), "--data-dir", str(folder / "data"), *options]
-    environment = {"TALLYBOARD_TOKEN": token} if token else {}
+    environment = variables | ({"TALLYBOARD_TOKEN": token} if token else {})
     with (folder / "serve.log").open("wb") as log, child(command, service.is_alive, log, clean(environment)):
         yield service
 

@@ -1,6 +1,7 @@
 """Fixtures that many tests share."""
 
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,10 +17,11 @@ StartService = Callable[..., RunningService]
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Whoever runs the tests may have a service and a token of their own."""
-    for name in ("URL", "TOKEN", "RUN", "HOST", "PORT", "DATA_DIR", "LOGDIR", "INSECURE", "ALLOWED_HOSTS", "STRICT"):
-        monkeypatch.delenv(f"TALLYBOARD_{name}", raising=False)
+    for name in [name for name in os.environ if name.startswith("TALLYBOARD_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))  # what is spooled there is the developer's own
 
 
 @pytest.fixture(scope="module")

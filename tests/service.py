@@ -2,7 +2,8 @@
 
 import socket
 import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,6 +95,16 @@ class RunningService:
             if then_close:
                 connection.shutdown(socket.SHUT_WR)
             return read_response(connection)
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> bool:
+    """Whether a condition comes to hold in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
 
 def read_response(connection: socket.socket) -> bytes:

@@ -17,6 +17,7 @@ from tallyboard.errors import (
 from tallyboard.run import Run
 from tallyboard.start import init
 from tallyboard.stats import CounterStats, Stats
+from tallyboard.syncing import Synced, sync
 from tallyboard.version import __version__
 
 __all__ = [
@@ -33,9 +34,11 @@ __all__ = [
     "Stats",
     "StepDecreasedError",
     "Summary",
+    "Synced",
     "TagOfOtherCounterError",
     "TagRepeatedError",
     "TallyboardError",
     "__version__",
     "init",
+    "sync",
 ]

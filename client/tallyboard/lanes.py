@@ -99,6 +99,11 @@ class Section:
         return 1024 + sum(len(packed.rows) for packed in _both(self.rows, self.late))
 
     @property
+    def counters(self) -> set[str]:
+        """The counters that its rows are reported against."""
+        return {packed.counter for packed in _both(self.rows, self.late)}
+
+    @property
     def reports(self) -> int:
         """How many rows it holds."""
         return sum(map(len, _both(self.rows, self.late)))

@@ -1,4 +1,4 @@
-"""How runs end with their process: at exit, by an exception nobody caught, and in forked children."""
+"""How runs end with their process: at exit, by an error or a signal, and in forked children."""
 
 import atexit
 import os
@@ -6,13 +6,16 @@ import sys
 import threading
 import weakref
 from types import TracebackType
+from typing import Any, NoReturn
 
+from tallyboard import preemption
 from tallyboard.errors import ContractError
 from tallyboard.notices import logger
 from tallyboard.run import Run
 
 _lock = threading.RLock()
 _active: Run | None = None
+_active_pid = 0
 _runs: weakref.WeakSet[Run] = weakref.WeakSet()
 _hooked = False
 _worker_pid: int | None = None
@@ -20,10 +23,10 @@ _worker_pid: int | None = None
 
 def activate(run: Run) -> None:
     """Make this the process's run: it is finished at exit, or by the next `init`."""
-    global _active
+    global _active, _active_pid
     with _lock:
         _hook()
-        _active = run
+        _active, _active_pid = run, os.getpid()
         _runs.add(run)
 
 
@@ -39,23 +42,47 @@ def finish_active() -> None:
             logger.warning("run %s: %s", run.name, error)
 
 
+def preempt_active(signal_name: str) -> None:
+    """Put the process's run away: the process is about to be ended."""
+    if _active is not None and _active_pid == os.getpid():  # a child just forked may not have forgotten it yet
+        try:
+            _active.preempt(signal_name, preemption.PREEMPT_TIMEOUT_S)
+        except ContractError as error:  # as above
+            logger.warning("run %s: %s", _active.name, error)
+
+
 def _hook() -> None:
     global _hooked
     _hook_worker()
+    preemption.install(preempt_active)
     if _hooked:
         return
     _hooked = True
     atexit.register(finish_active)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_abandon_all)
-    previous = sys.excepthook
+    _hook_errors()
+
+
+def _hook_errors() -> None:
+    """Notice exceptions that nobody catches, and `sys.exit` with a status that says failure.
+
+    The interpreter tells nobody of a SystemExit, so one raised without `sys.exit` is not noticed.
+    """
+    previous_hook, previous_exit = sys.excepthook, sys.exit
 
     def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if _active is not None:
             _active.note_crash(error)
-        previous(kind, error, trace)
+        previous_hook(kind, error, trace)
+
+    def noted_exit(status: Any = None, /) -> NoReturn:
+        if _active is not None and status not in (None, 0) and threading.current_thread() is threading.main_thread():
+            _active.note_exit(status)
+        previous_exit(status)
 
     sys.excepthook = excepthook
+    sys.exit = noted_exit
 
 
 def _hook_worker() -> None:

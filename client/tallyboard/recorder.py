@@ -14,6 +14,7 @@ from typing import Any, Final
 from tallyboard.errors import ContractError, InvalidReportError, contract_error
 from tallyboard.lanes import Lane, Section
 from tallyboard.notices import Notices, caller_line
+from tallyboard.remedies import ahead, unplaced
 from tallyboard.reports import as_at, as_counter, as_scalars, as_step, as_wall_time
 from tallyboard.routing import Router, Split
 from tallyboard.sections import Discarded, Sections
@@ -40,8 +41,12 @@ class Recorder:
         clock: Callable[[], float],
         notices: Notices,
         tally: Tally,
+        resumed: bool = False,
     ) -> None:
+        """resumed: the run may have been begun by another process, whose counters this one then takes over."""
         self._lock = threading.RLock()
+        self._resumed = resumed
+        self._told = not resumed  # whether the server has said where its counters stand
         self._router = router
         self._strict = strict
         self._clock = clock
@@ -171,7 +176,10 @@ class Recorder:
             state = self.counter(name)
             if name not in numbers:  # more tags than fit into one report still stand at one step
                 numbers[name] = step if step is not None else state.value + (not state.moved)
-            state.moved = state.moved or step is not None
+            if step is not None:
+                state.moved = state.placed = True
+            elif not state.moved:
+                self._check_place(state, numbers[name], told=False)
             part = tuple(values[tag] for tag in tags)
             self._log_part(state, numbers[name], tags, part, at, wall_time, counter)
 
@@ -195,6 +203,9 @@ class Recorder:
         if self._sections.full:
             self._drop_newest()
             return
+        if state.unclaimed:
+            state.unclaimed = False
+            self._sections.take_over(state.name)
         late = violation is not None and violation.late
         self._sections.add(self._late_lane(lane) if late else lane, row)
         if violation is None:
@@ -291,7 +302,7 @@ class Recorder:
             if state is None:
                 if len(self._counters) >= limits.COUNTERS_PER_RUN_MAX:
                     raise InvalidNameError(f"more than {limits.COUNTERS_PER_RUN_MAX} counters in one run")
-                state = self._counters[name] = CounterState(check_counter(name))
+                state = self._counters[name] = CounterState(check_counter(name), unclaimed=self._resumed)
             return state
 
     def set_total(self, name: str, total: int) -> None:
@@ -304,11 +315,14 @@ class Recorder:
         """Move a counter by so much, or to a step; a step that is none is left out with a warning."""
         with self._lock:
             try:
-                state.value = as_step(state.value + by if by is not None else to)
+                number = as_step(state.value + by if by is not None else to)
             except InvalidReportError as error:
                 self._invalid("move", f"{state.name} was not moved: {error}", error)
                 return
+            self._check_place(state, number, told=by is None)
+            state.value = number
             state.moved = True
+            state.placed = state.placed or by is None
             if not state.active:
                 state.active = True
                 self._activated()
@@ -318,13 +332,28 @@ class Recorder:
         with self._lock:
             return dict(self._counters)
 
-    def adopt(self, counters: Mapping[str, CounterValue]) -> None:
-        """Take over where the server says that the counters of a continued run stand."""
+    def adopt(self, counters: Mapping[str, CounterValue]) -> list[str]:
+        """Take over where the server says that the counters of a continued run stand.
+
+        Returns those that counted from 0 before this was known, though the run stands elsewhere.
+        """
         with self._lock:
-            for name, value in counters.items():
-                if value.last_step is not None:
-                    self.counter(name).adopt(value.last_step)
+            self._told = True
+            known = {name: value.last_step for name, value in counters.items() if value.last_step is not None}
+            wrong = [name for name, last_step in known.items() if not self.counter(name).adopt(last_step)]
             self._activated()
+            return wrong
+
+    def _check_place(self, state: CounterState, number: int, *, told: bool) -> None:
+        """Complain of a counter that moves to where its points are another's, or before it is known where it stands."""
+        if number < state.server_last:
+            text = ahead(state.name, number, state.server_last)
+            if self._strict:
+                raise contract_error("step_decreased", text)
+            where = caller_line()
+            self._notices.warn_once(("ahead", state.name, where), f"{text} ({where})")
+        elif not (self._told or state.placed or told):
+            self._notices.warn_once(("unplaced", state.name), unplaced(state.name))
 
     def rewind(self, next_steps: Mapping[str, int], reason: str, values: Mapping[str, int]) -> None:
         """Go back, in order with what was logged before. `values`: what counters say then, if not next - 1."""

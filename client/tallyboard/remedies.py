@@ -1,23 +1,76 @@
 """What to tell people when the service does not answer, or wants nothing more."""
 
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
 from tallyboard.wire import Problem
 
 
 def away(url: str, why: str) -> str:
     """The service can't be reached, or is busy."""
     return (
-        f"{url} takes nothing at the moment ({why}). Training goes on: reports wait in memory, up to about 64 MiB, and"
-        " are sent when it is back. Start one with `tallyboard serve`, or set TALLYBOARD_URL"
+        f"{url} takes nothing at the moment ({why}). Training goes on: reports are kept on this machine and sent when"
+        " it is back. Start one with `tallyboard serve`, or set TALLYBOARD_URL"
     )
+
+
+def misses(url: str, run: str, batches: int) -> str:
+    """The service has forgotten what it had acknowledged."""
+    lost = f"{batches:,} batches" if batches != 1 else "1 batch"
+    return (
+        f"{url} no longer has {lost} of run {run} that it had acknowledged: was an older copy of its data restored?"
+        " They are lost; what comes from now on is sent under a new producer"
+    )
+
+
+def mislabelled(run: str, counters: Sequence[str]) -> str:
+    """The job counted from 0 before it was known where the run stands."""
+    names = ", ".join(counters)
+    return (
+        f"run {run} exists, and this job counted {names} from 0 before the server could say where it stands: its points"
+        " would get wrong steps. Say where a job goes on: tallyboard.init(…, next_steps={…}) or run.load_state_dict(…)"
+    )
+
+
+def unplaced(counter: str) -> str:
+    """The job counts before it is known where the run stands."""
+    return (
+        f"{counter} counts from 0, as the server has not said yet where the run stands. If this run was begun before,"
+        " say where it goes on: tallyboard.init(…, next_steps={…}) or run.load_state_dict(…)"
+    )
+
+
+def ahead(counter: str, value: int, last_step: int) -> str:
+    """The server has steps that a resumed job has not come to yet."""
+    return (
+        f"{counter} is at {value} here, and the server has it at {last_step}: it is ahead of this job's checkpoint, and"
+        " refuses steps up to there. To replace them, go back with"
+        f' tallyboard.init(…, next_steps={{"{counter}": {value}}}) or run.load_state_dict(…)'
+    )
+
+
+def unsent(reports: int, path: Path) -> str:
+    """What is left to do about reports that could not be sent."""
+    return f"{reports:,} reports kept on disk; send them with: tallyboard sync {shlex.quote(str(path))}"
 
 
 def remedy(problem: Problem, url: str, run: str) -> str:
     """Nothing more is sent, and what a person can do about it."""
+    if problem.code == "held":
+        return (
+            f"{problem.detail}. Nothing more is sent; training goes on, and its reports are kept on this machine"
+            " (`tallyboard sync --as-new` gives them a run of their own)"
+        )
     said = problem.detail or problem.title or f"status {problem.status}"
-    return f"{_cause(problem, url, run)}. Nothing more is sent; training goes on. The server said: {said}"
+    return (
+        f"{cause(problem, url, run)}. Nothing more is sent; training goes on, and its reports are kept on this machine."
+        f" The server said: {said}"
+    )
 
 
-def _cause(problem: Problem, url: str, run: str) -> str:
+def cause(problem: Problem, url: str, run: str) -> str:
+    """Why the service wants nothing more of a run, and what a person can do about it."""
     match problem.status, problem.code:
         case 401 | 403, _:
             return f"{url} does not accept the token: set TALLYBOARD_TOKEN to the one it was started with"
@@ -25,8 +78,6 @@ def _cause(problem: Problem, url: str, run: str) -> str:
             return f"{url} has no run {run}: check its name and TALLYBOARD_URL"
         case 410, _:
             return f"run {run} was deleted: choose another name, or create it again with PUT /api/v1/runs/{run}"
-        case 409, "seq_gap":
-            return f"{url} misses batches of run {run} that it had acknowledged: was an old copy of its data restored?"
         case 409, _:
             return f"{url} can't take this run's batches in order"
         case status, _ if 300 <= status < 400:

@@ -1,5 +1,6 @@
 """A run as the training code holds it."""
 
+import socket
 import threading
 import time
 import traceback
@@ -13,6 +14,7 @@ from tallyboard.documents import Config, Summary
 from tallyboard.errors import ConfigurationError, ContractError, InvalidReportError
 from tallyboard.notices import Notices, caller_line
 from tallyboard.recorder import Recorder
+from tallyboard.remedies import unsent
 from tallyboard.reports import as_step
 from tallyboard.sender import Sender
 from tallyboard.stats import Stats, Tally
@@ -59,6 +61,7 @@ class Run:
         self._finishing = threading.RLock()
         self._finished = False
         self._crash: list[str] = []
+        self._exit: tuple[str, object] | None = None
         self.config: Final = Config(self._document_fits, lambda patch: recorder.amend(patch, {}))
         self.summary: Final = Summary(self._document_fits, recorder.summarise)
 
@@ -69,8 +72,8 @@ class Run:
 
     @property
     def url(self) -> str:
-        """Where the service shows it; empty if it reports nothing."""
-        return f"{self._server_url}/api/v1/runs/{quote(self.name)}" if self._sender is not None else ""
+        """Where the service shows it; empty if it reports to none."""
+        return f"{self._server_url}/api/v1/runs/{quote(self.name)}" if self._server_url else ""
 
     # ── scalars and counters ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -157,33 +160,56 @@ class Run:
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def flush(self, timeout_s: float | None = None) -> bool:
+    def flush(self, timeout_s: float | None = None, *, kept: bool = False) -> bool:
         """Wait until everything logged before is on the server's disk, at most `timeout_s` (30) seconds.
+
+        kept: it is enough if it is on the disk of this machine, which an absent server does not delay (for an offline
+        run it always is). Done before a checkpoint is saved, this makes sure that a job which is killed and resumed
+        from there leaves no hole in its curves.
 
         Returns False if that was not to be had. A strict run raises here what only the server could refuse.
         """
         if self._sender is None or self._finished:
             return True
         limit_s = FLUSH_TIMEOUT_S if timeout_s is None else timeout_s
-        delivered = self._sender.flush(self._recorder.mark(), limit_s)
+        wait = self._sender.keep if kept else self._sender.flush
+        delivered = wait(self._recorder.mark(), limit_s)
         self._recorder.raise_pending()
         return delivered
 
     def finish(self, status: Status = "finished") -> None:
         """Send the rest, at most for `exit_timeout_s`, say what was sent, and report nothing more.
 
-        Doing it again changes nothing. A strict run raises here what only the server could refuse.
+        What can't be sent in time stays on this machine's disk, and the command that sends it later is said. Doing it
+        again changes nothing. A strict run raises here what only the server could refuse.
         """
+        self._end(status, self._exit_timeout_s)
+
+    def preempt(self, signal_name: str, timeout_s: float) -> None:
+        """Send what fits into `timeout_s`, keep the rest on disk, and leave the run's status as it is.
+
+        Its summary says `preempted`. What a SIGTERM does, and what a handler of your own may do.
+        """
+        if self._finished and self._sender is not None:  # the end is under way in the very thread that was interrupted
+            self._sender.stop(timeout_s)
+            return
+        when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+        self._recorder.summarise({"preempted": f"{signal_name} on {socket.gethostname()}, {when}"})
+        self._end(None, timeout_s)
+
+    def _end(self, status: Status | None, timeout_s: float) -> None:
         with self._finishing:
             if self._finished:
                 return
             self._finished = True
-        summary = {"exception": "\n".join(self._crash)} if self._crash else {}
+        summary = {"exception": "\n".join(self._crash)} if self.crashed else {}
         sections = self._recorder.close(f"run {self.name} is finished", status, summary)
         if self._sender is None:
             return
-        deadline = time.monotonic() + self._exit_timeout_s
-        self._sender.flush(sections, self._exit_timeout_s)
+        deadline = time.monotonic() + timeout_s
+        if status is None:  # whoever takes the machine away may not wait: what is not sent at once goes to disk first
+            self._sender.keep(sections, timeout_s)
+        self._sender.flush(sections, deadline - time.monotonic())
         self._sender.stop(deadline - time.monotonic())
         self._notices.say(self._closing_line())
         self._recorder.raise_pending()
@@ -198,9 +224,14 @@ class Run:
         parts.append(f"{stats.dropped_reports:,} dropped")
         if stats.dropped_scalars:
             parts.append(f"{stats.dropped_scalars:,} values left out")
-        if stats.waiting:
-            parts.append(f"{stats.waiting:,} NOT sent and lost: the server did not take them in time")
-        return f"run {self.name}: {', '.join(parts)} · {self.url}"
+        kept = None if self._sender is None else self._sender.kept
+        lost = stats.waiting if self._sender is None or kept is None else self._sender.lost_reports
+        if lost:
+            parts.append(f"{lost:,} NOT sent and lost: neither the server nor the disk took them in time")
+        if kept is not None:
+            parts.append(unsent(stats.waiting - lost, kept))
+        line = f"run {self.name}: {', '.join(parts)}"
+        return line if kept is not None or not self.url else f"{line} · {self.url}"
 
     def __enter__(self) -> Self:
         return self
@@ -222,15 +253,23 @@ class Run:
         text = "".join(traceback.format_exception(error)).splitlines()
         self._crash = [line[:_LINE_CHARS_MAX] for line in text[-LAST_LINES:]]
 
+    def note_exit(self, status: object) -> None:
+        """Remember that the process is about to end with this status; forgotten if it goes on reporting."""
+        self._exit = (f"SystemExit: {status}"[:_LINE_CHARS_MAX], self.state_dict())
+
     @property
     def crashed(self) -> bool:
-        """Whether an exception was noted."""
+        """Whether an exception was noted, or a failed exit after which nothing was reported."""
+        if not self._crash and self._exit is not None and self._exit[1] == self.state_dict():
+            self._crash = [self._exit[0]]
         return bool(self._crash)
 
     def abandon(self) -> None:
         """In a forked child: report nothing, and wait for nothing that belongs to the parent."""
         self._finishing = threading.RLock()
         self._finished = True
+        if self._sender is not None:
+            self._sender.abandon()
         self._recorder.abandon("this process was forked from the one that reports: call tallyboard.init in it")
 
     def __repr__(self) -> str:

@@ -77,6 +77,12 @@ class Sections:
         self._open.config.update(config)
         self._open.counters.update(counters)
 
+    def take_over(self, counter: str) -> None:
+        """Take a counter over from whoever writes it, before the reports of the section at hand."""
+        if self._open is None:
+            self._open = Open(resume="new")
+        self._open.take_over = (*(self._open.take_over or ()), counter)
+
     def rewind(self, message: Rewind) -> None:
         """Go back, after what was recorded before. Raises TallyboardError if far too many of them wait."""
         if len(self._closed) >= SECTIONS_MAX:

@@ -1,214 +1,264 @@
-"""The thread that drives collect → merge → spool → transmit, and what a run is told of it."""
+"""The thread that drives collect → merge → spool → transmit."""
 
-import math
-import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 from tallyboard import merge
 from tallyboard.alarm import Alarm
-from tallyboard.errors import RunNotFoundError, contract_error
+from tallyboard.claims import claimed, gone_on
+from tallyboard.courier import Carrier
+from tallyboard.dispatch import Dispatcher, Sent, final
+from tallyboard.errors import RunNotFoundError
+from tallyboard.forerunners import Forerunner
 from tallyboard.notices import Notices
+from tallyboard.parcel import freeze
 from tallyboard.recorder import Recorder
-from tallyboard.remedies import away, remedy
-from tallyboard.spool import Parcel, Spool
-from tallyboard.stats import Tally
-from tallyboard.transmit import Later, Outcome, Rejected, Stopped, Taken, Transmitter
-from tallyboard.wire import CounterValue, Problem, Receipt
+from tallyboard.replies import Replies
+from tallyboard.spool import Spool
+from tallyboard.transmit import Forgotten, Later, Outcome, Rejected, Seen, Taken, Transmitter
+from tallyboard.wire import Problem
 
 TICK_S: Final = 0.5
-"""How long reports wait for company before they are sent."""
+"""How long reports wait for company before they are frozen into a batch: what a killed job loses at most of them."""
 HEARTBEAT_S: Final = 30.0
-OUTAGE_SAID_EVERY_S: Final = 600.0
 HURRY_S: Final = 0.5
 """Longest wait between tries once somebody waits for the end (flush, finish)."""
-_NUMBER: Final = re.compile(r"\d+")  # what tells one warning of a kind from the next
+PUT_AWAY_S: Final = 5.0
+"""How long the end of a run waits for the disk."""
+
+Brought = Outcome | Seen | bool
+"""What the courier comes back with; a bool from a heartbeat."""
 
 
 class Sender:
-    """`turn` does one step of the work and says when to come back; `run` is a thread that does what it says."""
+    """`turn` does one step of the work and says when to come back; a thread does what it says.
+
+    forerunners: what earlier processes left of the same run, found on the first turn; they go first.
+    online: batches are sent; else they are only put away.
+    """
 
     def __init__(
         self,
         recorder: Recorder,
         spool: Spool,
+        dispatcher: Dispatcher,
         transmitter: Transmitter,
+        carrier: Carrier[Brought],
+        replies: Replies,
         notices: Notices,
-        tally: Tally,
         *,
-        url: str,
-        adopt: bool,
+        forerunners: Callable[[], list[Forerunner]],
+        online: bool,
         alarm: Alarm,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._recorder = recorder
         self._spool = spool
+        self._dispatcher = dispatcher
         self._transmitter = transmitter
+        self._carrier = carrier
+        self._replies = replies
         self._notices = notices
-        self._tally = tally
-        self._url = url
-        self._adopt = adopt
+        self._find_forerunners = forerunners
+        self._forerunners: deque[Forerunner] | None = None
+        self._online = online
         self._alarm = alarm
         self._clock = clock
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._asked = transmitter.run
+        self._under_way: Sent | None = None
         self._taken_at = -TICK_S
         self._heard_at = clock()
         self._retry_at = 0.0
         self._retry_asked = False  # the service named the time
         self._retry_forced = False  # somebody waits: don't sit out a backoff
-        self._failures = 0
-        self._away = False
-        self._away_said_at = -math.inf
-        self._back_said_at = -math.inf
+        self._unchecked = False  # the service was away: others may have gone on with the run
         self._delivered = 0
-        self._lost_batches = 0
         self._moved_out = 0
+        self._kept = 0
         self._hurried = False
+        self._keeping = False
         self._stopping = False
-        self.opened = False
-        self.settled = False
+        self._discarding = False
+        self.settled = not online
         self.stopped: Problem | None = None
+        self.kept: Path | None = None
+        """After the end: where what is unsent was put,"""
+        self.lost_reports = 0
+        """and how many reports the disk did not take."""
 
     # ── one step of the work ─────────────────────────────────────────────────────────────────────────────────────
 
     def turn(self) -> float:
-        """Send at most one request. Returns how many seconds until there is something to do, if nobody wakes it."""
+        """Begin or conclude at most one request. Returns how many seconds until there is something to do."""
         now = self._clock()
-        if self.stopped is not None:
-            return HEARTBEAT_S
         if now >= self._taken_at + TICK_S or self._hurried or self._recorder.crowded:
             self._take(now)
-        parcel = self._spool.head()
-        if parcel is None:
-            return self._idle(now)
-        if now < self._retry_at and not self._retry_forced:
-            return self._retry_at - now
-        self._retry_forced = False
-        self._conclude(parcel, self._transmitter.deliver(parcel.batch, self._clock))
-        return 0.0 if self._spool.head() is None or now >= self._retry_at else self._retry_at - now
+        self._spool.tend()
+        if self._keeping or (self._hurried and not self._online):
+            self._keep()
+        self._conclude()
+        if self._sends:
+            self._send(self._clock())
+            self._conclude()
+        return self._rest(self._clock())
 
-    def _take(self, now: float) -> None:
-        if not self._spool.has_room():
-            return
+    @property
+    def _sends(self) -> bool:
+        return self._online and self.stopped is None and not self._carrier.busy
+
+    def _take(self, now: float, *, whatever: bool = False) -> None:
         self._taken_at = now
+        if not (whatever or self._spool.has_room()):
+            return
         for section in self._recorder.take():
             self._moved_out += 1
+            self._spool.reports_on(section.counters)
             split = list(merge.batches(section))
             for batch in split[:-1]:
-                self._spool.append(Parcel(batch))
-            self._spool.append(Parcel(split[-1], closes=self._moved_out))
+                self._spool.append(freeze(batch))
+            self._spool.append(freeze(split[-1], closes=self._moved_out))
 
-    def _idle(self, now: float) -> float:
-        due = self._heard_at + HEARTBEAT_S
-        if now >= due:
-            self._transmitter.heartbeat()
+    def _send(self, now: float) -> None:
+        forerunner = self._forerunner()
+        if now >= self._retry_at or self._retry_forced:
+            if forerunner is not None and forerunner.unchecked:
+                run = forerunner.dispatcher.outbox.stream.run
+                self._carry(None, partial(self._transmitter.look, run, self._clock))
+                return
+            sent = (forerunner.dispatcher if forerunner is not None else self._dispatcher).next()
+            if sent is not None and forerunner is None and self._unchecked and sent.parcel and sent.parcel.claims:
+                self._carry(sent, partial(self._transmitter.look, sent.letter.run, self._clock))
+                return
+            if sent is not None:
+                self._carry(sent, partial(self._transmitter.deliver, sent.letter, self._clock))
+                return
+        if now >= self._heard_at + HEARTBEAT_S and (self._retry_asked or self._waiting() is None):
             self._heard_at = now
-            due = now + HEARTBEAT_S
-        return max(0.0, min(self._taken_at + TICK_S, due) - now)
+            stream = self._spool.stream
+            self._carry(None, partial(self._transmitter.heartbeat, stream.run, stream.producer))
 
-    def _conclude(self, parcel: Parcel, outcome: Outcome) -> None:
-        match outcome:
-            case Taken(receipt):
-                self._taken(parcel, receipt)
+    def _carry(self, sent: Sent | None, errand: Callable[[], Brought]) -> None:
+        self._retry_forced = False
+        self._under_way = sent
+        self._carrier.carry(errand)
+
+    def _conclude(self) -> None:
+        brought = self._carrier.brought()
+        sent, self._under_way = (self._under_way, None) if brought is not None else (None, self._under_way)
+        match brought:
+            case None | bool():
+                return
             case Later():
-                self._later(outcome)
-            case Rejected(problem):
-                self._rejected(parcel, problem)
-            case Stopped(problem):
-                self._stop_sending(problem)
-
-    def _taken(self, parcel: Parcel, receipt: Receipt) -> None:
-        now = self._clock()
-        self._heard_at = now
+                self._later(brought)
+                return
         self._retry_at = 0.0
         self._retry_asked = False
-        if self._away and self._away_said_at > self._back_said_at:
-            self._back_said_at = now
-            self._notices.say(f"{self._url} answers again; what waited is being sent")
-        self._failures = 0
-        self._away = False
-        if not self.opened:
-            self._opened(parcel, receipt)
-        self._tally.answered(parcel.batch, receipt)
-        self._refusals(receipt)
-        for warning in receipt.warnings:
-            self._notices.warn_once(("receipt", _NUMBER.sub("#", warning)), warning)
-        if receipt.not_rewound:
-            self._not_rewound(receipt.not_rewound)
-        self._done(parcel)
+        self._heard_at = self._clock()
+        self._replies.answered()
+        forerunner = self._forerunner()
+        if forerunner is not None:
+            if forerunner.conclude(sent, brought):
+                self._drop_forerunner()
+            return
+        if isinstance(brought, Seen):
+            self._check(sent, brought)
+        elif sent is not None:
+            self._settle(sent, brought)
+        self._notify()
 
-    def _opened(self, parcel: Parcel, receipt: Receipt) -> None:
-        if receipt.run != self._asked:
-            self._notices.say(f"run {self._asked} exists; this one is {receipt.run}")
-        rewound = parcel.batch.rewind.next_steps if parcel.batch.rewind is not None else {}
-        if self._adopt:
-            self._recorder.adopt({n: v for n, v in receipt.counters.items() if n not in rewound})
-        self.opened = True
+    def _check(self, sent: Sent | None, seen: Seen) -> None:
+        """Before a claim that has waited is sent: it must not take from a job that went on meanwhile."""
+        self._unchecked = False
+        if seen.view is None or sent is None or sent.parcel is None:
+            return
+        newer = gone_on(seen.view, self._spool.stream, claimed(sent.parcel.body))
+        if newer is not None:
+            self._spool.stream.held = f"{newer}, while this job could not reach the server"
+            self._hold()
 
-    def _refusals(self, receipt: Receipt) -> None:
-        for refusal in receipt.refused:
-            self._recorder.fail(contract_error(refusal.reason, refusal.detail))
-            if not self._tally.warned(refusal.counter, refusal.reason):
-                self._notices.warn_once(
-                    ("refused", refusal.counter, refusal.reason), f"the server refused a report: {refusal.detail}"
-                )
+    def _settle(self, sent: Sent, outcome: Outcome) -> None:
+        lost = self._dispatcher.lost_batches
+        self._dispatcher.settle(sent, outcome)
+        if (end := final(sent, outcome)) is not None:
+            self._stop_sending(end.problem)
+            return
+        match outcome:
+            case Taken(receipt):
+                self._replies.taken(sent, receipt)
+            case Rejected(problem):
+                self._replies.rejected(sent, problem)
+            case Forgotten():
+                self._replies.forgotten(self._dispatcher.lost_batches - lost)
+        if sent.parcel is not None and not isinstance(outcome, Forgotten):
+            self._delivered = sent.parcel.closes or self._delivered
+        if self._spool.stream.held:
+            self._hold()
 
-    def _not_rewound(self, counters: dict[str, CounterValue]) -> None:
-        stand = ", ".join(f"{name} (at {value.last_step})" for name, value in sorted(counters.items()))
-        self._notices.warn(f"not rewound, and so where they were: {stand}")
+    def _hold(self) -> None:
+        self._spool.settle()
+        self._stop_sending(Problem(title="", status=0, code="held", detail=self._spool.stream.held))
 
     def _later(self, outcome: Later) -> None:
         now = self._clock()
         hurry = self._hurried and not outcome.asked
         self._retry_at = min(outcome.at_s, now + HURRY_S) if hurry else outcome.at_s
         self._retry_asked = outcome.asked
-        self._failures += 1
-        # A single failure of an open run is no news: idle connections are closed all the time.
-        if (self._failures > 1 or not self.opened) and not self._away:
-            self._away = True
-            if now >= self._away_said_at + OUTAGE_SAID_EVERY_S:
-                self._away_said_at = now
-                self._notices.warn(away(self._url, outcome.why))
+        self._unchecked = True
+        self._replies.later(outcome)
         self._notify()
-
-    def _rejected(self, parcel: Parcel, problem: Problem) -> None:
-        if parcel.batch.open is not None and not self.opened:
-            self._stop_sending(problem)
-            return
-        lost = self._tally.rejected(parcel.batch)
-        self._retry_at = 0.0
-        self._notices.warn_once(
-            ("rejected", problem.code, problem.field),
-            f"the server does not take {lost} reports: {problem.detail or problem.title} ({problem.field or ''})",
-        )
-        self._lost_batches += 1
-        self._done(parcel)
 
     def _stop_sending(self, problem: Problem) -> None:
         self.stopped = problem
-        self._notices.warn(remedy(problem, self._url, self._transmitter.run))
-        self._notify()
+        self._replies.stopped(problem)
 
-    def _done(self, parcel: Parcel) -> None:
-        self._spool.pop()
-        self._delivered = parcel.closes or self._delivered
-        self._notify()
+    def _rest(self, now: float) -> float:
+        times = [self._taken_at + TICK_S]
+        if self._sends:
+            if self._waiting() is not None:
+                times.append(self._retry_at)
+            if self._waiting() is None or self._retry_asked:
+                times.append(self._heard_at + HEARTBEAT_S)
+        return max(0.0, min(times) - now)
+
+    def _waiting(self) -> object | None:
+        """Something that has to be sent."""
+        return self._forerunner() or self._spool.head()
 
     def _notify(self) -> None:
         with self._changed:
             self.settled = True
             self._changed.notify_all()
 
+    # ── what earlier processes left of the run ───────────────────────────────────────────────────────────────────
+
+    def _forerunner(self) -> Forerunner | None:
+        if self._forerunners is None:
+            self._forerunners = deque(self._find_forerunners() if self._online else ())
+        while self._forerunners and self._forerunners[0].finished():
+            self._drop_forerunner()
+        return self._forerunners[0] if self._forerunners else None
+
+    def _drop_forerunner(self) -> None:
+        if self._forerunners:
+            self._notices.say(self._forerunners.popleft().close())
+
     # ── for the run, on its threads ──────────────────────────────────────────────────────────────────────────────
 
     @property
     def run_name(self) -> str:
         """The run's name, as far as it is settled."""
-        return self._transmitter.run
+        return self._spool.stream.run
+
+    @property
+    def opened(self) -> bool:
+        """Whether the service has answered."""
+        return self._replies.opened
 
     def start(self, wait_s: float) -> None:
         """Start the thread, and wait (bounded) until the service has answered or is seen not to."""
@@ -221,29 +271,53 @@ class Sender:
         """The error for `resume="must"` of a run that is not there."""
         if self.stopped is None or self.stopped.status != 404:
             return None
-        return RunNotFoundError(self.stopped.detail or f"there is no run {self._asked}")
+        return RunNotFoundError(self.stopped.detail or f"there is no run {self._spool.stream.asked}")
 
     def flush(self, sections: int, timeout_s: float) -> bool:
-        """Wait until so many sections (Recorder.mark) are delivered. False if not in time, or not all were taken."""
+        """Wait until so many sections (Recorder.mark) are delivered; offline: until they are on this machine's disk.
+
+        False if not in time, or not all were taken.
+        """
         self._hurried = True
-        lost = self._lost_batches
+        rejected = self._replies.rejected_batches
         self._retry_forced = not self._retry_asked
         self._alarm.ring()
         try:
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._delivered >= sections or self.stopped is not None, max(0.0, timeout_s)
-                )
-                return self._delivered >= sections and self._lost_batches == lost
+                self._changed.wait_for(lambda: self._done(sections) or self.stopped is not None, max(0.0, timeout_s))
+                return self._done(sections) and self._replies.rejected_batches == rejected
         finally:
             self._hurried = False
 
+    def keep(self, sections: int, timeout_s: float) -> bool:
+        """Wait until so many sections are delivered, or on this machine's disk. False if not in time."""
+        if self._delivered >= sections:
+            return True
+        self._keeping = True
+        self._alarm.ring()
+        with self._changed:
+            return self._changed.wait_for(lambda: max(self._delivered, self._kept) >= sections, max(0.0, timeout_s))
+
+    def _done(self, sections: int) -> bool:
+        return self._delivered >= sections or (not self._online and self._kept >= sections)
+
     def stop(self, timeout_s: float) -> None:
-        """End the thread, or leave it behind if it hangs in a request."""
+        """End the thread, which puts on disk what is unsent; or leave it behind if the disk hangs."""
         self._stopping = True
         self._alarm.ring()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(max(0.0, timeout_s))
+            self._thread.join(max(timeout_s, PUT_AWAY_S))
+
+    def discard(self) -> None:
+        """End the thread, and keep nothing."""
+        self._discarding = True
+        self.stop(0.0)
+
+    def abandon(self) -> None:
+        """In a forked child: let go of the parent's files."""
+        self._spool.abandon()
+        for forerunner in self._forerunners or ():
+            forerunner.abandon()
 
     def _run(self) -> None:
         while not self._stopping:
@@ -254,4 +328,31 @@ class Sender:
                 wait_s = HEARTBEAT_S
             if wait_s > 0:
                 self._alarm.wait(wait_s)
+        self._end()
+
+    def _end(self) -> None:
+        try:
+            if self._discarding:
+                self._spool.abandon()
+            else:
+                self._conclude()
+                self._keep()
+                self.lost_reports = self._spool.reports_in_memory
+                if self._spool.head() is not None or not self._online:
+                    self.kept = self._spool.path
+        except Exception:  # noqa: BLE001 - as above
+            self._notices.bug("sender's end")
+        self._spool.close()
+        for forerunner in self._forerunners or ():
+            forerunner.close()
+        self._carrier.end()
         self._transmitter.close()
+
+    def _keep(self) -> None:
+        """Have all that was recorded on disk, as far as it is not delivered."""
+        self._keeping = False
+        self._take(self._clock(), whatever=True)
+        moved_out = self._moved_out
+        if self._spool.put_away():
+            self._kept = moved_out
+        self._notify()

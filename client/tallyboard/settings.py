@@ -1,14 +1,17 @@
 """What a run is told from outside: arguments of `init` and the environment, read once into one frozen object."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, cast, get_args
 from urllib.parse import urlsplit
 
 from tallyboard.errors import ConfigurationError
+from tallyboard.spool import DISK_BYTES_MAX, Policy
 
-Mode = Literal["online", "disabled"]
+Mode = Literal["online", "offline", "disabled"]
 Ranks = Literal["zero", "all"]
 
 DEFAULT_URL: Final = "http://127.0.0.1:6007"
@@ -18,14 +21,21 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 @dataclass(slots=True, frozen=True)
 class Settings:
-    """url: the service, without a trailing slash. run: name from TALLYBOARD_RUN. rank: of a distributed job."""
+    """url: the service, without a trailing slash; url_given: somebody chose it. run: name from TALLYBOARD_RUN.
+
+    rank: of a distributed job. spool_dir: where unsent batches are kept (None: there is no place); spool: when.
+    """
 
     url: str
+    url_given: bool
     token: str | None
     run: str | None
     strict: bool
     mode: Mode
     rank: int | None
+    spool_dir: Path | None
+    spool: Policy
+    spool_bytes_max: int
 
 
 def read_settings(
@@ -35,22 +45,39 @@ def read_settings(
     token: str | None = None,
     strict: bool = False,
     mode: str | None = None,
+    spool_dir: str | os.PathLike[str] | None = None,
 ) -> Settings:
     """Join arguments and environment; arguments win, but TALLYBOARD_STRICT=1 makes any run strict.
 
     Raises ConfigurationError, saying which setting is wrong.
     """
+    chosen = url or environ.get("TALLYBOARD_URL")
     return Settings(
-        url=_url(url or environ.get("TALLYBOARD_URL") or DEFAULT_URL),
-        token=_token(token or environ.get("TALLYBOARD_TOKEN") or None),
+        url=service_url(chosen or DEFAULT_URL),
+        url_given=bool(chosen),
+        token=service_token(token or environ.get("TALLYBOARD_TOKEN") or None),
         run=environ.get("TALLYBOARD_RUN") or None,
         strict=strict or environ.get("TALLYBOARD_STRICT", "").lower() in _TRUE,
         mode=_mode(mode or environ.get("TALLYBOARD_MODE") or "online"),
         rank=_rank(environ.get("RANK", "")),
+        spool_dir=Path(spool_dir) if spool_dir is not None else default_spool_dir(environ),
+        spool=_policy(environ.get("TALLYBOARD_SPOOL") or "spill"),
+        spool_bytes_max=_bytes(environ.get("TALLYBOARD_SPOOL_BYTES_MAX") or str(DISK_BYTES_MAX)),
     )
 
 
-def _url(url: str) -> str:
+def default_spool_dir(environ: Mapping[str, str]) -> Path | None:
+    """TALLYBOARD_SPOOL_DIR, else where this user keeps the state of programs; None if the user has no such place."""
+    if chosen := environ.get("TALLYBOARD_SPOOL_DIR"):
+        return Path(chosen)
+    if state := environ.get("XDG_STATE_HOME"):
+        return Path(state, "tallyboard", "spool")
+    home = environ.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - Path.home raises where there is none
+    return Path(home, ".local", "state", "tallyboard", "spool") if Path(home).is_absolute() else None
+
+
+def service_url(url: str) -> str:
+    """The address of a service, without a trailing slash. Raises ConfigurationError if it is none."""
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -61,21 +88,29 @@ def _url(url: str) -> str:
     return url.rstrip("/")
 
 
-def _token(token: str | None) -> str | None:
+def service_token(token: str | None) -> str | None:
+    """The token, if a header can carry it. Raises ConfigurationError."""
     if token is not None and not _TOKEN.fullmatch(token):
         raise ConfigurationError("the token holds spaces or characters that no HTTP header can carry")
     return token
 
 
 def _mode(mode: str) -> Mode:
-    if mode == "offline":
-        raise ConfigurationError(
-            "mode 'offline' needs a spool on disk, which this version does not have; use 'online' (an absent"
-            " server does no harm: reports wait in memory) or 'disabled'"
-        )
     if mode not in get_args(Mode):
-        raise ConfigurationError(f"mode {mode!r} is none; use 'online' or 'disabled' (TALLYBOARD_MODE)")
+        raise ConfigurationError(f"mode {mode!r} is none; use 'online', 'offline' or 'disabled' (TALLYBOARD_MODE)")
     return cast("Mode", mode)
+
+
+def _policy(policy: str) -> Policy:
+    if policy not in get_args(Policy):
+        raise ConfigurationError(f"TALLYBOARD_SPOOL={policy} is none; use 'spill', 'always' or 'off'")
+    return cast("Policy", policy)
+
+
+def _bytes(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise ConfigurationError(f"TALLYBOARD_SPOOL_BYTES_MAX={text} is no number of bytes")
+    return int(text)
 
 
 def _rank(text: str) -> int | None:

@@ -5,27 +5,34 @@ import random
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Final, get_args
 
-from tallyboard import lifecycle, naming
+from tallyboard import lifecycle, locks, naming
 from tallyboard.alarm import Alarm
+from tallyboard.courier import Courier
+from tallyboard.dispatch import Dispatcher
 from tallyboard.documents import as_document
 from tallyboard.errors import ConfigurationError
+from tallyboard.forerunners import find
 from tallyboard.notices import Notices, prepare
 from tallyboard.provenance import provenance
 from tallyboard.recorder import Recorder
+from tallyboard.replies import Replies
 from tallyboard.routing import Router
 from tallyboard.run import Run, checked_next_steps
 from tallyboard.sections import Sections
 from tallyboard.sender import Sender
 from tallyboard.settings import Mode, Ranks, Settings, read_settings
-from tallyboard.spool import MemorySpool
+from tallyboard.spool import Place, Spool
 from tallyboard.stats import Tally
+from tallyboard.stream import Stream
 from tallyboard.transmit import Transmitter
 from tallyboard.transport import HttpTransport, Transport
 from tallyboard.version import __version__
 from tallyboard.wire import InvalidBatchError, Open, Resume, check_open
 
+USER_AGENT: Final = f"tallyboard/{__version__}"
 OPEN_TIMEOUT_S: Final = 5.0
 """How long `init` waits for the service's first answer; after that the run goes on in the background."""
 
@@ -46,6 +53,7 @@ def init(
     strict: bool = False,
     url: str | None = None,
     token: str | None = None,
+    spool_dir: str | os.PathLike[str] | None = None,
     exit_timeout_s: float = 10.0,
 ) -> Run:
     """Start a run, and finish the one before it in this process.
@@ -55,15 +63,24 @@ def init(
     next_steps: resume and rewind in one: `{"global_step": 1000}` says that step 1000 comes next.
     counters: which tags are reported against which counter, `{"val/*": "epoch"}`; the others against `global_step`.
     config: a mapping, argparse.Namespace or dataclass. group, tags, notes: for finding and comparing runs.
-    mode: "online", or "disabled" to report nothing. ranks: with the environment's RANK, "zero" lets rank 0 alone
-    report, "all" gives each its own run (`name/rank07`). strict: raise what the step contract refuses.
+    mode: "online"; "offline" to keep everything on this machine for `tallyboard sync`; "disabled" to report nothing.
+    ranks: with the environment's RANK, "zero" lets rank 0 alone report, "all" gives each its own run (`name/rank07`).
+    strict: raise what the step contract refuses.
     url, token: the service (TALLYBOARD_URL, TALLYBOARD_TOKEN; else http://127.0.0.1:6007). TALLYBOARD_RUN,
-    TALLYBOARD_MODE and TALLYBOARD_STRICT stand in for name, mode and strict. exit_timeout_s bounds `finish`.
+    TALLYBOARD_MODE and TALLYBOARD_STRICT stand in for name, mode and strict. spool_dir: where reports are kept that
+    can't be sent (TALLYBOARD_SPOOL_DIR; else ~/.local/state/tallyboard/spool). exit_timeout_s bounds `finish`.
+
+    A run that is continued without next_steps goes on where the server says its counters stand, so `increment` is
+    right for a job that goes on from exactly there. A job that restores a checkpoint says so: by next_steps,
+    `run.load_state_dict`, or `counter.set`. If the server turns out to be ahead of the checkpoint, or has not yet said
+    where it stands, `increment` warns with the way out (behind the server it raises in a strict run), and no point is
+    stored under a step that is another's: the server refuses what lies behind it, and a job that counted from 0 while
+    the server was away is not sent at all (`tallyboard sync --as-new` gives it a run of its own).
 
     Raises ConfigurationError (a ValueError) for what can't be had, RunNotFoundError with resume="must". A service
     that is away raises nothing: the run goes on, and reports when it is back.
     """
-    settings = read_settings(os.environ, url=url, token=token, strict=strict, mode=mode)
+    settings = read_settings(os.environ, url=url, token=token, strict=strict, mode=mode, spool_dir=spool_dir)
     opening = _opening(resume, group, tags, notes)
     document = _document(config)
     rewinds = {} if next_steps is None else checked_next_steps(next_steps)
@@ -79,7 +96,7 @@ def init(
         if rewinds:
             run.rewind(rewinds)
     else:
-        transport = HttpTransport(settings.url, settings.token, f"tallyboard/{__version__}")
+        transport = HttpTransport(settings.url, settings.token, USER_AGENT)
         run = _connect(settings, transport, router, opening, document, rewinds, run_name, exit_timeout_s)
     lifecycle.activate(run)
     return run
@@ -97,7 +114,9 @@ def _connect(
 ) -> Run:
     """A run on a way to the service: opened, its thread started, its first answer awaited (bounded)."""
     notices, tally, alarm = Notices(), Tally(), Alarm()
-    producer = os.urandom(8).hex()
+    uid = opening.uid = new_id()
+    if opening.resume != "new":
+        opening.take_over = ()  # each counter when it first reports, unless it is rewound: see Recorder
     recorder = Recorder(
         Sections(tally, alarm.ring),
         router=router,
@@ -105,25 +124,58 @@ def _connect(
         clock=time.time,
         notices=notices,
         tally=tally,
+        resumed=opening.resume != "new",
     )
-    opening.uid = producer
     recorder.open(opening)
-    transmitter = Transmitter(transport, producer, name, random.Random())
-    sender = Sender(
-        recorder, MemorySpool(), transmitter, notices, tally,
-        url=settings.url, adopt=opening.resume != "new", alarm=alarm,
-    )  # fmt: skip
-    run = Run(recorder, sender, notices, tally, name=name, server_url=settings.url, exit_timeout_s=exit_timeout_s)
+    stream = Stream(
+        uid=uid,
+        asked=name,
+        run=name,
+        url=settings.url if settings.url_given else None,
+        opening=opening,
+        began_at=opening.provenance["began_at"],
+        producer=uid,
+    )
+    sender = _sender(settings, transport, stream, recorder, notices, tally, alarm)
+    online = settings.mode == "online"
+    url = settings.url if online else ""
+    run = Run(recorder, sender, notices, tally, name=name, server_url=url, exit_timeout_s=exit_timeout_s)
     run.config.update(config)
     if next_steps:
         recorder.rewind(next_steps, "resumed", {})
     sender.start(OPEN_TIMEOUT_S)
     if opening.resume == "must" and (missing := sender.not_found()) is not None:
         run.abandon()
-        sender.stop(0.0)
+        sender.discard()
         raise missing
-    notices.say(f"run {run.name} · {run.url}")
+    notices.say(f"run {run.name} · {run.url}" if online else f"run {run.name} is offline: kept in {settings.spool_dir}")
     return run
+
+
+def _sender(
+    settings: Settings,
+    transport: Transport,
+    stream: Stream,
+    recorder: Recorder,
+    notices: Notices,
+    tally: Tally,
+    alarm: Alarm,
+) -> Sender:
+    """All that lies behind the recorder, put together."""
+    online, resumed = settings.mode == "online", stream.opening.resume != "new"
+    place = Place(settings.spool_dir, settings.spool, settings.spool_bytes_max, sends=online)
+    spool = Spool(stream, place, notices, time.monotonic)
+    replies = Replies(recorder, stream, notices, tally, url=settings.url, adopt=resumed, clock=time.monotonic)
+    root = settings.spool_dir if resumed and locks.SUPPORTED and settings.spool != "off" else None
+    return Sender(
+        recorder, spool, Dispatcher(spool, new_id), Transmitter(transport, random.Random()), Courier(alarm), replies,
+        notices, forerunners=partial(find, root, stream.run, stream.url, new_id), online=online, alarm=alarm,
+    )  # fmt: skip
+
+
+def new_id() -> str:
+    """What names an init, or a producer: 64 random bits."""
+    return os.urandom(8).hex()
 
 
 def _name(settings: Settings, name: str | None, project: str | None, ranks: Ranks) -> str | None:
@@ -141,7 +193,7 @@ def _opening(resume: Resume, group: str | None, tags: Iterable[str], notes: str 
         raise ConfigurationError(f"resume {resume!r} is none; use 'new', 'continue' or 'must'")
     if isinstance(tags, str):
         raise ConfigurationError(f"tags is a list of strings, not {tags!r}")
-    origin = provenance(sys.argv, os.environ) | {"tallyboard": __version__}
+    origin = provenance(sys.argv, os.environ) | {"tallyboard": __version__, "began_at": time.time()}
     opening = Open(resume=resume, group=group, tags=tuple(tags), notes=notes, provenance=origin)
     try:
         check_open(opening, "init")

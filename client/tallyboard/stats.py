@@ -4,7 +4,7 @@ import threading
 from dataclasses import dataclass, field
 
 from tallyboard.lanes import Section
-from tallyboard.wire import Batch, Reason, Receipt
+from tallyboard.wire import Reason, Receipt
 
 
 @dataclass(slots=True, frozen=True)
@@ -57,22 +57,20 @@ class Tally:
                 self._counters[packed.counter] = CounterStats(seen.reports + n, seen.scalars + n * len(packed.tags))
                 self._waiting += n
 
-    def answered(self, batch: Batch, receipt: Receipt) -> None:
-        """The server took a batch."""
+    def answered(self, reports: int, receipt: Receipt) -> None:
+        """The server took a batch of so many reports."""
         with self._lock:
-            self._waiting -= sum(map(len, batch.columns))
+            self._waiting -= reports
             self._accepted += receipt.accepted
             self._refused += receipt.refused_count
             self._stored += receipt.stored
             self._repeated += receipt.repeated
 
-    def rejected(self, batch: Batch) -> int:
-        """The server took nothing of a batch; returns how many reports are lost with it."""
-        lost = sum(map(len, batch.columns))
+    def rejected(self, reports: int) -> None:
+        """The server took nothing of a batch of so many reports."""
         with self._lock:
-            self._waiting -= lost
-            self._dropped_reports += lost
-        return lost
+            self._waiting -= reports
+            self._dropped_reports += reports
 
     def drop_reports(self, count: int) -> None:
         """Reports that were not recorded."""

@@ -30,15 +30,17 @@ class CounterState:
     value: what the counter says. moved: someone moved it (increment, set, an explicit step); until then it counts
     the reports without a step. last: the largest step reported (by the server's word too), NOTHING before.
     start: the least step that may be reported (after a rewind). active: it has a value worth recording as `at`.
-    origin: the value at which it was last put (0, by a rewind or a resume), and puts: how often.
+    origin: the value at which it was last put (0, by a rewind or a resume), and puts: how often. placed: somebody
+    said where the job stands on it: a rewind, a set, an explicit step, the server. server_last: where a continued run
+    stood. unclaimed: another writer may hold it, so it has to be taken over before this one reports.
     """
 
     __slots__ = (
-        "active", "last", "moved", "name", "origin", "puts", "start", "tail", "tail_lane", "tail_row", "tail_step",
-        "total", "value",
+        "active", "last", "moved", "name", "origin", "placed", "puts", "server_last", "start", "tail", "tail_lane",
+        "tail_row", "tail_step", "total", "unclaimed", "value",
     )  # fmt: skip
 
-    def __init__(self, name: str, total: int | None = None) -> None:
+    def __init__(self, name: str, total: int | None = None, *, unclaimed: bool = False) -> None:
         self.name = name
         self.total = total
         self.value = 0
@@ -46,6 +48,9 @@ class CounterState:
         self.puts = 0
         self.moved = False
         self.active = False
+        self.placed = False
+        self.server_last = NOTHING
+        self.unclaimed = unclaimed
         self.last = NOTHING
         self.start = 0
         self.tail_lane: Lane | None = None  # lane and row that first reached `last`,
@@ -62,21 +67,32 @@ class CounterState:
         self.value = self.origin = value
         self.puts += 1
         self.active = True
+        self.placed = True
 
     def rewind(self, next_step: int) -> None:
         """Go back: the next report stands at next_step or later. The value is the step before it (or 0)."""
         self.put(max(next_step - 1, 0))
+        self.unclaimed = False
+        self.server_last = NOTHING
         self.start = next_step
         self.last = next_step - 1
         self.tail_lane = None
         self.tail = {}
         self.tail_step = NOTHING
 
-    def adopt(self, last_step: int) -> None:
-        """Go on where the server says that the counter stands, unless this process has moved or used it already."""
-        if self.last == NOTHING and not self.moved:
+    def adopt(self, last_step: int) -> bool:
+        """Go on where the server says that the counter stands, unless this process was told where it does.
+
+        Returns False if it counted from 0 without having been told: what it reported bears wrong steps.
+        """
+        if not self.placed:
+            if self.value or self.last != NOTHING:
+                return False
             self.put(last_step)
-            self.last = last_step
+        if self.unclaimed:  # else it was rewound, or reported already and the server refuses what lies below
+            self.server_last = last_step
+            self.last = max(self.last, last_step)
+        return True
 
     def check(self, step: int, lane: "Lane", row: bytes) -> Violation | None:
         """The rule that a report would break, for steps that do not increase. Changes nothing."""

@@ -1,22 +1,34 @@
-"""Transmit: one frozen batch in flight, sent again with backoff until the service has taken it.
+"""Transmit: one numbered batch to the service, and what its answer means.
 
 Pure of threads and clocks: the sender says what time it is and is told when to come back.
 """
 
-import dataclasses
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
 
+from tallyboard.claims import RunBrief
 from tallyboard.transport import Answer, Meaning, Transport, UnreachableError, meaning, problem_of
-from tallyboard.wire import MSGPACK, Batch, Problem, Receipt, encode_batch
+from tallyboard.wire import JSON, MSGPACK, Problem, Receipt
 
 BACKOFF_S_MIN: Final = 0.25
 BACKOFF_S_MAX: Final = 30.0
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True, frozen=True)
+class Letter:
+    """A batch with its address and number: bytes that are the same however often it goes out."""
+
+    run: str
+    producer: str
+    seq: int
+    body: bytes
 
 
 @dataclass(slots=True, frozen=True)
@@ -49,36 +61,65 @@ class Stopped:
     problem: Problem
 
 
-Outcome = Taken | Later | Rejected | Stopped
+@dataclass(slots=True, frozen=True)
+class Forgotten:
+    """The service misses batches that it had acknowledged. view: the run as it now has it; None: not at all."""
+
+    problem: Problem
+    view: RunBrief | None
+
+
+@dataclass(slots=True, frozen=True)
+class Seen:
+    """What the service has of a run; None: nothing."""
+
+    view: RunBrief | None
+
+
+Outcome = Taken | Later | Rejected | Stopped | Forgotten
 
 
 class Transmitter:
-    """Numbers batches and sends them to one run. `run` is the name that the service settled on."""
+    """Sends letters, one at a time."""
 
-    def __init__(self, transport: Transport, producer: str, run: str, rng: random.Random) -> None:
+    def __init__(self, transport: Transport, rng: random.Random) -> None:
         self._transport = transport
-        self._producer = producer
         self._rng = rng
-        self._seq = 0
-        self._body: bytes | None = None
         self._failures = 0
-        self.run = run
 
-    def deliver(self, batch: Batch, now: Callable[[], float]) -> Outcome:
-        """Send a batch once. It is frozen now: until it is taken or rejected, the same batch has to be given."""
-        if self._body is None:
-            self._body = encode_batch(dataclasses.replace(batch, producer=self._producer, seq=self._seq + 1))
+    def deliver(self, letter: Letter, now: Callable[[], float]) -> Outcome:
+        """Send it once."""
         try:
-            answer = self._transport.post(f"/api/v1/scalars/{quote(self.run)}", self._body, MSGPACK)
+            answer = self._transport.post(_path("scalars", letter.run), letter.body, MSGPACK)
+            problem = problem_of(answer) if answer.status >= 300 else _NO_PROBLEM
+            if problem.code == "seq_gap" and letter.seq > 1:
+                return self._forgotten(letter.run, problem, now)
         except UnreachableError as error:
             return self._later(now(), f"no answer: {error}", None)
-        return self._judge(answer, now)
+        return self._judge(answer, problem, now)
 
-    def heartbeat(self) -> bool:
-        """Tell the service that the run is alive. Returns whether it heard."""
-        body = msgspec.json.encode({"producer": self._producer})
+    def look(self, run: str, now: Callable[[], float]) -> Seen | Later | Stopped:
+        """The run as the service has it."""
         try:
-            answer = self._transport.post(f"/api/v1/heartbeat/{quote(self.run)}", body, "application/json")
+            answer = self._transport.get(_path("runs", run))
+        except UnreachableError as error:
+            return self._later(now(), f"no answer: {error}", None)
+        if answer.status == 404:
+            return Seen(None)
+        problem = problem_of(answer) if answer.status >= 300 else _NO_PROBLEM
+        match meaning(answer, problem):
+            case Meaning.TAKEN:
+                brief = _decoded(answer, RunBrief)
+                return brief if isinstance(brief, Stopped) else Seen(brief)
+            case Meaning.LATER:
+                return self._later(now(), problem.detail or f"status {answer.status}", answer.retry_after_s)
+        return Stopped(problem)
+
+    def heartbeat(self, run: str, producer: str) -> bool:
+        """Tell the service that the run is alive. Returns whether it heard."""
+        body = msgspec.json.encode({"producer": producer})
+        try:
+            answer = self._transport.post(_path("heartbeat", run), body, JSON)
         except UnreachableError:
             return False
         return 200 <= answer.status < 300
@@ -87,29 +128,24 @@ class Transmitter:
         """Let go of the connection."""
         self._transport.close()
 
-    def _judge(self, answer: Answer, now: Callable[[], float]) -> Outcome:
-        problem = problem_of(answer) if answer.status >= 300 else _NO_PROBLEM
+    def _judge(self, answer: Answer, problem: Problem, now: Callable[[], float]) -> Outcome:
         match meaning(answer, problem):
             case Meaning.LATER:
-                why = problem.detail or f"status {answer.status}"
-                return self._later(now(), why, answer.retry_after_s)
+                return self._later(now(), problem.detail or f"status {answer.status}", answer.retry_after_s)
             case Meaning.BAD_BATCH:
-                self._body = None
                 self._failures = 0
                 return Rejected(problem)
             case Meaning.STOP:
                 return Stopped(problem)
-        try:
-            receipt = msgspec.json.decode(answer.body, type=Receipt)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            return Stopped(
-                Problem(title="", status=answer.status, code="", detail="the answer is no receipt of a Tallyboard")
-            )
-        self._seq += 1
-        self._body = None
+        receipt = _decoded(answer, Receipt)
+        if isinstance(receipt, Stopped):
+            return receipt
         self._failures = 0
-        self.run = receipt.run
         return Taken(receipt)
+
+    def _forgotten(self, run: str, problem: Problem, now: Callable[[], float]) -> Outcome:
+        found = self.look(run, now)
+        return Forgotten(problem, found.view) if isinstance(found, Seen) else found
 
     def _later(self, now_s: float, why: str, retry_after_s: float | None) -> Later:
         """Doubling from 0.25 s to 30 s, each shortened by up to a half by chance, so that jobs don't come in step."""
@@ -117,6 +153,18 @@ class Transmitter:
         self._failures += 1
         wait_s = max(backoff_s * self._rng.uniform(0.5, 1.0), retry_after_s or 0.0)
         return Later(now_s + wait_s, why, asked=retry_after_s is not None)
+
+
+def _decoded(answer: Answer, kind: type[_T]) -> _T | Stopped:
+    try:
+        return msgspec.json.decode(answer.body, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        detail = "the answer is none of a Tallyboard"
+        return Stopped(Problem(title="", status=answer.status, code="", detail=detail))
+
+
+def _path(kind: str, run: str) -> str:
+    return f"/api/v1/{kind}/{quote(run)}"
 
 
 _NO_PROBLEM: Final = Problem(title="", status=200, code="", detail="")

@@ -36,6 +36,10 @@ class Transport(Protocol):
         """POST a body. Raises UnreachableError if no answer comes in bounded time."""
         ...
 
+    def get(self, path: str) -> Answer:
+        """GET. Raises UnreachableError as `post` does."""
+        ...
+
     def close(self) -> None:
         """Let go of connections."""
         ...
@@ -94,11 +98,24 @@ class HttpTransport:
 
     def post(self, path: str, body: bytes, content_type: str) -> Answer:
         """POST a body below the service's URL."""
-        headers = {**self._headers, "Content-Type": content_type}
+        return self._request("POST", path, body, {**self._headers, "Content-Type": content_type})
+
+    def get(self, path: str) -> Answer:
+        """GET below the service's URL."""
+        return self._request("GET", path, None, self._headers)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._pool.clear()
+
+    def _request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
         try:
             response = self._pool.request(
-                "POST", self._url + path, body=body, headers=headers, redirect=False, preload_content=False
+                method, self._url + path, body=body, headers=headers, redirect=False, preload_content=False
             )
+            if "Content-Length" not in response.headers and not response.chunked:
+                response.close()  # nobody could tell whether the connection broke within it, even within its head
+                raise UnreachableError("an answer that is cut")
             data = response.read(ANSWER_BYTES_MAX + 1)
             if len(data) > ANSWER_BYTES_MAX:
                 response.close()
@@ -107,10 +124,6 @@ class HttpTransport:
         except self._foreign_errors as error:
             raise UnreachableError(_brief(error)) from error
         return Answer(response.status, data, _retry_after_s(response.headers))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._pool.clear()
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -1,5 +1,6 @@
 """The service put together: settings in, a FastAPI app out, whose lifespan opens and closes every part in order."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,15 +22,18 @@ from tallyboard_server.api.direct import DirectReports
 from tallyboard_server.api.guard import Guard
 from tallyboard_server.api.openapi import openapi_document
 from tallyboard_server.api.routes import API_PREFIX, ROUTERS
+from tallyboard_server.api.safety import remove_unfinished_copies
 from tallyboard_server.api.service import Service
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.eventfiles import Exporter, ExportSettings
-from tallyboard_server.ingest import Ingest, Merger
+from tallyboard_server.ingest import HeartbeatKeeper, Ingest, Merger
 from tallyboard_server.settings import Settings, check_exposure
 from tallyboard_server.store.sqlite.store import SqliteStore
 
 LARGE_DECODES_AT_ONCE_MAX: Final = 2
 """A JSON body may take twenty times its bytes while it is decoded, and more at once would only share one core."""
+VERIFICATIONS_AT_ONCE_MAX: Final = 1
+"""Each reads as fast as half a core lets it."""
 
 
 class App:
@@ -86,6 +90,7 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
 
         store = await run_in_threadpool(SqliteStore.open, settings.data_dir)
         on_exit(store.close)
+        await run_in_threadpool(remove_unfinished_copies, settings.data_dir)
         ingest = Ingest(
             store,
             budget_bytes=settings.budget_bytes_max,
@@ -99,6 +104,9 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
         ingest.watch_backlog(exporter.backlog_bytes)
         ingest.start()
         on_exit(ingest.close)  # after the views: their last records go through the writer
+        keeper = HeartbeatKeeper(ingest.heartbeats, store, ingest.record, clock)
+        await run_in_threadpool(keeper.start)
+        on_exit(keeper.stop)
         exporter.start()
         on_exit(exporter.stop)
         merger.start()
@@ -110,6 +118,9 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
             bodies=BodyReader(ingest.budget, settings.body_timeout_s),
             chart_reads=CapacityLimiter(settings.chart_reads_at_once_max),
             large_decodes=CapacityLimiter(LARGE_DECODES_AT_ONCE_MAX),
+            verifications=CapacityLimiter(VERIFICATIONS_AT_ONCE_MAX),
+            copying=asyncio.Lock(),
+            event_files=exporter,
             clock=clock,
             traffic=traffic,
             views={"exporter": exporter, "merger": merger},
@@ -119,11 +130,7 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
 
 def check_exporter(exporter: Exporter, backlog_bytes_max: int) -> list[str]:
     """Why event files do not follow the store, in sentences; none if they do."""
-    if not exporter.is_alive():
-        return ["the exporter has stopped, so event files do not grow; restart the service"]
-    reasons = []
-    if (failures := int(exporter.stats()["export_failures_in_a_row"])) > 0:
-        reasons.append(f"event files could not be written {failures} times in a row; see the log")
+    reasons = exporter.faults()
     if (behind := exporter.backlog_bytes()) > backlog_bytes_max:
         reasons.append(f"event files are {behind} bytes behind; reports are refused until they catch up")
     return reasons

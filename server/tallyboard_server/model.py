@@ -30,6 +30,7 @@ class Attempt:
     visible or not. last_visible: the largest accepted step that no later attempt hides. tail_tags and tail_values:
     the tags reported at last_step and their values (float64, compared bit for bit). reports, scalars: how many were
     accepted. refused_in_a_row: tag_repeated refusals since a report was last accepted (a hint, not saved).
+    checksum: of all scalars accepted (see `checksum`); None: the attempt is older than checksums.
     """
 
     number: int
@@ -42,6 +43,7 @@ class Attempt:
     reports: int = 0
     scalars: int = 0
     refused_in_a_row: int = 0
+    checksum: int | None = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -189,6 +191,25 @@ class Block:
     wall_times: Float64
     values: Float64
     at: Mapping[int, Int64] = field(default_factory=dict)
+
+    def take(self, rows: slice | Int64) -> "Block":
+        """Some of its rows, in the order given."""
+        return Block(
+            self.pos,
+            self.counter_id,
+            self.attempt,
+            self.tag_ids,
+            self.steps[rows],
+            self.wall_times[rows],
+            self.values[rows],
+            {name: column[rows] for name, column in self.at.items()},
+        )
+
+    def between(self, low: int, high: int) -> "Block":
+        """The rows with low ≤ step ≤ high."""
+        begin = int(np.searchsorted(self.steps, low, side="left"))
+        end = int(np.searchsorted(self.steps, high, side="right"))
+        return self if begin == 0 and end == len(self.steps) else self.take(slice(begin, end))
 
     @property
     def nbytes(self) -> int:

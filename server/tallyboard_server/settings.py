@@ -42,6 +42,9 @@ class Settings(BaseSettings):
     )
     requests_in_flight_max: int = Field(1024, ge=1, description="Requests served at once; beyond it 503.")
     body_timeout_s: float = Field(30.0, gt=0, description="Time a body may take to arrive; beyond it 408.")
+    lost_after_s: float = Field(
+        300.0, gt=0, description="A running run is shown as lost when its producers were silent for so long."
+    )
     export_interval_s: float = Field(
         1.0, gt=0, description="Event files grow at most this often, so that many small reports are written together."
     )
@@ -51,6 +54,9 @@ class Settings(BaseSettings):
     )
     points_per_answer_max: int = Field(
         250_000, ge=1, description="Most points in one answer of GET /scalars; about 25 MB of JSON."
+    )
+    take_in_spools: bool = Field(
+        True, description="Once up, take in what this user's jobs left on this machine's disk while no service ran."
     )
     chart_reads_at_once_max: int = Field(4, ge=1, description="Answers of GET /scalars made at the same time.")
 

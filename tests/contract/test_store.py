@@ -462,3 +462,19 @@ def test_last_step_before_and_merging_agree_with_brute_force(
             assert transaction.last_step_before(state.id, 1, 2, 100) is None
     finally:
         store.close()
+
+
+def test_heartbeats_are_kept_apart_from_states(reopen: Reopen) -> None:
+    store = reopen()
+    with store.snapshot() as view:
+        assert view.heartbeats(limit=10) == ({}, 0.0)
+    create(store, "p/a")
+    create(store, "p/b")
+    with store.transaction() as transaction:
+        transaction.save_heartbeats({"p/a": 20.0, "p/b": 10.0, "p/none": 30.0}, 40.0)
+    with store.transaction() as transaction:
+        transaction.save_heartbeats({"p/b": 25.0}, 50.0)
+    with reopen().snapshot() as view:
+        heard, until = view.heartbeats(limit=10)
+        assert (list(heard.items()), until) == ([("p/a", 20.0), ("p/b", 25.0)], 50.0)
+        assert view.heartbeats(limit=1)[0] == {"p/b": 25.0}

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from tallyboard_server.cli import doctor, logdir
+from tallyboard_server.cli import logdir
 from tests.cli_process import Cli, report
+from tests.conftest import StartService
 from tests.service import RunningService
 
 
@@ -136,10 +137,11 @@ def test_doctor_finds_clocks_that_differ(cli: Cli, monkeypatch: pytest.MonkeyPat
 
 
 def test_doctor_finds_a_run_that_fell_silent(
-    cli: Cli, service: RunningService, run_name: str, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, start_service: StartService, run_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    report(service, run_name, range(1, 4))
-    monkeypatch.setattr(doctor, "SILENT_MAX_S", -1.0)
+    service = start_service(lost_after_s=1e-9)
+    monkeypatch.setenv("TALLYBOARD_URL", service.url)
+    service.report(run_name, {"producer": "p", "seq": 1, "step": 1, "scalars": {"loss": 1.0}})
     outcome = cli("doctor", run_name)
     assert outcome.code == 1
     assert "says it is running, but was last heard of" in outcome.out

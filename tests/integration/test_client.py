@@ -217,8 +217,10 @@ def test_who_lost_its_counter_is_told_once(
 def test_a_taken_counter_is_raised_in_a_strict_run(service: RunningService, run_name: str) -> None:
     service.report(run_name, {"step": 1, "scalars": {"loss": 1.0}})
     run = tallyboard.init(run_name, url=service.url, resume="continue", strict=True)
-    take_over(service, run_name)
     run.log({"loss": 1.0}, 2)
+    assert run.flush()
+    take_over(service, run_name)
+    run.log({"loss": 1.0}, 3)
     with pytest.raises(CounterTakenError, match="thief"):
         run.flush()
     run.finish()
@@ -264,7 +266,7 @@ def test_a_wrong_token_stops_the_sending_and_not_the_training(
         run.log({"loss": 1.0}, step)
     run.finish()
     assert "TALLYBOARD_TOKEN" in caplog.text
-    assert "10 NOT sent" in caplog.text
+    assert "10 reports kept on disk; send them with: tallyboard sync " in caplog.text
     with tallyboard.init(run_name, url=service.url, token="right", strict=True) as run:
         run.log({"loss": 1.0}, 1)
     assert service.points(run_name, "loss") == [(1, 1.0)]
@@ -321,8 +323,8 @@ def test_a_disabled_run_counts_as_an_online_one_does(service: RunningService, ru
 def test_a_heartbeat_is_understood(service: RunningService, run_name: str) -> None:
     run = tallyboard.init(run_name, url=service.url)
     before = described(service, run_name)["health"]["last_seen"]
-    transmitter = Transmitter(HttpTransport(service.url, None, "test"), "another", run_name, random.Random(1))
-    assert transmitter.heartbeat()
+    transmitter = Transmitter(HttpTransport(service.url, None, "test"), random.Random(1))
+    assert transmitter.heartbeat(run_name, "another")
     transmitter.close()
     assert described(service, run_name)["health"]["last_seen"] >= before
     run.finish()

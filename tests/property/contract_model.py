@@ -189,9 +189,12 @@ class Model:
         for name in batch.open.counters:
             if not self._add_counter(name):
                 return False
-        if batch.open.resume != "new" and batch.producer is not None:
-            for attempts in self.counters.values():
-                if attempts:
+        named = batch.open.take_over
+        if named is None:
+            named = () if batch.open.resume == "new" else tuple(self.counters)
+        if batch.producer is not None:
+            for name in named:
+                if attempts := self.counters.get(name):
                     attempts[-1].writer = batch.producer
         return True
 

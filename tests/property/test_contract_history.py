@@ -26,6 +26,7 @@ from tallyboard.wire import (
     encode_batch,
     limits,
 )
+from tallyboard_server.checksum import grown
 from tallyboard_server.contract import (
     ContractError,
     LimitError,
@@ -78,6 +79,7 @@ class Act:
     rewind: dict[str, str] = field(default_factory=dict)
     rewind_id: str | None = None
     resume: str | None = None
+    take_over: tuple[str, ...] | None = None
     declared: tuple[str, ...] = ()
 
 
@@ -114,6 +116,7 @@ def acts() -> st.SearchStrategy[Act]:
         ),
         rewind_id=st.sampled_from([None, None, "by-hand-1", "by-hand-2"]),
         resume=st.sampled_from([None] * 8 + ["continue", "new", "must"]),
+        take_over=st.sampled_from([None, None, (), ("global_step",), ("epoch", "nobody's")]),
         declared=st.sampled_from([(), (), (), ("epoch",), ("planned",)]),
     )
 
@@ -187,7 +190,12 @@ class Machine:
         opening = None
         if act.resume is not None:
             declared = {name: CounterSpec(total=100) for name in act.declared}
-            opening = Open(resume=act.resume, counters=declared, config={"now": self.now})  # type: ignore[arg-type]
+            opening = Open(
+                resume=act.resume,  # type: ignore[arg-type]
+                counters=declared,
+                config={"now": self.now},
+                take_over=act.take_over,
+            )
         seq = len(sent) + 1 + (act.stream == "gap") - (act.stream == "other bytes" and bool(sent))
         batch = Batch(
             producer=act.writer,
@@ -304,6 +312,7 @@ class Machine:
 
     def _compare_blocks(self, outcome: Outcome, stored: Any) -> None:
         """The blocks hold exactly the points that are new in the model, bit for bit."""
+        before = self.state.counters
         counters = {counter.id: name for name, counter in outcome.state.counters.items()}
         tags = {tag.id: name for name, tag in outcome.state.tags.items()}
         found: dict[Any, Point] = {}
@@ -316,6 +325,11 @@ class Machine:
                     key = (counters[block.counter_id], block.attempt, tags[tag_id], step)
                     assert key not in found
                     found[key] = Point(bits_of(block.values[row, j]), float(block.wall_times[row]), at)
+        for name, counter in outcome.state.counters.items():
+            known = {a.number: a.checksum for a in self.state.counters[name].attempts} if name in before else {}
+            for attempt in counter.attempts:
+                mine = [b for b in outcome.blocks if (b.counter_id, b.attempt) == (counter.id, attempt.number)]
+                assert attempt.checksum == grown(known.get(attempt.number, 0), mine)
         assert outcome.state.pos == self.state.pos + len(outcome.blocks)
         assert found == {key: point for key, point in self.model.points.items() if key not in stored}
 

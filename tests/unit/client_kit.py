@@ -4,22 +4,27 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import msgspec
 
 from tallyboard.alarm import Alarm
+from tallyboard.dispatch import Dispatcher
+from tallyboard.forerunners import Forerunner
 from tallyboard.notices import Notices
 from tallyboard.recorder import Recorder
+from tallyboard.replies import Replies
 from tallyboard.routing import Router
 from tallyboard.run import Run
 from tallyboard.sections import BUFFER_BYTES_MAX, Sections
-from tallyboard.sender import Sender
-from tallyboard.spool import MemorySpool
+from tallyboard.sender import Brought, Sender
+from tallyboard.spool import Place, Spool
 from tallyboard.stats import Tally
+from tallyboard.stream import Stream
 from tallyboard.transmit import Transmitter
 from tallyboard.transport import Answer, UnreachableError
-from tallyboard.wire import MSGPACK, Batch, Problem, Receipt, decode_batch
+from tallyboard.wire import MSGPACK, Batch, Open, Problem, Receipt, Resume, decode_batch
 
 
 class Clock:
@@ -91,13 +96,17 @@ class Recorded:
 
 
 def recorded(
-    *, strict: bool = False, counters: dict[str, str] | None = None, buffer_bytes_max: int = BUFFER_BYTES_MAX
+    *,
+    strict: bool = False,
+    counters: dict[str, str] | None = None,
+    buffer_bytes_max: int = BUFFER_BYTES_MAX,
+    resumed: bool = False,
 ) -> Recorded:
     """A recorder on a clock that stands still."""
     clock, ears, tally, woken = Clock(), Ears(), Tally(), list[bool]()
     recorder = Recorder(
         Sections(tally, lambda: woken.append(True), buffer_bytes_max),
-        router=Router(counters), strict=strict, clock=clock, notices=ears, tally=tally,
+        router=Router(counters), strict=strict, clock=clock, notices=ears, tally=tally, resumed=resumed,
     )  # fmt: skip
     return Recorded(recorder, clock, ears, tally, woken)
 
@@ -114,6 +123,8 @@ class ScriptedTransport:
         self.batches: list[Batch] = []
         self.heartbeats = 0
         self.closed = False
+        self.view: dict[str, Any] | None = None
+        self.looked: list[str] = []
 
     def post(self, path: str, body: bytes, content_type: str) -> Answer:
         if path.startswith("/api/v1/heartbeat/"):
@@ -130,6 +141,12 @@ class ScriptedTransport:
         if answer.status < 300:
             self.batches.append(batch)
         return answer
+
+    def get(self, path: str) -> Answer:
+        self.looked.append(path)
+        if self.view is None:
+            return problem(404, "run_not_found", "there is no such run")
+        return Answer(200, msgspec.json.encode(self.view))
 
     def close(self) -> None:
         self.closed = True
@@ -148,11 +165,32 @@ def taken(run: str = "digits/try1", **fields: Any) -> Callable[[Batch], Answer]:
 
 
 def problem(
-    status: int, code: str = "", detail: str = "", *, field: str | None = None, retry_after_s: float | None = None
+    status: int, code: str = "", detail: str = "", *, retry_after_s: float | None = None, **fields: Any
 ) -> Answer:
     """An application/problem+json answer."""
-    body = msgspec.json.encode(Problem(title="", status=status, code=code, detail=detail, field=field))
+    body = msgspec.json.encode(Problem(title="", status=status, code=code, detail=detail, **fields))
     return Answer(status, body, retry_after_s)
+
+
+class Inline:
+    """A Carrier that does each errand at once."""
+
+    def __init__(self) -> None:
+        self.results: deque[Brought] = deque()
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.results)
+
+    def carry(self, errand: Callable[[], Brought]) -> None:
+        assert not self.busy
+        self.results.append(errand())
+
+    def brought(self) -> Brought | None:
+        return self.results.popleft() if self.results else None
+
+    def end(self) -> None:
+        self.results.clear()
 
 
 @dataclass
@@ -162,9 +200,10 @@ class Sending:
     sender: Sender
     recorded: Recorded
     transport: ScriptedTransport
+    spool: Spool
     clock: Clock
 
-    def drain(self, turns_max: int = 100) -> None:
+    def drain(self, turns_max: int = 200) -> None:
         """Turn, letting time pass as asked, until all that was logged is delivered; fails after too many turns."""
         sections = self.recorded.recorder.mark()
         for _ in range(turns_max):
@@ -173,17 +212,42 @@ class Sending:
             self.clock.advance(self.sender.turn())
         raise AssertionError(f"still busy after {turns_max} turns")
 
+    def turns(self, seconds: float) -> None:
+        """Turn until so much time has passed."""
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            self.clock.advance(max(self.sender.turn(), 0.01))
 
-def sending(*script: Scripted, adopt: bool = False, strict: bool = False, spool_bytes_max: int = 2**20) -> Sending:
-    """A sender for run digits/try1, without a thread, with chance replaced by its upper end."""
-    mine = recorded(strict=strict)
-    transport = ScriptedTransport(*script)
-    clock = Clock()
-    sender = Sender(
-        mine.recorder, MemorySpool(spool_bytes_max), Transmitter(transport, "p1", "digits/try1", Certain()),
-        mine.ears, mine.tally, url="http://tally", adopt=adopt, alarm=Alarm(), clock=clock,
+
+def sending(
+    *script: Scripted,
+    resumed: bool = False,
+    strict: bool = False,
+    place: Place | None = None,
+    stream: Stream | None = None,
+    online: bool = True,
+    forerunners: Callable[[], list[Forerunner]] = list,
+) -> Sending:
+    """A sender for run digits/try1, without threads, with chance replaced by its upper end."""
+    mine = recorded(strict=strict, resumed=resumed)
+    transport, clock = ScriptedTransport(*script), Clock()
+    stream = stream or a_stream(resume="continue" if resumed else "new")
+    spool = Spool(stream, place or Place(), mine.ears, clock)
+    replies = Replies(
+        mine.recorder, stream, mine.ears, mine.tally, url="http://tally", adopt=resumed, clock=clock
     )  # fmt: skip
-    return Sending(sender, mine, transport, clock)
+    ids = (f"p{n}" for n in count(2))
+    sender = Sender(
+        mine.recorder, spool, Dispatcher(spool, lambda: next(ids)), Transmitter(transport, Certain()), Inline(),
+        replies, mine.ears, forerunners=forerunners, online=online, alarm=Alarm(), clock=clock,
+    )  # fmt: skip
+    return Sending(sender, mine, transport, spool, clock)
+
+
+def a_stream(uid: str = "u1", *, run: str = "digits/try1", resume: Resume = "new", began_at: float = 1000.0) -> Stream:
+    """A stream whose producer is p1."""
+    opening = Open(uid=uid, resume=resume, take_over=None if resume == "new" else ())
+    return Stream(uid=uid, asked=run, run=run, opening=opening, began_at=began_at, producer="p1", host="gpu7", pid=42)
 
 
 class Certain(random.Random):

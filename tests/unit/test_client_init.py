@@ -42,7 +42,6 @@ def transport(monkeypatch: pytest.MonkeyPatch) -> ScriptedTransport:
         ({"next_steps": {}}, "global_step"),
         ({"next_steps": {"global_step": -1}}, "next_steps"),
         ({"counters": {"val/*": "a=b"}}, "val/*"),
-        ({"mode": "offline"}, "spool"),
         ({"ranks": "some"}, "'zero' or 'all'"),
         ({"url": "tally:1"}, "url"),
     ],
@@ -167,8 +166,12 @@ def test_a_strict_end_raises_what_the_server_refused_but_never_over_another_exce
 
 @pytest.mark.parametrize("answer", [UnreachableError("no route"), problem(503), problem(401), Answer(200, b"hello")])
 def test_a_service_in_trouble_raises_nothing(
-    transport: ScriptedTransport, answer: Answer | UnreachableError, caplog: pytest.LogCaptureFixture
+    transport: ScriptedTransport,
+    answer: Answer | UnreachableError,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("TALLYBOARD_SPOOL", "off")
     transport.script.extend([answer] * 200)
     run = tallyboard.init("digits/try1", exit_timeout_s=0.1)
     for _ in range(10):

@@ -17,7 +17,7 @@ def test_the_public_names_are_these() -> None:
     assert sorted(tallyboard.__all__) == [
         "Config", "ConfigurationError", "ContractError", "Counter", "CounterStats", "CounterTakenError",
         "InvalidReportError", "Run", "RunLimitError", "RunNotFoundError", "Stats", "StepDecreasedError", "Summary",
-        "TagOfOtherCounterError", "TagRepeatedError", "TallyboardError", "__version__", "init",
+        "Synced", "TagOfOtherCounterError", "TagRepeatedError", "TallyboardError", "__version__", "init", "sync",
     ]  # fmt: skip
     for name in tallyboard.__all__:
         assert getattr(tallyboard, name) is not None

@@ -39,8 +39,7 @@ def test_settings_come_from_arguments_then_environment_then_defaults() -> None:
         ({"url": "http://host:notaport"}, "url"),
         ({"token": "two words"}, "token"),
         ({"token": "line\nbreak"}, "token"),
-        ({"mode": "offline"}, "spool"),
-        ({"mode": "onlin"}, "'online' or 'disabled'"),
+        ({"mode": "onlin"}, "'online', 'offline' or 'disabled'"),
     ],
 )
 def test_a_setting_that_is_none_is_named(arguments: dict[str, str], says: str) -> None:

@@ -91,6 +91,26 @@ def test_an_answer_cut_short_is_none(server: Scripted, transport: HttpTransport)
         transport.post("/x", b"", "application/json")
 
 
+@pytest.mark.parametrize("length", [12, 14, 17, 24, 31, 40, 55])
+def test_an_answer_cut_within_its_head_is_none(length: int) -> None:
+    answer = b"HTTP/1.1 200 OK\r\nserver: uvicorn\r\ncontent-length: 2\r\n\r\n{}"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_answer_once, args=(listener, answer[:length]))
+        thread.start()
+        cut = HttpTransport(f"http://127.0.0.1:{listener.getsockname()[1]}", None, "test")
+        with pytest.raises(UnreachableError):
+            cut.post("/", b"x", "application/msgpack")
+        thread.join()
+        cut.close()
+
+
+def _answer_once(listener: socket.socket, answer: bytes) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(answer)
+
+
 def test_nobody_there_is_said_in_few_words() -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # taken, and nobody listens

@@ -428,4 +428,4 @@ def test_heartbeats_are_bounded() -> None:
     beats = Heartbeats(runs_max=2)
     for now, run in enumerate(("a", "b", "a", "c")):
         beats.beat(run, float(now))
-    assert [beats.last_seen(run) for run in ("a", "b", "c")] == [2.0, None, 3.0]
+    assert [beats.last_beat(run) for run in ("a", "b", "c")] == [2.0, None, 3.0]

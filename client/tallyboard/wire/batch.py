@@ -158,6 +158,8 @@ def check_open(message: Open, path: str) -> None:
         _named(f"{path}.counters", names.check_counter, name)
         if spec.total is not None and not 0 <= spec.total <= limits.STEP_MAX:
             raise InvalidBatchError(f"{path}.counters.{name}.total", f"{spec.total} is not a step (0 to 2^63-1)")
+    for name in message.take_over or ():
+        _named(f"{path}.take_over", names.check_counter, name)
     if message.uid is not None:
         _named(f"{path}.uid", names.check_producer, message.uid)
     check_document(message.config, f"{path}.config")

@@ -33,7 +33,9 @@ class CounterSpec(Message):
 class Open(Message):
     """Create a run, or go on with one: the first part of a producer's first batch, and the body of PUT /runs.
 
-    `uid` names this very `init`; repeating an Open with the same uid finds the same run again.
+    `uid` names this very `init`; repeating an Open with the same uid finds the same run again. `take_over` names the
+    counters whose current attempt goes over from its writer to the batch's producer; absent, that is all of them,
+    unless `resume` is "new".
     """
 
     uid: str | None = None
@@ -44,6 +46,7 @@ class Open(Message):
     notes: str | None = None
     counters: dict[str, CounterSpec] = {}
     provenance: dict[str, Any] = {}
+    take_over: tuple[str, ...] | None = None
 
 
 class Rewind(Message):

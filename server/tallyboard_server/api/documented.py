@@ -44,13 +44,17 @@ class Sent:
 
 @dataclass(slots=True, frozen=True)
 class Given:
-    """An answer: its type, one example (JSON), in words, and its headers by name with what they say."""
+    """An answer: its type, one example (JSON), in words, and its headers by name with what they say.
+
+    media_type: for answers that are neither JSON nor MessagePack; `kind` bytes is a file.
+    """
 
     kind: type | None
     example: Any
     description: str
     headers: Mapping[str, str] = field(default_factory=dict)
     msgpack: str = "The same fields as in JSON."
+    media_type: str | None = None
 
 
 def documented(
@@ -119,7 +123,11 @@ def _answer(given: Given) -> dict[str, Any]:
         found["headers"] = {
             name: {"description": text, "schema": {"type": "string"}} for name, text in given.headers.items()
         }
-    if given.kind is str:
+    if given.kind is bytes and given.media_type is not None:
+        found["content"] = {given.media_type: {"schema": {"type": "string", "format": "binary"}}}
+    elif given.kind is not None and given.media_type is not None:
+        found["content"] = {given.media_type: {"schema": reference(given.kind), "example": given.example}}
+    elif given.kind is str:
         found["content"] = {"text/plain": {"schema": {"type": "string"}, "example": given.example}}
     elif given.kind is not None:
         found["content"] = {

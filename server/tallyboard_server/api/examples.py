@@ -145,9 +145,42 @@ CHART: Final[dict[str, Any]] = {
     ],
     "missing": [],
 }
+VERIFY_LINE: Final[dict[str, Any]] = {
+    "scalars_read": 2,
+    "report": {
+        "run": RUN,
+        "ok": True,
+        "pos": 1,
+        "event_file": "/data/logdir/mnist/try1/events.out.tfevents.1760000000.host.1.1",
+        "exported_pos": 1,
+        "attempts": [
+            {
+                "counter": "global_step",
+                "attempt": 1,
+                "writer": "anonymous",
+                "sent": 1,
+                "stored": 1,
+                "visible": 1,
+                "in_file": 1,
+                "sent_checksum": "2fade1634c37a881",
+                "stored_checksum": "2fade1634c37a881",
+            }
+        ],
+        "differences": [],
+        "difference_count": 0,
+        "warnings": [],
+    },
+}
+REPAIR: Final[dict[str, Any]] = {"after a mishap": {"reason": "the disk was restored from a copy"}}
+REPAIRED: Final[dict[str, Any]] = {
+    "run": RUN,
+    "event_file": "events.out.tfevents.1760000010.host.1.2",
+    "done": True,
+}
 READY: Final[dict[str, Any]] = {
     "ready": True,
     "reasons": [],
     "checks": {"free_bytes": 10_000_000_000, "queue_bytes": 0},
+    "warnings": [],
 }
 METRICS: Final = "# TYPE tallyboard_ingest_scalars_total counter\ntallyboard_ingest_scalars_total 1\n"

@@ -4,9 +4,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from tallyboard.wire import Message, Refusal, Status
+from tallyboard.wire import Message, Problem, Refusal, Status
+from tallyboard_server.verify.report import RunReport
 
 XSource = Literal["recorded", "as_of_time"]
+ShownStatus = Literal["running", "finished", "failed", "lost"]
+"""A run's status as it is shown: `lost` is a running one whose producers have fallen silent; it is never sent."""
 
 
 class AttemptView(msgspec.Struct, kw_only=True):
@@ -14,7 +17,8 @@ class AttemptView(msgspec.Struct, kw_only=True):
 
     start: the least step it may hold. last_step: the largest accepted, last_visible: the largest that no later
     attempt hides (both null before the first). limit: the step at and after which later attempts hide it; null:
-    none does. host, pid, user, last_seen: of its writer, as far as known.
+    none does. host, pid, user, began_at, last_seen: of its writer, as far as known; began_at by its own clock,
+    last_seen by the service's (seconds since the epoch).
     """
 
     number: int
@@ -28,6 +32,7 @@ class AttemptView(msgspec.Struct, kw_only=True):
     host: str | None = None
     pid: int | None = None
     user: str | None = None
+    began_at: float | None = None
     last_seen: float | None = None
 
 
@@ -53,7 +58,7 @@ class Health(msgspec.Struct, kw_only=True):
     """Whether anything is heard of a run, by the server's clock.
 
     last_seen: newest report, heartbeat or change (seconds since the epoch); silent_s: how long ago that was, null
-    unless the run is running. refused_kept: how many refused reports GET /refused lists (bounded), and when the
+    unless the run is running or lost. refused_kept: how many refused reports GET /refused lists (bounded), and when the
     newest came.
     """
 
@@ -67,7 +72,7 @@ class RunView(msgspec.Struct, kw_only=True):
     """A run, whole. Times are seconds since the epoch. `warnings`: what a PUT could not take over."""
 
     run: str
-    status: Status
+    status: ShownStatus
     display_name: str | None
     group: str | None
     tags: tuple[str, ...]
@@ -87,7 +92,7 @@ class RunRow(msgspec.Struct, kw_only=True):
     """A run in a list."""
 
     run: str
-    status: Status
+    status: ShownStatus
     display_name: str | None
     group: str | None
     tags: tuple[str, ...]
@@ -206,9 +211,35 @@ class Chart(msgspec.Struct, kw_only=True):
     missing: list[Missing] = []
 
 
+class RepairBody(Message):
+    """A body of POST /repair. `reason` goes into the log."""
+
+    reason: str = ""
+
+
+class RepairAnswer(msgspec.Struct, kw_only=True):
+    """The run's event file, null if nothing is visible; done: it is the new one."""
+
+    run: str
+    event_file: str | None
+    done: bool
+
+
+class VerifyLine(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A line of GET /verify: how far it has come; the last one has the report, or why there is none."""
+
+    scalars_read: int = 0
+    report: RunReport | None = None
+    problem: Problem | None = None
+
+
 class Readiness(msgspec.Struct, kw_only=True):
-    """Whether the service can take reports and show them; `reasons` says why not."""
+    """Whether the service can take reports and show them; `reasons` says why not.
+
+    warnings: what is amiss with single runs' event files (bounded), and does not keep the service from its work.
+    """
 
     ready: bool
     reasons: list[str]
     checks: dict[str, Any]
+    warnings: list[str] = []

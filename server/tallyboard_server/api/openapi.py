@@ -17,7 +17,7 @@ INGEST_PATH: Final = f"{API_PREFIX}/scalars/{{run}}"
 _KINDS: Final = (
     BatchMessage, Open, Receipt, Problem, messages.RunView, messages.RunPage, messages.RunRow, messages.RunPatch,
     messages.RewindBody, messages.HeartbeatBody, messages.HeartbeatAnswer, messages.RefusedPage, messages.Chart,
-    messages.Readiness,
+    messages.Readiness, messages.RepairBody, messages.RepairAnswer, messages.VerifyLine,
 )  # fmt: skip
 _DESCRIPTION: Final = """Training jobs report scalars keyed by named step counters; the service checks that each counter
 only increases, stores the scalars durably and writes TensorBoard event files.

@@ -25,6 +25,7 @@ from tallyboard_server.store.protocol import StoreError
 FREE_BYTES_MIN: Final = 64 * MIB
 """Free disk space below which the service says that it is not ready: a few groups more would fill it."""
 WRITE_TIMEOUT_S: Final = 5.0
+WARNINGS_MAX: Final = 100
 
 router = APIRouter(tags=["operations"])
 root = APIRouter(include_in_schema=False)
@@ -101,7 +102,8 @@ def readiness(service: Service) -> Readiness:
     checks: dict[str, Any] = {"free_bytes": free, "logdir": logdir, **service.ingest.stats()}
     for view in service.views.values():
         checks.update(view.stats())
-    return Readiness(ready=not reasons, reasons=reasons, checks=checks)
+    warnings = service.event_files.warnings()[:WARNINGS_MAX]
+    return Readiness(ready=not reasons, reasons=reasons, checks=checks, warnings=warnings)
 
 
 def _samples(service: Service) -> Iterator[Sample]:

@@ -164,8 +164,11 @@ def kind_of(error: Exception) -> Kind:
 
 def answer(error: Exception) -> Response:
     """The response for an exception; one that was not foreseen is logged under an id that the answer carries."""
-    if isinstance(error, HTTPException):
-        return _http(error)
+    return _http(error) if isinstance(error, HTTPException) else respond(*described(error))
+
+
+def described(error: Exception) -> tuple[Problem, dict[str, str]]:
+    """The problem for an exception, and the headers that go with it; logs what was not foreseen."""
     kind = kind_of(error)
     problem = Problem(title=kind.title, status=kind.status, code=kind.code, detail=str(error))
     headers: dict[str, str] = {}
@@ -192,7 +195,7 @@ def answer(error: Exception) -> Response:
         problem.request_id = secrets.token_hex(8)
         problem.detail = "unexpected error; the service's log has it under this request_id"
         log.error("request %s failed", problem.request_id, exc_info=error)
-    return respond(problem, headers)
+    return problem, headers
 
 
 async def handle(_request: Request, error: Exception) -> Response:

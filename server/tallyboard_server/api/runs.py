@@ -15,7 +15,6 @@ from tallyboard.wire import (
     InvalidNameError,
     Open,
     Resume,
-    Status,
     check_document,
     check_open,
     check_tag,
@@ -27,7 +26,7 @@ from tallyboard_server.api import examples
 from tallyboard_server.api.answers import answer, encoder
 from tallyboard_server.api.body import DOCUMENT_BYTES_MAX
 from tallyboard_server.api.documented import BODY, STORE, WRITE, Given, Sent, documented
-from tallyboard_server.api.messages import RunPage, RunPatch, RunView
+from tallyboard_server.api.messages import RunPage, RunPatch, RunView, ShownStatus
 from tallyboard_server.api.names import RunName
 from tallyboard_server.api.queries import check_known
 from tallyboard_server.api.reading import load_run
@@ -101,7 +100,9 @@ def list_runs(
     request: Request,
     service: Running,
     project: Annotated[str | None, Query(description="What the name begins with, up to a slash.")] = None,
-    status: Annotated[Status | None, Query(description="Only runs of this status.")] = None,
+    status: Annotated[
+        ShownStatus | None, Query(description="Only runs of this status; lost: running, but no longer heard of.")
+    ] = None,
     q: Annotated[str | None, Query(description="Text in name, display name or notes, in any case.")] = None,
     group: Annotated[str | None, Query(description="Only runs of this group.")] = None,
     archived: Annotated[bool | None, Query(description="Only archived runs, or only others.")] = None,
@@ -120,7 +121,7 @@ def list_runs(
         config=tuple((key.removeprefix("config."), text) for key, text in config),
     )  # fmt: skip
     page: RunPage = find_runs(
-        service.store, wanted, service.ingest.heartbeats.last_seen, encode=encoder(request), limit=limit, cursor=cursor
+        service.store, wanted, service.liveness, encode=encoder(request), limit=limit, cursor=cursor
     )
     return answer(request, page)
 
@@ -178,8 +179,7 @@ async def delete_run(service: Running, run: RunName) -> Response:
 def _view_of(service: Service, state: RunState) -> RunView:
     with service.store.snapshot() as view:
         refused = view.refused(state.id, limit=REFUSED_KEPT_PER_RUN_MAX)
-    beat = service.ingest.heartbeats.last_seen(state.name)
-    return run_view(state, refused, beat, service.clock())
+    return run_view(state, refused, service.liveness(state), service.clock())
 
 
 def _checked_changes(message: RunPatch) -> dict[str, Any]:

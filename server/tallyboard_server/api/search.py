@@ -8,11 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
-from tallyboard.wire import Status
 from tallyboard.wire.limits import MIB
-from tallyboard_server.api.messages import RunPage
+from tallyboard_server.api.messages import RunPage, ShownStatus
 from tallyboard_server.api.problems import InvalidQueryError
-from tallyboard_server.api.views import run_row
+from tallyboard_server.api.views import Liveness, run_row
 from tallyboard_server.model import RunState
 from tallyboard_server.store.protocol import Store
 
@@ -30,16 +29,16 @@ class RunFilter:
     """What a run must be like; None and () ask for nothing."""
 
     project: str | None = None
-    status: Status | None = None
+    status: ShownStatus | None = None
     text: str | None = None
     group: str | None = None
     archived: bool | None = None
     config: tuple[tuple[str, str], ...] = ()
 
-    def admits(self, state: RunState) -> bool:
-        """Whether the run is wanted (its project is the caller's to check, by the name's beginning)."""
+    def admits(self, state: RunState, status: ShownStatus) -> bool:
+        """Whether the run, shown with that status, is wanted (its project is the caller's to check, by the name)."""
         meta = state.meta
-        if self.status is not None and meta.status != self.status:
+        if self.status is not None and status != self.status:
             return False
         if self.group is not None and meta.group != self.group:
             return False
@@ -55,7 +54,7 @@ class RunFilter:
 def find_runs(
     store: Store,
     wanted: RunFilter,
-    last_beat: Callable[[str], float | None],
+    liveness: Callable[[RunState], Liveness],
     *,
     encode: Callable[[Any], bytes],
     limit: int,
@@ -63,7 +62,7 @@ def find_runs(
 ) -> RunPage:
     """One page of the runs that pass the filter.
 
-    `last_beat` gives a run's last heartbeat; `encode` makes each row as the whole answer will be encoded.
+    `liveness` tells whether a run is heard of; `encode` makes each row as the whole answer will be encoded.
     """
     after = "" if cursor is None else _opened(cursor)
     prefix = "" if wanted.project is None else f"{wanted.project}/"
@@ -75,9 +74,9 @@ def find_runs(
             found = [(name, view.load(name)) for name in names]
         for name, state in found:
             after = name
-            if state is None or not wanted.admits(state):
+            if state is None or not wanted.admits(state, (seen := liveness(state)).status):
                 continue
-            row = encode(run_row(state, last_beat(name)))
+            row = encode(run_row(state, seen))
             rows.append(msgspec.Raw(row))
             size += len(row)
             if len(rows) >= limit or size >= PAGE_BYTES_MAX:

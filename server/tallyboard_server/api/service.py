@@ -1,5 +1,6 @@
 """What the routes work with: the store, the writer and the views of one running service."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
@@ -10,7 +11,9 @@ from starlette.requests import Request
 
 from tallyboard_server.api.body import BodyReader
 from tallyboard_server.api.traffic import Traffic
+from tallyboard_server.api.views import Liveness
 from tallyboard_server.ingest import Ingest
+from tallyboard_server.model import RunState
 from tallyboard_server.settings import Settings
 from tallyboard_server.store.protocol import Store
 
@@ -23,10 +26,23 @@ class View(Protocol):
         ...
 
 
+class EventFiles(Protocol):
+    """What keeps event files in step with the store."""
+
+    def rebuild(self, run_id: int) -> None:
+        """Write a run's event file anew."""
+        ...
+
+    def warnings(self) -> list[str]:
+        """What is amiss with single runs' files, in sentences."""
+        ...
+
+
 @dataclass(slots=True, frozen=True)
 class Service:
     """One running service. `clock` gives seconds since the epoch; `chart_reads` bounds answers in the making,
-    `large_decodes` large bodies being decoded.
+    `large_decodes` large bodies being decoded, `verifications` runs being verified; `copying` is held while a backup
+    is made.
 
     views: the background parts by name. check_views: what is wrong with them, in sentences (nothing: all is well).
     """
@@ -37,10 +53,19 @@ class Service:
     bodies: BodyReader
     chart_reads: CapacityLimiter
     large_decodes: CapacityLimiter
+    verifications: CapacityLimiter
+    copying: asyncio.Lock
     clock: Callable[[], float]
     traffic: Traffic
     views: Mapping[str, View]
+    event_files: EventFiles
     check_views: Callable[[], list[str]]
+
+    def liveness(self, state: RunState) -> Liveness:
+        """Whether anything is heard of a run."""
+        heartbeats = self.ingest.heartbeats
+        lost = heartbeats.is_lost(state, self.clock(), self.settings.lost_after_s)
+        return Liveness(heartbeats.last_seen(state), "lost" if lost else state.meta.status)
 
 
 def service_of(request: Request) -> Service:

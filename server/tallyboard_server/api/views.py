@@ -1,6 +1,8 @@
 """What a run looks like to those who ask: the contract's state as answers."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tallyboard_server.api.messages import (
@@ -12,18 +14,26 @@ from tallyboard_server.api.messages import (
     RefusedPage,
     RunRow,
     RunView,
+    ShownStatus,
 )
 from tallyboard_server.model import Attempt, Counter, KeptRefusal, Producer, RunState
 
 
-def run_view(state: RunState, refused: Sequence[KeptRefusal], beat: float | None, now: float) -> RunView:
-    """A run, whole. refused: newest first; beat: its last heartbeat; now: both in seconds since the epoch."""
+@dataclass(slots=True, frozen=True)
+class Liveness:
+    """Whether anything is heard of a run: when last (seconds since the epoch), and what that makes of its status."""
+
+    last_seen: float
+    status: ShownStatus
+
+
+def run_view(state: RunState, refused: Sequence[KeptRefusal], liveness: Liveness, now: float) -> RunView:
+    """A run, whole. refused: newest first; now: seconds since the epoch."""
     meta = state.meta
-    seen = last_seen(state, beat)
     tags = visible_tags(state)
     return RunView(
         run=state.name,
-        status=meta.status,
+        status=liveness.status,
         display_name=meta.display_name,
         group=meta.group,
         tags=meta.tags,
@@ -38,27 +48,27 @@ def run_view(state: RunState, refused: Sequence[KeptRefusal], beat: float | None
             counter.name: _counter_view(counter, tags.get(counter.id, []), state) for counter in state.counters.values()
         },
         health=Health(
-            last_seen=seen,
-            silent_s=max(0.0, now - seen) if meta.status == "running" else None,
+            last_seen=liveness.last_seen,
+            silent_s=max(0.0, now - liveness.last_seen) if meta.status == "running" else None,
             refused_kept=len(refused),
             refused_at=refused[0].at if refused else None,
         ),
     )
 
 
-def run_row(state: RunState, beat: float | None) -> RunRow:
+def run_row(state: RunState, liveness: Liveness) -> RunRow:
     """A run as a list of runs shows it."""
     meta = state.meta
     return RunRow(
         run=state.name,
-        status=meta.status,
+        status=liveness.status,
         display_name=meta.display_name,
         group=meta.group,
         tags=meta.tags,
         archived=meta.archived,
         created_at=meta.created_at,
         updated_at=meta.updated_at,
-        last_seen=last_seen(state, beat),
+        last_seen=liveness.last_seen,
         config=dict(meta.config),
         summary=dict(meta.summary),
         counters={
@@ -72,11 +82,6 @@ def refused_page(run: str, refused: Sequence[KeptRefusal]) -> RefusedPage:
     """What was refused of a run."""
     items = [RefusedItem(at=kept.at, producer=kept.producer, refusal=kept.refusal) for kept in refused]
     return RefusedPage(run=run, refused=items)
-
-
-def last_seen(state: RunState, beat: float | None) -> float:
-    """When anything was last heard of a run, by the server's clock."""
-    return max(state.meta.updated_at, beat or 0.0)
 
 
 def visible_tags(state: RunState) -> dict[int, list[str]]:
@@ -120,5 +125,15 @@ def _attempt_view(attempt: Attempt, limit: int | None, producer: Producer | None
         host=origin.get("host"),
         pid=int(pid) if pid.isdecimal() else None,
         user=origin.get("user"),
+        began_at=_seconds(origin.get("began_at")),
         last_seen=None if producer is None else producer.last_seen,
     )
+
+
+def _seconds(text: str | None) -> float | None:
+    """What a producer told of a time; None if it is no number."""
+    try:
+        seconds = float(text or "nan")
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) else None

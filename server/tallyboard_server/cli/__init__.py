@@ -11,11 +11,15 @@ SERVER_EXTRA: Final = frozenset({"apsw", "fastapi", "pydantic", "pydantic_settin
 
 
 def main() -> None:
-    """Entry point of the console script. Says what to install if the server's parts are missing."""
+    """Entry point of the console script. Without the server's parts, `sync` works and the rest says what to install."""
     try:
         from tallyboard_server.cli.commands import run
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in SERVER_EXTRA:
             raise
+        if sys.argv[1:2] == ["sync"]:  # needs nothing but the client
+            from tallyboard.__main__ import main as client_main
+
+            sys.exit(client_main())
         sys.exit(f"tallyboard: {error.name} is not installed; pip install 'tallyboard[server]'")
     run()

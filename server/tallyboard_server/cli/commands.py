@@ -5,12 +5,15 @@ from typing import Annotated, Final
 import typer
 
 from tallyboard_server.cli import looking
+from tallyboard_server.cli.copies import backup, restore
 from tallyboard_server.cli.demo import demo
 from tallyboard_server.cli.doctor import doctor
 from tallyboard_server.cli.http import ApiProblemError, UnreachableError
 from tallyboard_server.cli.output import Exit, fail, stdout, version
 from tallyboard_server.cli.rewinding import rewind
 from tallyboard_server.cli.serve import environment_help, serve
+from tallyboard_server.cli.syncing import sync
+from tallyboard_server.cli.verifying import repair, verify
 
 EXIT_CODES: Final = {401: Exit.UNAUTHORIZED, 403: Exit.UNAUTHORIZED, 404: Exit.NOT_FOUND, 410: Exit.NOT_FOUND}
 """What an HTTP status of the service is as an exit code; any other is Exit.FAILED."""
@@ -19,7 +22,7 @@ app = typer.Typer(
     name="tallyboard",
     help="Metrics logging for machine-learning training.",
     epilog=(
-        "All but serve and demo ask the service at TALLYBOARD_URL (http://127.0.0.1:6007 unless set), with "
+        "All but serve, restore and demo ask the service at TALLYBOARD_URL (http://127.0.0.1:6007 unless set), with "
         "TALLYBOARD_TOKEN. Exit codes: 1 failed, 2 wrong usage, 3 no service answers, 4 no such run, 5 token refused."
     ),
     no_args_is_help=True,
@@ -45,7 +48,19 @@ def options(
 
 
 app.command(epilog=environment_help())(serve)
-for command in (looking.runs, looking.counters, looking.tail, rewind, doctor, demo):
+for command in (
+    looking.runs,
+    looking.counters,
+    looking.tail,
+    rewind,
+    sync,
+    verify,
+    repair,
+    backup,
+    restore,
+    doctor,
+    demo,
+):
     app.command()(command)
 
 

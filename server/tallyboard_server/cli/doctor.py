@@ -19,9 +19,6 @@ from tallyboard_server.cli.output import Exit, ago, count, stdout
 SKEW_MAX_S: Final = 5.0
 """Beyond it, curves against wall time from several machines no longer line up; HTTP dates have whole seconds."""
 
-SILENT_MAX_S: Final = 600.0
-"""A run that calls itself running and says nothing for so long has probably died."""
-
 
 def doctor(
     run: Annotated[str | None, typer.Argument(help="The run whose points are missing: project/name.")] = None,
@@ -112,10 +109,9 @@ def _run(service: Service, view: RunView) -> Iterator[Finding]:
     if not view.counters:
         yield bad(f"{view.run}: no report was ever accepted", "is the job reporting under this name, and to this URL?")
     yield _refusals(service.get(run_path("/refused", view.run), RefusedPage))
-    silent = view.health.silent_s
-    if silent is not None and silent > SILENT_MAX_S:
+    if view.status == "lost":
         yield bad(
-            f"{view.run} says it is running, but was last heard of {ago(silent)} ago",
+            f"{view.run} says it is running, but was last heard of {ago(view.health.silent_s or 0.0)} ago",
             "look at the job: has it died, or lost its way to the service?",
         )
 

@@ -2,18 +2,22 @@
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, TypeVar
+from contextlib import contextmanager
+from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
 import urllib3
 
 from tallyboard.wire import JSON, Problem
-from tallyboard_server.api.messages import Readiness, RunPage, RunRow
+from tallyboard_server.api.messages import Readiness, RunPage, RunRow, VerifyLine
 
 URL_DEFAULT: Final = "http://127.0.0.1:6007"
 _TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=60.0)
 """Seconds; a service that answers at all answers a read well within them."""
+_DOWNLOAD_TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=3600.0)
+"""A backup is copied before its first byte is sent."""
+_CHUNK_BYTES: Final = 1024 * 1024
 
 _T = TypeVar("_T")
 
@@ -89,6 +93,20 @@ class Service:
         series = self.get("/scalars", _Chart, **query).series
         return series[0] if series else None
 
+    def verify(self, run: str) -> Iterator[VerifyLine]:
+        """The lines of GET /verify as they come; the last one has the report. Raises as `get` does."""
+        with self._streamed(_api(run_path("/verify", run)), _TIMEOUT) as response:
+            for text in response:
+                line = msgspec.json.decode(text, type=VerifyLine)
+                if line.problem is not None:
+                    raise ApiProblemError(line.problem)
+                yield line
+
+    def download(self, path: str, target: BinaryIO) -> int:
+        """GET a path below /api/v1 into an open file; returns how many bytes came. Raises as `get` does."""
+        with self._streamed(_api(path), _DOWNLOAD_TIMEOUT) as response:
+            return sum(target.write(chunk) for chunk in response.stream(_CHUNK_BYTES))
+
     def is_alive(self) -> bool:
         """Whether a service answers here."""
         try:
@@ -109,6 +127,22 @@ class Service:
                 f"no service answers at {self.url} ({_cause(error)}); start one with `tallyboard serve`, "
                 "or set TALLYBOARD_URL to where it is"
             ) from error
+
+    @contextmanager
+    def _streamed(self, path: str, timeout: urllib3.Timeout) -> Iterator[urllib3.BaseHTTPResponse]:
+        """A GET whose body is read as it comes; a connection that breaks off is an UnreachableError."""
+        try:
+            response = self._pool.request("GET", self.url + path, preload_content=False, timeout=timeout)
+            try:
+                if response.status >= 400:
+                    response.read(cache_content=True)
+                    raise ApiProblemError(self._problem(response))
+                yield response
+            finally:
+                response.release_conn()
+                response.close()
+        except (urllib3.exceptions.HTTPError, msgspec.DecodeError) as error:
+            raise UnreachableError(f"{self.url} broke off ({_cause(error)}); try again") from error
 
     def _decode(self, response: urllib3.BaseHTTPResponse, kind: type[_T], also: int = 200) -> _T:
         """The body as `kind` if the request succeeded, or ended with the status `also`."""

@@ -4,12 +4,14 @@ import logging
 import resource
 import socket
 import sys
+from collections.abc import Callable
 from typing import Final
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tallyboard_server.app import create_app
+from tallyboard_server.cli.intake import take_in
 from tallyboard_server.cli.output import Exit, fail, stdout
 from tallyboard_server.settings import Settings
 from tallyboard_server.store.protocol import StoreError
@@ -27,15 +29,18 @@ Python's 5 ms it would sit out half of its time."""
 class AnnouncedServer(uvicorn.Server):
     """A server that says where to look once it takes requests."""
 
-    def __init__(self, config: uvicorn.Config, announcement: str) -> None:
+    def __init__(self, config: uvicorn.Config, announcement: str, then: Callable[[], None]) -> None:
+        """then: what to do once it takes requests."""
         super().__init__(config)
         self._announcement = announcement
+        self._then = then
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, then the announcement."""
         await super().startup(sockets)
         if self.started:
             stdout.print(self._announcement, markup=False)
+            self._then()
 
 
 class StartUp:
@@ -87,7 +92,12 @@ def run(settings: Settings, listener: socket.socket, announcement: str) -> None:
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
     )
-    server = AnnouncedServer(config, announcement)
+
+    def once_up() -> None:
+        if settings.take_in_spools:
+            take_in(settings, listener.getsockname()[1])
+
+    server = AnnouncedServer(config, announcement, once_up)
     raise_file_limit()
     sys.setswitchinterval(THREAD_SWITCH_S)
     try:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from tallyboard.wire import Float64, Int64
+from tallyboard_server.checksum import grown
 from tallyboard_server.contract import texts
 from tallyboard_server.contract.draft import Draft
 from tallyboard_server.contract.segments import Segment
@@ -25,6 +26,7 @@ class Landing:
         self.last_visible = attempt.last_visible
         self.reports = 0
         self.scalars = 0
+        self.blocks: list[Block] = []
         self.shown = False
         """Whether a point was stored that is visible."""
         self.beyond = 0
@@ -46,6 +48,7 @@ class Landing:
             reports=self.attempt.reports + self.reports,
             scalars=self.attempt.scalars + self.scalars,
             refused_in_a_row=refused_in_a_row,
+            checksum=grown(self.attempt.checksum, self.blocks),
         )
         self.put(attempt)
 
@@ -117,18 +120,18 @@ class Landing:
         columns, draft = segment.columns, self.draft
         draft.pos += 1
         values = columns.values[rows]
-        draft.blocks.append(
-            Block(
-                draft.pos,
-                self.counter.id,
-                self.attempt.number,
-                tag_ids if picked is None else tag_ids[picked],
-                columns.steps[rows],
-                columns.wall_times[rows],
-                values if picked is None else np.ascontiguousarray(values[:, picked]),
-                {draft.counters[name].id: column[rows] for name, column in columns.at.items()},
-            )
+        block = Block(
+            draft.pos,
+            self.counter.id,
+            self.attempt.number,
+            tag_ids if picked is None else tag_ids[picked],
+            columns.steps[rows],
+            columns.wall_times[rows],
+            values if picked is None else np.ascontiguousarray(values[:, picked]),
+            {draft.counters[name].id: column[rows] for name, column in columns.at.items()},
         )
+        self.blocks.append(block)
+        draft.blocks.append(block)
 
     def _tail(self, segments: Sequence[Segment], rows: Sequence[Int64]) -> tuple[Int32, Float64]:
         """The tags stored at the last step and their values: copies, which keep no request body alive."""

@@ -12,8 +12,8 @@ def open_run(draft: Draft, message: Open, producer: str | None) -> None:
     """Apply an Open. Raises LimitError if it declares too many counters.
 
     Config and provenance are merged, group, notes and tags replaced where given, the uid kept if there is
-    one. The run is running again: somebody opened it. Resuming hands the current attempt of every counter to
-    the producer, tail and all, so that its steps go on where the last writer stopped.
+    one. The run is running again: somebody opened it. Resuming hands the current attempt of every counter, or of
+    those named in `take_over`, to the producer, tail and all, so that its steps go on where the last writer stopped.
     """
     meta = draft.meta
     draft.meta = replace(
@@ -30,9 +30,15 @@ def open_run(draft: Draft, message: Open, producer: str | None) -> None:
         counter = draft.add_counter(name)
         if spec.total is not None and spec.total != counter.total:
             draft.put_counter(replace(counter, total=spec.total))
-    if message.resume != "new" and producer is not None:
-        for counter in list(draft.counters.values()):
-            _hand_over(draft, counter, producer)
+    if producer is not None:
+        for name in _handed_over(draft, message):
+            _hand_over(draft, draft.counters[name], producer)
+
+
+def _handed_over(draft: Draft, message: Open) -> list[str]:
+    if message.take_over is None:
+        return [] if message.resume == "new" else list(draft.counters)
+    return [name for name in message.take_over if name in draft.counters]
 
 
 def _hand_over(draft: Draft, counter: Counter, producer: str) -> None:

@@ -8,7 +8,7 @@ from tallyboard_server.contract.errors import LimitError, SeqGapError, SeqReused
 from tallyboard_server.contract.types import Outcome
 from tallyboard_server.model import Producer, RunState, frozen
 
-_ORIGIN_KEYS = ("host", "pid", "user")
+_ORIGIN_KEYS = ("host", "pid", "user", "began_at")
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Receipt).decode

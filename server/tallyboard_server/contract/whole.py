@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tallyboard_server.checksum import grown
 from tallyboard_server.contract.draft import Draft
 from tallyboard_server.contract.screening import held_attempt
 from tallyboard_server.contract.segments import Segment
@@ -34,9 +35,8 @@ def land_whole(draft: Draft, name: str, segments: Sequence[Segment], writer: str
         if ids is None:
             return False
         tag_ids.append(ids)
-    for segment, ids in zip(segments, tag_ids, strict=True):
-        _store(draft, segment, counter, attempt, ids)
-    moved = _moved(attempt, segments, tag_ids)
+    blocks = [_stored(draft, segment, counter, attempt, ids) for segment, ids in zip(segments, tag_ids, strict=True)]
+    moved = _moved(attempt, segments, tag_ids, blocks)
     draft.put_counter(replace(counter, attempts=(*counter.attempts[:-1], moved)))
     return True
 
@@ -76,25 +76,25 @@ def _bound_ids(tags: Mapping[str, Tag], names: Sequence[str], counter: Counter) 
     return np.array(ids, np.int32)
 
 
-def _store(draft: Draft, segment: Segment, counter: Counter, attempt: Attempt, tag_ids: Int32) -> None:
+def _stored(draft: Draft, segment: Segment, counter: Counter, attempt: Attempt, tag_ids: Int32) -> Block:
     columns = segment.columns
     segment.attempt, segment.stored = attempt.number, columns.values.size
     draft.pos += 1
-    draft.blocks.append(
-        Block(
-            draft.pos,
-            counter.id,
-            attempt.number,
-            tag_ids,
-            columns.steps,
-            columns.wall_times,
-            columns.values,
-            {draft.counters[name].id: column for name, column in columns.at.items()},
-        )
+    block = Block(
+        draft.pos,
+        counter.id,
+        attempt.number,
+        tag_ids,
+        columns.steps,
+        columns.wall_times,
+        columns.values,
+        {draft.counters[name].id: column for name, column in columns.at.items()},
     )
+    draft.blocks.append(block)
+    return block
 
 
-def _moved(attempt: Attempt, segments: Sequence[Segment], tag_ids: Sequence[Int32]) -> Attempt:
+def _moved(attempt: Attempt, segments: Sequence[Segment], tag_ids: Sequence[Int32], blocks: Sequence[Block]) -> Attempt:
     """The attempt with the segments at its end; the tail is a copy, which keeps no request body alive."""
     ends = [int(segment.columns.steps[-1]) for segment in segments]
     last_step = max(ends)
@@ -109,4 +109,5 @@ def _moved(attempt: Attempt, segments: Sequence[Segment], tag_ids: Sequence[Int3
         reports=attempt.reports + sum(len(segment.columns) for segment in segments),
         scalars=attempt.scalars + sum(segment.stored for segment in segments),
         refused_in_a_row=0,
+        checksum=grown(attempt.checksum, blocks),
     )

@@ -48,6 +48,7 @@ class Builder:
         self._writing: deque[RunFiles] = deque()
         self._complete: list[RunFiles] = []
         self.generations_total = 0
+        self.repairs_total = 0
 
     def __len__(self) -> int:
         return len(self._writing) + len(self._complete)
@@ -205,6 +206,7 @@ class Builder:
 
     def _install(self, files: RunFiles, build: Build, live: Generation, old: Generation | None) -> None:
         self.generations_total += 1
+        self.repairs_total += files.damage is not None
         if old is not None:
             self._tools.open_files.close(files.path(old))
             files.retired[old.number] = old

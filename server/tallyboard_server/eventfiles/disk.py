@@ -16,6 +16,10 @@ _NOT_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, err
 """No such file, or something that is none: a link, a directory, a socket."""
 
 
+OUT_OF_FILES: Final = (errno.EMFILE, errno.ENFILE)
+"""No descriptor is left to this process, or to the system."""
+
+
 class NotOurFileError(OSError):
     """What stands under an event file's name is no regular file, or no longer the one that was written."""
 
@@ -130,10 +134,21 @@ class OpenFiles:
         if fd is None:
             while len(self._fds) >= self._open_max:
                 os.close(self._fds.popitem(last=False)[1])
-            fd = self._fds[path] = self._disk.open(path)
+            fd = self._fds[path] = self._opened(path)
         else:
             self._fds.move_to_end(path)
         return fd
+
+    def _opened(self, path: Path) -> int:
+        """Open a file; where descriptors have run out, with half of those that were held so far."""
+        try:
+            return self._disk.open(path)
+        except OSError as error:
+            if error.errno not in OUT_OF_FILES or not self._fds:
+                raise
+            self._open_max = max(1, len(self._fds) // 2)
+            self.close_all()
+            return self._disk.open(path)
 
     def check(self, path: Path, length: int) -> int:
         """`get`, for a file that must have a name still and at least `length` bytes; else NotOurFileError."""

@@ -27,8 +27,8 @@ ENCODER_VERSION: Final = 1
 Bytes = npt.NDArray[np.uint8]
 Data = bytes | memoryview
 
-_WALL_TIME_AT: Final = HEADER_BYTES + 1
-_STEP_AT: Final = _WALL_TIME_AT + 8 + 1
+WALL_TIME_AT: Final = HEADER_BYTES + 1
+STEP_AT: Final = WALL_TIME_AT + 8 + 1
 _STEP_CLASSES: Final = np.array([1, *(1 << (7 * i) for i in range(1, 9))], dtype=np.int64)
 """Least step of each varint length: below 1 the field is absent, from 1 on it has one byte, from 128 on two, …"""
 _SLAB_BYTES: Final = 1024 * 1024
@@ -41,7 +41,7 @@ _CRC: Final = struct.Struct("<I")
 
 
 @dataclass(slots=True, frozen=True)
-class _Template:
+class Template:
     """A record of certain tags and a certain varint length, complete but for what differs from row to row.
 
     row: its bytes, uint8[size]. step_bytes: 0 to 9. value_at: offset of each tag's float32. scatter: int64[4 k],
@@ -55,6 +55,7 @@ class _Template:
 
     @property
     def nbytes(self) -> int:
+        """Bytes held."""
         return self.row.nbytes + self.scatter.nbytes + 32 * len(self.value_at) + 256
 
 
@@ -62,7 +63,7 @@ class Encoder:
     """Encodes reports, and remembers the layout of the tag sets it has met (bounded). Not thread-safe."""
 
     def __init__(self, *, templates_bytes_max: int = 16 * 1024 * 1024) -> None:
-        self._templates: OrderedDict[tuple[tuple[str, ...], int], _Template] = OrderedDict()
+        self._templates: OrderedDict[tuple[tuple[str, ...], int], Template] = OrderedDict()
         self.templates_bytes = 0
         self._templates_bytes_max = templates_bytes_max
 
@@ -110,11 +111,11 @@ class Encoder:
         return bare + classes + (classes > 0)
 
     def _encode_row(self, tags: tuple[str, ...], step: int, wall_time: float, floats: npt.NDArray[np.float32]) -> bytes:
-        template = self._template(tags, (step.bit_length() + 6) // 7)
+        template = self._template(tags, varint_bytes(step))
         record = bytearray(template.row)
-        _WALL_TIME.pack_into(record, _WALL_TIME_AT, wall_time)
+        _WALL_TIME.pack_into(record, WALL_TIME_AT, wall_time)
         if template.step_bytes:
-            record[_STEP_AT : _STEP_AT + template.step_bytes] = varint(step)
+            record[STEP_AT : STEP_AT + template.step_bytes] = varint(step)
         data = floats.tobytes()
         for i, at in enumerate(template.value_at):
             record[at : at + 4] = data[4 * i : 4 * i + 4]
@@ -122,13 +123,13 @@ class Encoder:
         _CRC.pack_into(record, end, masked_crc32c(memoryview(record)[HEADER_BYTES:end]))
         return bytes(record)
 
-    def _template(self, tags: tuple[str, ...], step_bytes: int) -> _Template:
+    def _template(self, tags: tuple[str, ...], step_bytes: int) -> Template:
         key = (tags, step_bytes)
         template = self._templates.get(key)
         if template is not None:
             self._templates.move_to_end(key)
             return template
-        template = _make_template(tags, step_bytes)
+        template = make_template(tags, step_bytes)
         self._templates[key] = template
         self.templates_bytes += template.nbytes
         while self.templates_bytes > self._templates_bytes_max and len(self._templates) > 1:
@@ -175,6 +176,11 @@ def varint(number: int) -> bytes:
     return bytes(out)
 
 
+def varint_bytes(step: int) -> int:
+    """Bytes of a step in a record: 0 for step 0, which is left out."""
+    return (step.bit_length() + 6) // 7
+
+
 def _sized(data: bytes) -> bytes:
     return varint(len(data)) + data
 
@@ -187,7 +193,8 @@ def _summary(values: Iterable[bytes]) -> bytes:
     return b"\x2a" + _sized(b"".join(b"\x0a" + _sized(value) for value in values))
 
 
-def _make_template(tags: tuple[str, ...], step_bytes: int) -> _Template:
+def make_template(tags: tuple[str, ...], step_bytes: int) -> Template:
+    """The layout of the records of a tag set whose step takes so many bytes."""
     summary = bytearray()
     value_at = []
     for tag in tags:
@@ -199,7 +206,7 @@ def _make_template(tags: tuple[str, ...], step_bytes: int) -> _Template:
     event = head + bytes(summary)
     base = HEADER_BYTES + len(head)
     offsets = np.array(value_at, dtype=np.int64) + base
-    return _Template(
+    return Template(
         row=np.frombuffer(frame_header(len(event)) + event + bytes(FOOTER_BYTES), dtype=np.uint8),
         step_bytes=step_bytes,
         value_at=tuple(offsets.tolist()),
@@ -207,16 +214,16 @@ def _make_template(tags: tuple[str, ...], step_bytes: int) -> _Template:
     )
 
 
-def _encode_slab(template: _Template, steps: Int64, wall_times: Float64, values: Float64) -> memoryview:
+def _encode_slab(template: Template, steps: Int64, wall_times: Float64, values: Float64) -> memoryview:
     """Rows of one varint length as a byte matrix: one row a record, filled column by column."""
     n, k = values.shape
     size = len(template.row)
     rows = np.empty((n, size), dtype=np.uint8)
     rows[:] = template.row
-    rows[:, _WALL_TIME_AT : _WALL_TIME_AT + 8] = _as_bytes(wall_times.astype("<f8"), n, 8)
+    rows[:, WALL_TIME_AT : WALL_TIME_AT + 8] = _as_bytes(wall_times.astype("<f8"), n, 8)
     for i in range(template.step_bytes):
         more = 0x80 if i + 1 < template.step_bytes else 0
-        rows[:, _STEP_AT + i] = (steps >> (7 * i)) & 0x7F | more
+        rows[:, STEP_AT + i] = (steps >> (7 * i)) & 0x7F | more
     data = _as_bytes(_as_float32(values), n, 4 * k)
     if n >= k:
         for i, at in enumerate(template.value_at):

@@ -11,6 +11,7 @@ from typing import Final
 
 from tallyboard_server.eventfiles.builder import Builder
 from tallyboard_server.eventfiles.cleaner import Cleaner
+from tallyboard_server.eventfiles.disk import OUT_OF_FILES
 from tallyboard_server.eventfiles.ordering import TagNames, TagNamesCache
 from tallyboard_server.eventfiles.runfiles import RunFiles, load_files
 from tallyboard_server.eventfiles.tails import Tail, Tails
@@ -34,7 +35,10 @@ _Start = tuple[RunFiles, RunState, TagNames]
 
 
 class Engine:
-    """All event files of a logdir. Only `notify`, `stats` and `backlog_bytes` may be called by other threads."""
+    """All event files of a logdir.
+
+    Only `notify`, `rebuild`, `stats`, `faults`, `warnings` and `backlog_bytes` may be called by other threads.
+    """
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
@@ -51,6 +55,7 @@ class Engine:
         self._notified: Counter[int] = Counter()
         self._notified_blocks = 0
         self._missed = False
+        self._unwanted: set[int] = set()
         self._next_sweep_at = 0.0
         self._sweep_after = 0
         self._swept: set[int] = set()
@@ -64,6 +69,29 @@ class Engine:
                 else:
                     self._missed = True
                 self._notified_blocks += 1
+
+    def rebuild(self, run_id: int) -> None:
+        """Begin a new file of a run, whatever the state of the present one."""
+        with self._lock:
+            self._unwanted.add(run_id)
+            self._notified[run_id] += 1
+            self._notified_blocks += 1
+
+    def faults(self) -> list[str]:
+        """What keeps event files from being written, as far as it is not one run's own: run and error."""
+        return self._troubles.told(systemic=True)
+
+    def warnings(self) -> list[str]:
+        """What is amiss with single runs' files, in sentences."""
+        found = [f"event files of {told}" for told in self._troubles.told(systemic=False)]
+        for files in list(self._runs.values()):
+            if (damage := files.damage) is not None:
+                found.append(f"event file of {files.name}: {damage}; it is being written anew")
+            found += [
+                f"{files.directory / name} is not one of ours: TensorBoard mixes it into run {files.name}; move it away"
+                for name in sorted(files.foreign)
+            ]
+        return found
 
     def backlog_bytes(self) -> int:
         """About how many bytes of journal wait to be written to event files."""
@@ -87,6 +115,7 @@ class Engine:
             "export_bytes_total": self._tails.bytes_total,
             "export_syncs_total": self._tails.syncs_total,
             "export_generations_total": self._builder.generations_total,
+            "export_repairs_total": self._builder.repairs_total,
             "export_errors_total": self._troubles.errors_total,
             "export_foreign_files": sum(len(files.foreign) for files in list(self._runs.values())),
         }
@@ -99,6 +128,8 @@ class Engine:
         """
         now = self._tools.clock()
         self._take_notified(now)
+        if self._troubles.any_of(OUT_OF_FILES):
+            self._tools.open_files.close_all()  # leave the descriptors to what is in trouble
         if now >= self._next_sweep_at:
             self._sweep_page(now)
         self._look_at_due(now, force)
@@ -252,6 +283,9 @@ class Engine:
         if files.build is not None:
             self._due.pop(state.id, None)
             return None
+        if files.live is not None and self._take_unwanted(state.id):
+            files.damage = "a new one was asked for"
+            files.next_generation_at = now
         names = self._names.of(state)
         if files.wants_generation(state):
             if now < files.next_generation_at and not force:
@@ -267,6 +301,12 @@ class Engine:
             logger.warning("event file of %s: %s; it is written anew", files.name, files.damage)
             return files, state, names
         return tail
+
+    def _take_unwanted(self, run_id: int) -> bool:
+        with self._lock:
+            wanted_anew = run_id in self._unwanted
+            self._unwanted.discard(run_id)
+            return wanted_anew
 
     def _load(self, view: Snapshot, state: RunState) -> RunFiles:
         files = load_files(view, state.id, state.name, self._tools.logdir, self._tools.disk)
@@ -326,6 +366,7 @@ class Engine:
 
     def _forget(self, run_id: int) -> None:
         files = self._runs.pop(run_id, None)
+        self._take_unwanted(run_id)
         self._due.pop(run_id, None)
         self._lag.pop(run_id, None)
         self._troubles.forget(run_id)

@@ -79,6 +79,26 @@ class Exporter:
         self._engine.notify(run_ids)
         self._wake.set()
 
+    def rebuild(self, run_id: int) -> None:
+        """Write a run's event file anew under a new name, whatever the state of the present one. Any thread."""
+        self._engine.rebuild(run_id)
+        self._wake.set()
+
+    def faults(self) -> list[str]:
+        """Why event files do not follow the store, in sentences; none if they do."""
+        if not self._thread.is_alive():
+            return ["the exporter has stopped, so event files do not grow; restart the service"]
+        reasons = []
+        if self._failures:
+            reasons.append(f"event files could not be written {self._failures} times in a row: {self._last_error}")
+        if found := self._engine.faults():
+            reasons.append(f"event files of {len(found)} runs can't be written; for one, {found[0]}")
+        return reasons
+
+    def warnings(self) -> list[str]:
+        """What is amiss with single runs' event files, in sentences."""
+        return self._engine.warnings()
+
     def drain(self, timeout_s: float) -> bool:
         """Export and sync all that was committed before the call, intervals or not; False if that took too long."""
         if not self._thread.is_alive():

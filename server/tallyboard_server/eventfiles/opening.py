@@ -7,10 +7,8 @@ being built), and what a later rewind hides stays in the store.
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
-
-import numpy as np
 
 from tallyboard_server.eventfiles.encoder import (
     Encoder,
@@ -20,22 +18,13 @@ from tallyboard_server.eventfiles.encoder import (
     encode_session_start,
 )
 from tallyboard_server.eventfiles.ordering import Rows, TagNames, encode_pieces
-from tallyboard_server.model import Block, RunState
+from tallyboard_server.model import RunState
+from tallyboard_server.store.paging import Stretch, read_page
 from tallyboard_server.store.protocol import Snapshot
 
 SLICE_BYTES: Final = 4 * 1024 * 1024
 """Columns read in one slice."""
 _TAGS_PER_RECORD: Final = 1_000
-
-
-@dataclass(slots=True)
-class _Stretch:
-    """What is left to read of an attempt: steps from `first` to `last`, both included."""
-
-    counter_id: int
-    attempt: int
-    first: int
-    last: int
 
 
 class Opening:
@@ -51,7 +40,7 @@ class Opening:
         self._seconds = seconds
         self._has_predecessor = has_predecessor
         self._left = deque(
-            _Stretch(counter.id, attempt.number, attempt.start, attempt.last_visible)
+            Stretch(state.id, counter.id, attempt.number, attempt.start, attempt.last_visible)
             for counter in state.counters.values()
             for attempt in counter.attempts
             if attempt.last_visible is not None
@@ -97,44 +86,14 @@ class Opening:
         return b"".join(data for pieces in slices for data in encode_pieces(self._encoder, pieces))
 
     def _read_stretch(self, view: Snapshot, bytes_max: int, is_over: Callable[[], bool]) -> list[Rows]:
-        """Rows from the stretch in front up to a cut, and move the stretch's beginning there.
-
-        Blocks come by ascending first step, so below the first step of a block not yet seen everything is known.
-        """
+        """Rows of the stretch in front, and move the stretch's beginning behind them."""
         stretch = self._left[0]
-        pieces: list[Rows] = []
-        size = 0
-        cut = stretch.last + 1
-        for block in self._blocks(view, stretch):
-            begin = int(block.steps[0])
-            if begin > stretch.first and (size >= bytes_max or is_over()):
-                cut = begin
-                break
-            if len(rows := self._rows(block, stretch)):
-                pieces.append(rows)
-                size += rows.nbytes
+        blocks, cut = read_page(view, stretch, bytes_max=bytes_max, is_over=is_over, up_to_pos=self._state.pos)
         if cut > stretch.last:
             self._left.popleft()
-            return pieces
-        stretch.first = cut
-        return [rows for piece in pieces if len(rows := _below(piece, cut))]
-
-    def _blocks(self, view: Snapshot, stretch: _Stretch) -> Iterator[Block]:
-        for block in view.blocks(
-            self._state.id,
-            stretch.counter_id,
-            stretch.attempt,
-            first_step=stretch.first,
-            last_step=stretch.last,
-        ):
-            if block.pos <= self._state.pos:
-                yield block
-
-    def _rows(self, block: Block, stretch: _Stretch) -> Rows:
-        begin = int(np.searchsorted(block.steps, stretch.first, side="left"))
-        end = int(np.searchsorted(block.steps, stretch.last, side="right"))
-        part = slice(begin, end)
-        return Rows(self._names.of(block), block.steps[part], block.wall_times[part], block.values[part])
+        else:
+            self._left[0] = replace(stretch, first=cut)
+        return [Rows(self._names.of(block), block.steps, block.wall_times, block.values) for block in blocks]
 
 
 def file_head(seconds: int) -> bytes:
@@ -144,8 +103,3 @@ def file_head(seconds: int) -> bytes:
 
 def _parts(names: list[str]) -> Iterator[list[str]]:
     return (names[i : i + _TAGS_PER_RECORD] for i in range(0, len(names), _TAGS_PER_RECORD))
-
-
-def _below(rows: Rows, cut: int) -> Rows:
-    end = int(np.searchsorted(rows.steps, cut, side="left"))
-    return Rows(rows.tags, rows.steps[:end], rows.wall_times[:end], rows.values[:end])

@@ -66,15 +66,19 @@ def read_items(stream: BinaryIO) -> Iterator[Item]:
         yield record
         if isinstance(record, Damage):
             return
-        try:
-            event = event_pb2.Event.FromString(record.data)
-        except DecodeError as error:
-            yield Damage(record.offset, f"not an Event: {error}", torn=False)
-            return
-        yield from _meaning(event)
+        for item in meaning_of(record):
+            yield item
+            if isinstance(item, Damage):
+                return
 
 
-def _meaning(event: event_pb2.Event) -> Iterator[FileVersion | SessionStart | ScalarPoint]:
+def meaning_of(record: Record) -> Iterator[FileVersion | SessionStart | ScalarPoint | Damage]:
+    """What a record says; a Damage if it is no Event."""
+    try:
+        event = event_pb2.Event.FromString(record.data)
+    except DecodeError as error:
+        yield Damage(record.offset, f"not an Event: {error}", torn=False)
+        return
     match event.WhichOneof("what"):
         case "file_version":
             yield FileVersion(event.wall_time, event.file_version)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tallyboard_server.eventfiles.disk import NotOurFileError
+from tallyboard_server.eventfiles.disk import OUT_OF_FILES, NotOurFileError
 from tallyboard_server.eventfiles.ordering import Limits, TagNames, encode_blocks
 from tallyboard_server.eventfiles.runfiles import RunFiles
 from tallyboard_server.eventfiles.tools import Tools
@@ -124,6 +124,7 @@ class Tails:
         self.next_sync_at = self._tools.clock() + pause_s
         for files, _ in synced:
             self._dirty.pop(files.run_id, None)
+            self._troubles.over(files.run_id, files.name)
         return damaged
 
     def _sync_file(self, files: RunFiles) -> None:
@@ -132,6 +133,8 @@ class Tails:
             fd = self._tools.open_files.check(files.live_path, files.written_length)
             self._tools.disk.sync(fd)
         except OSError as error:
+            if error.errno in OUT_OF_FILES:  # it could not even be opened: it is as it was, and stays to be synced
+                raise
             self._tools.open_files.close(files.live_path)
             self._dirty.pop(files.run_id, None)
             files.damage = f"it could not be synced: {error}"

@@ -56,6 +56,16 @@ def frame(data: bytes) -> bytes:
     return frame_header(len(data)) + data + _CRC.pack(masked_crc32c(data))
 
 
+def record_size(data: bytes, at: int) -> int | Damage | None:
+    """Bytes of the whole record that begins at an offset of `data`; None if its header is not all there."""
+    if at + HEADER_BYTES > len(data):
+        return None
+    size, crc = _HEADER.unpack_from(data, at)
+    if (fault := _length_fault(data[at : at + 8], size, crc)) is not None:
+        return Damage(at, fault, torn=False)
+    return HEADER_BYTES + int(size) + FOOTER_BYTES
+
+
 def read_records(stream: BinaryIO) -> Iterator[Record | Damage]:
     """The records of a file from the stream's position (taken as offset 0) on.
 
@@ -67,11 +77,8 @@ def read_records(stream: BinaryIO) -> Iterator[Record | Damage]:
             yield Damage(offset, f"{len(header)} of {HEADER_BYTES} header bytes", torn=True)
             return
         size, crc = _HEADER.unpack(header)
-        if crc != masked_crc32c(header[:8]):
-            yield Damage(offset, "the length's checksum is wrong", torn=False)
-            return
-        if size > RECORD_BYTES_MAX:
-            yield Damage(offset, f"a record of {size} bytes; at most {RECORD_BYTES_MAX}", torn=False)
+        if (fault := _length_fault(header[:8], size, crc)) is not None:
+            yield Damage(offset, fault, torn=False)
             return
         body = stream.read(size + FOOTER_BYTES)
         if len(body) < size + FOOTER_BYTES:
@@ -84,3 +91,12 @@ def read_records(stream: BinaryIO) -> Iterator[Record | Damage]:
         record = Record(offset, data)
         yield record
         offset = record.end
+
+
+def _length_fault(length: bytes, size: int, crc: int) -> str | None:
+    """Why a record's length is not to be believed."""
+    if crc != masked_crc32c(length):
+        return "the length's checksum is wrong"
+    if size > RECORD_BYTES_MAX:
+        return f"a record of {size} bytes; at most {RECORD_BYTES_MAX}"
+    return None

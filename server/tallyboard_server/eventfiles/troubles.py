@@ -1,22 +1,31 @@
 """Keeps the trouble of one run from harming the others: logged once per change, counted, retried ever more rarely."""
 
+import errno
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 logger = logging.getLogger(__name__)
 
+SYSTEMIC: Final = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOMEM}
+)
+"""Errors that are not one run's own: the disk is full, read-only or failing, or descriptors have run out."""
 _RETRY_FIRST_S: Final = 0.5
 _RETRY_MAX_S: Final = 60.0
+_RETRY_SYSTEMIC_MAX_S: Final = 10.0
+"""A disk with room again is made use of soon: reports have gone on meanwhile."""
 
 
 @dataclass(slots=True)
 class _Trouble:
+    run: str
     failures: int
     retry_at: float
     message: str
+    errno: int | None
 
 
 @dataclass(slots=True)
@@ -56,11 +65,21 @@ class Troubles:
         message = f"{type(error).__name__}: {error}"
         known = self._by_run.get(run_id)
         failures = known.failures + 1 if known is not None else 1
-        delay_s = min(_RETRY_MAX_S, _RETRY_FIRST_S * 2 ** min(failures - 1, 16))
-        self._by_run[run_id] = _Trouble(failures, self._clock() + delay_s, message)
+        number = error.errno if isinstance(error, OSError) else None
+        retry_max_s = _RETRY_SYSTEMIC_MAX_S if number in SYSTEMIC else _RETRY_MAX_S
+        delay_s = min(retry_max_s, _RETRY_FIRST_S * 2 ** min(failures - 1, 16))
+        self._by_run[run_id] = _Trouble(name, failures, self._clock() + delay_s, message, number)
         if known is None or known.message != message:
             unforeseen = not isinstance(error, OSError)
             logger.warning("event files of %s: %s", name, message, exc_info=error if unforeseen else None)
+
+    def told(self, *, systemic: bool) -> list[str]:
+        """Each run whose files can't be written, with the error; those that are one run's own, or the others."""
+        return [f"{t.run}: {t.message}" for t in list(self._by_run.values()) if (t.errno in SYSTEMIC) == systemic]
+
+    def any_of(self, errnos: Collection[int]) -> bool:
+        """Whether some run is in trouble for such a reason."""
+        return any(trouble.errno in errnos for trouble in self._by_run.values())
 
     def over(self, run_id: int, name: str) -> None:
         """A run's files were written again."""

@@ -9,6 +9,7 @@ from tallyboard_server.ingest.errors import (
     RunExistsError,
     RunNotFoundError,
 )
+from tallyboard_server.ingest.heartbeats import HeartbeatKeeper
 from tallyboard_server.ingest.merger import Merger
 from tallyboard_server.ingest.writer import Ingest
 
@@ -18,6 +19,7 @@ __all__ = [
     "Command",
     "Delete",
     "Done",
+    "HeartbeatKeeper",
     "Ingest",
     "IngestError",
     "Merger",

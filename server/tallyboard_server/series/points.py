@@ -114,7 +114,7 @@ def _visible(
         if tag_id is None:
             found = (replace(block, values=block.values[:, :0]) for block in found)
         for block in in_step_order(found):
-            clipped = clip(block, low, top)
+            clipped = block.between(low, top)
             total += len(clipped.steps)
             if total > points_max:
                 raise PointsTooManyError(f"more than {points_max} points; ask for a smaller range with from= and to=")
@@ -139,15 +139,6 @@ def in_step_order(blocks: Iterator[Block]) -> Iterator[Block]:
         yield _interleaved(held)
 
 
-def clip(block: Block, low: int, high: int) -> Block:
-    """The rows of a block with low ≤ step ≤ high."""
-    begin = int(np.searchsorted(block.steps, low, side="left"))
-    end = int(np.searchsorted(block.steps, high, side="right"))
-    if begin == 0 and end == len(block.steps):
-        return block
-    return _rows(block, slice(begin, end))
-
-
 def _interleaved(blocks: list[Block]) -> Block:
     if len(blocks) == 1:
         return blocks[0]
@@ -162,20 +153,7 @@ def _interleaved(blocks: list[Block]) -> Block:
         np.concatenate([block.values for block in blocks]),
         {name: np.concatenate([_at(block, name) for block in blocks]) for name in names},
     )
-    return _rows(joined, np.argsort(joined.steps, kind="stable"))
-
-
-def _rows(block: Block, rows: slice | Int64) -> Block:
-    return Block(
-        block.pos,
-        block.counter_id,
-        block.attempt,
-        block.tag_ids,
-        block.steps[rows],
-        block.wall_times[rows],
-        block.values[rows],
-        {name: column[rows] for name, column in block.at.items()},
-    )
+    return joined.take(np.argsort(joined.steps, kind="stable"))
 
 
 def _at(block: Block, counter_id: int) -> Int64:

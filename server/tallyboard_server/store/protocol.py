@@ -5,9 +5,10 @@ One writer calls `transaction` and `maintain`; any thread may call `snapshot`. W
 if it raised.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from tallyboard_server.model import Block, KeptRefusal, RunState
@@ -105,6 +106,13 @@ class Transaction(Protocol):
         """Forget a generation whose file is gone."""
         ...
 
+    def save_heartbeats(self, heard: Mapping[str, float], until: float) -> None:
+        """Keep when runs were last heard of besides their reports, and until when the service listened at all.
+
+        Seconds since the epoch; names of runs that are gone are passed over.
+        """
+        ...
+
     def merge(self, merge: object) -> None:
         """Put merged blocks in the place of their sources; `merge` comes from this store's `prepare_merge`.
 
@@ -176,6 +184,13 @@ class Snapshot(Protocol):
         """The newest refusals kept of a run, newest first."""
         ...
 
+    def heartbeats(self, *, limit: int) -> tuple[dict[str, float], float]:
+        """When runs were last heard of (the newest `limit` of them, oldest first), and until when was listened.
+
+        0.0 if that was never kept.
+        """
+        ...
+
     def generations(self, run_id: int) -> list[Generation]:
         """A run's generations, oldest first."""
         ...
@@ -204,6 +219,14 @@ class Store(Protocol):
 
     def prepare_merge(self, run_id: int, sources: Sequence[Block]) -> object:
         """Merge and compress level-0 blocks of one attempt (from Snapshot.whole_batches) on the caller's thread."""
+        ...
+
+    def backup(self, target: Path) -> Iterator[float]:
+        """Copy everything that is committed into a new file, consistently, a slice at a time, while others write.
+
+        Yields the share that is done (0.0 to 1.0); the file is complete and synced when the iterator is exhausted.
+        Each slice keeps the writer waiting for some milliseconds.
+        """
         ...
 
     def maintain(self) -> None:

@@ -22,6 +22,16 @@ _F8: Final = np.dtype("<f8")
 _I4: Final = np.dtype("<i4")
 
 
+def pack_word(word: int | None) -> int | None:
+    """An unsigned 64-bit number as SQLite's signed one; None stays NULL."""
+    return word if word is None or word < 2**63 else word - 2**64
+
+
+def unpack_word(number: int | None) -> int | None:
+    """The number that pack_word packed."""
+    return None if number is None else number % 2**64
+
+
 def pack_ids(ids: Int32) -> bytes:
     """Tag or counter ids as little-endian int32."""
     return np.ascontiguousarray(ids, _I4).tobytes()

@@ -7,6 +7,9 @@ from typing import Final
 
 from tallyboard_server.store.protocol import StoreBusyError, StoreError, StoreFullError
 
+LOCK_NAME: Final = "tallyboard.lock"
+DATABASE_NAME: Final = "tallyboard.sqlite3"
+
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     {
         "nfs",
@@ -37,7 +40,7 @@ class DataDirectory:
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(path / "tallyboard.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreFullError(f"data directory {path}: {error.strerror}; make it writable") from error
         try:
@@ -50,7 +53,7 @@ class DataDirectory:
     @property
     def database(self) -> Path:
         """The database file."""
-        return self.path / "tallyboard.sqlite3"
+        return self.path / DATABASE_NAME
 
     def release(self) -> None:
         """Let another process have the directory."""

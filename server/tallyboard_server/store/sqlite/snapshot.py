@@ -113,6 +113,17 @@ class SqliteSnapshot:
         with mapped_errors():
             return load_refused(self._connection, run_id, limit)
 
+    def heartbeats(self, *, limit: int) -> tuple[dict[str, float], float]:
+        """See Snapshot.heartbeats."""
+        with mapped_errors():
+            rows = self._connection.execute(
+                "SELECT r.name, b.heard_at FROM heartbeats b JOIN runs r ON r.id = b.run_id "
+                "ORDER BY b.heard_at DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+            until = self._connection.execute("SELECT until FROM listening").get
+        return {str(name): float(at) for name, at in reversed(rows)}, until if isinstance(until, float) else 0.0
+
     def generations(self, run_id: int) -> list[Generation]:
         """See Snapshot.generations."""
         with mapped_errors():

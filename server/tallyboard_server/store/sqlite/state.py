@@ -18,7 +18,7 @@ from tallyboard_server.model import (
     Tag,
     frozen,
 )
-from tallyboard_server.store.sqlite.codec import pack_ids, pack_json, unpack_ids, unpack_json
+from tallyboard_server.store.sqlite.codec import pack_ids, pack_json, pack_word, unpack_ids, unpack_json, unpack_word
 from tallyboard_server.store.sqlite.rows import RowBuffer
 
 _T = TypeVar("_T")
@@ -193,6 +193,7 @@ def _save_counter(rows: RowBuffer, run_id: int, old: Counter | None, new: Counte
                 attempt.scalars,
                 pack_ids(attempt.tail_tags),
                 np.ascontiguousarray(attempt.tail_values, "<f8").tobytes(),
+                pack_word(attempt.checksum),
             ),
         )
 
@@ -220,7 +221,7 @@ def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter
     attempts: dict[int, list[Attempt]] = {}
     for row in connection.execute(
         "SELECT counter_id, number, writer, start, last_step, last_visible, tail_tags, tail_values, reports, "
-        "scalars FROM attempts WHERE run_id = ? ORDER BY counter_id, number",
+        "scalars, checksum FROM attempts WHERE run_id = ? ORDER BY counter_id, number",
         (run_id,),
     ):
         (
@@ -234,6 +235,7 @@ def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter
             tail_values,
             reports,
             scalars,
+            checksum,
         ) = row
         attempts.setdefault(counter_id, []).append(
             Attempt(
@@ -246,6 +248,7 @@ def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter
                 np.frombuffer(tail_values, "<f8"),
                 reports,
                 scalars,
+                checksum=unpack_word(checksum),
             )
         )
     for id_, name, total in connection.execute(

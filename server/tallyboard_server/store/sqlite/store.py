@@ -14,6 +14,7 @@ import apsw
 from tallyboard.wire.limits import MIB
 from tallyboard_server.model import Block
 from tallyboard_server.store.protocol import StoreBusyError, StoreError
+from tallyboard_server.store.sqlite.backup import Backup, sync_file
 from tallyboard_server.store.sqlite.blocks import pack_merge
 from tallyboard_server.store.sqlite.cache import StateCache
 from tallyboard_server.store.sqlite.connection import PAGE_BYTES, mapped_errors, open_reader, open_writer
@@ -39,6 +40,8 @@ TRUNCATE_AGAIN_S: Final = 2.0
 VACUUM_EVERY_S: Final = 1.0
 VACUUM_PAGES: Final = 64
 """Free pages given back at a time: about a millisecond."""
+PAUSE_MAX_S: Final = 0.1
+"""A backup rests after each slice for as long as that took, but no longer than this."""
 FREE_BYTES_KEPT: Final = 64 * MIB
 """Free pages kept for blocks to come."""
 
@@ -139,6 +142,21 @@ class SqliteStore:
                 self._trim_log()
                 self._give_back_pages()
 
+    def backup(self, target: Path) -> Iterator[float]:
+        """See Store.backup."""
+        with self._backing_up(target) as backup:
+            while True:
+                begun = time.monotonic()
+                with self._writing, mapped_errors():
+                    self._check_open()
+                    if backup.step():
+                        break
+                    share = backup.share
+                yield share
+                time.sleep(min(PAUSE_MAX_S, time.monotonic() - begun))
+        sync_file(target)
+        yield 1.0
+
     def prepare_merge(self, run_id: int, sources: Sequence[Block]) -> object:
         """See Store.prepare_merge."""
         return pack_merge(run_id, sources)
@@ -167,6 +185,18 @@ class SqliteStore:
             with mapped_errors():
                 self._writer.close()
             self.directory.release()
+
+    @contextmanager
+    def _backing_up(self, target: Path) -> Iterator[Backup]:
+        """A backup of the writer's connection; it is touched only while nobody writes."""
+        with self._writing, mapped_errors():
+            self._check_open()
+            backup = Backup(self._writer, target)
+        try:
+            yield backup
+        finally:
+            with self._writing, mapped_errors():
+                backup.close()
 
     def _commit(self) -> None:
         begun = time.monotonic()

@@ -1,7 +1,7 @@
 """One write transaction: an overlay of states over the committed ones, and the rows that will make it durable."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import apsw
 
@@ -17,7 +17,7 @@ from tallyboard_server.store.sqlite.state import load_state, save_refused, save_
 PURGE_ROWS_MAX = 500
 """Rows of a deleted run that one slice removes, so that no group waits long for it."""
 
-_PURGED_TABLES = ("value_columns", "axes", "refused", "attempts", "counters", "tags", "producers")
+_PURGED_TABLES = ("value_columns", "axes", "refused", "attempts", "counters", "tags", "producers", "heartbeats")
 
 
 class SqliteTransaction:
@@ -133,6 +133,15 @@ class SqliteTransaction:
         with mapped_errors():
             self._connection.execute("DELETE FROM generations WHERE run_id = ? AND number = ?", (run_id, number))
 
+    def save_heartbeats(self, heard: Mapping[str, float], until: float) -> None:
+        """See Transaction.save_heartbeats."""
+        with mapped_errors():
+            self._connection.executemany(
+                "INSERT OR REPLACE INTO heartbeats SELECT id, ? FROM runs WHERE name = ?",
+                ((at, name) for name, at in heard.items()),
+            )
+            self._connection.execute("INSERT OR REPLACE INTO listening VALUES (1, ?)", (until,))
+
     def merge(self, merge: object) -> None:
         """See Transaction.merge."""
         if not isinstance(merge, block_rows.PackedMerge):
@@ -227,4 +236,5 @@ _PRIMARY_KEYS = {
     "counters": "run_id, id",
     "tags": "run_id, id",
     "producers": "run_id, name",
+    "heartbeats": "run_id",
 }

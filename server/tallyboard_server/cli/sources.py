@@ -1,0 +1,158 @@
+"""What verify, repair and backup work on: a running service, or a data directory that nobody owns."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, Protocol
+
+from tallyboard.wire import Problem
+from tallyboard_server.api.messages import RepairAnswer, RepairBody
+from tallyboard_server.cli.http import ApiProblemError, Service, run_path, service_from
+from tallyboard_server.cli.output import Exit, fail
+from tallyboard_server.eventfiles import Exporter, LogDirectory
+from tallyboard_server.ingest import Ingest
+from tallyboard_server.store.protocol import StoreError
+from tallyboard_server.store.sqlite import SqliteStore
+from tallyboard_server.store.sqlite.directory import DATABASE_NAME
+from tallyboard_server.verify import RunCheck, RunGoneError, RunReport
+
+REPAIR_TIMEOUT_S: Final = 600.0
+_NAMES_PAGE: Final = 1_000
+
+Progress = Callable[[int], object]
+"""Told how many scalars were read so far."""
+
+
+class Source(Protocol):
+    """Something that holds runs. Runs that are not there raise ApiProblemError, as the service says it."""
+
+    def runs(self) -> Iterator[str]:
+        """The names of all runs."""
+        ...
+
+    def verify(self, run: str, progress: Progress) -> RunReport:
+        """Compare what was sent, what is stored and what the event file holds."""
+        ...
+
+    def repair(self, run: str) -> RepairAnswer:
+        """Write a run's event file anew."""
+        ...
+
+    def backup(self, target: Path) -> None:
+        """Copy everything into a file that does not exist yet. OSError if it can't be written."""
+        ...
+
+
+class Online:
+    """A running service, over HTTP."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def runs(self) -> Iterator[str]:
+        """See Source.runs."""
+        return (row.run for row in self._service.runs())
+
+    def verify(self, run: str, progress: Progress) -> RunReport:
+        """See Source.verify."""
+        report = None
+        for line in self._service.verify(run):
+            progress(line.scalars_read)
+            report = line.report
+        if report is None:
+            problem = Problem(title="The answer is cut", status=502, code="cut", detail="the answer ended early; retry")
+            raise ApiProblemError(problem)
+        return report
+
+    def repair(self, run: str) -> RepairAnswer:
+        """See Source.repair."""
+        return self._service.post(run_path("/repair", run), RepairBody(reason="tallyboard repair"), RepairAnswer)
+
+    def backup(self, target: Path) -> None:
+        """See Source.backup."""
+        with target.open("xb") as file:
+            self._service.download("/backup", file)
+
+
+class Offline:
+    """A data directory that this process owns while it looks at it."""
+
+    def __init__(self, store: SqliteStore, logdir: Path) -> None:
+        self._store = store
+        self._logdir = logdir
+
+    def runs(self) -> Iterator[str]:
+        """See Source.runs."""
+        after = ""
+        while True:
+            with self._store.snapshot() as view:
+                names = view.run_names(after=after, limit=_NAMES_PAGE)
+            if not names:
+                return
+            yield from names
+            after = names[-1]
+
+    def verify(self, run: str, progress: Progress) -> RunReport:
+        """See Source.verify."""
+        check = RunCheck(self._store, LogDirectory(self._logdir), run, catch_up_s=0.0)
+        scalars = 0
+        try:
+            for read in check.steps():
+                scalars += read
+                progress(scalars)
+        except RunGoneError as error:
+            raise _not_found(str(error)) from error
+        return check.report
+
+    def repair(self, run: str) -> RepairAnswer:
+        """See Source.repair."""
+        with self._store.snapshot() as view:
+            state = view.load(run)
+        if state is None:
+            raise _not_found(f"there is no run {run!r}")
+        ingest = Ingest(self._store)
+        exporter = Exporter(self._store, self._logdir, ingest.record)
+        ingest.start()
+        exporter.start()
+        try:
+            exporter.rebuild(state.id)
+            done = exporter.drain(REPAIR_TIMEOUT_S)
+        finally:
+            exporter.stop()
+            ingest.close()
+        with self._store.snapshot() as view:
+            live = [generation for generation in view.generations(state.id) if generation.state == "live"]
+        return RepairAnswer(run=run, event_file=live[-1].file_name if live else None, done=done)
+
+    def backup(self, target: Path) -> None:
+        """See Source.backup."""
+        for _ in self._store.backup(target):
+            pass
+
+
+@contextmanager
+def source(data_dir: Path | None, logdir: Path | None) -> Iterator[Source]:
+    """The running service, or with a data directory that one; ends the command if it can't be had."""
+    if data_dir is None:
+        yield Online(service_from())
+        return
+    if not (data_dir / DATABASE_NAME).is_file():
+        fail(f"{data_dir} is no data directory of Tallyboard", Exit.NOT_FOUND)
+    try:
+        store = SqliteStore.open(data_dir)
+        try:
+            yield Offline(store, logdir or data_dir / "logdir")
+        finally:
+            store.close()
+    except StoreError as error:
+        fail(f"{error}. (Without --data-dir the running service is asked.)")
+
+
+def default_backup_name() -> str:
+    """A name for a backup that is taken now (UTC)."""
+    return time.strftime("tallyboard-%Y%m%d-%H%M%S.sqlite3", time.gmtime())
+
+
+def _not_found(detail: str) -> ApiProblemError:
+    return ApiProblemError(Problem(title="There is no such run", status=404, code="run_not_found", detail=detail))

@@ -1,0 +1,49 @@
+"""Reading an attempt in pages by step: each short enough for one snapshot, together every row once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tallyboard_server.model import Block
+from tallyboard_server.store.protocol import Snapshot
+
+
+@dataclass(slots=True, frozen=True)
+class Stretch:
+    """Rows of an attempt with first ≤ step ≤ last."""
+
+    run_id: int
+    counter_id: int
+    attempt: int
+    first: int
+    last: int
+
+
+def read_page(
+    view: Snapshot,
+    stretch: Stretch,
+    *,
+    bytes_max: int,
+    is_over: Callable[[], bool],
+    up_to_pos: int | None = None,
+) -> tuple[list[Block], int]:
+    """Rows from the stretch's first step up to a cut, and the cut: the step at which the next page begins.
+
+    Ends after about bytes_max or when is_over(), but never without having moved on; a cut beyond stretch.last means
+    that all was read. Blocks after up_to_pos are left out. Blocks come by ascending first step, so below the first
+    step of a block not yet seen everything is known.
+    """
+    found: list[Block] = []
+    size = 0
+    cut = stretch.last + 1
+    for block in view.blocks(
+        stretch.run_id, stretch.counter_id, stretch.attempt, first_step=stretch.first, last_step=stretch.last
+    ):
+        begin = int(block.steps[0])
+        if begin > stretch.first and (size >= bytes_max or is_over()):
+            cut = begin
+            break
+        if up_to_pos is None or block.pos <= up_to_pos:
+            found.append(block)
+            size += block.nbytes
+    rows = (block.between(stretch.first, cut - 1) for block in found)
+    return [block for block in rows if len(block.steps)], cut

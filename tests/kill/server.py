@@ -1,0 +1,95 @@
+"""A server process that can be killed and started again on the same data directory and port."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tallyboard_server.cli.demo.process import free_port
+from tallyboard_server.cli.http import Service
+from tests.cli_process import clean
+
+ROOT = Path(__file__).parents[2]
+START_TIMEOUT_S = 60.0
+_POLL_S = 0.02
+QUICK = {"TALLYBOARD_EXPORT_INTERVAL_S": "0.05", "TALLYBOARD_EXPORT_SYNC_INTERVAL_S": "0.1"}
+
+
+class Server:
+    """`tallyboard serve` in a process of its own; its output is appended to folder/serve.log."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data_dir = folder / "data"
+        self.port = free_port("127.0.0.1")
+        self.service = Service(f"http://127.0.0.1:{self.port}")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return self.service.url
+
+    def start(
+        self,
+        *,
+        eager: bool = False,
+        variables: Mapping[str, str] | None = None,
+        wait: bool = True,
+        before: Callable[[], None] | None = None,
+    ) -> None:
+        """Start, and wait until it answers. `before` is called in the child."""
+        module = "tests.kill.eager" if eager else "tallyboard_server.cli"
+        command = [sys.executable, "-m", module, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
+        with (self.folder / "serve.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                env=clean(QUICK | dict(variables or {})),
+                cwd=ROOT,
+                start_new_session=True,
+                preexec_fn=before,
+            )
+        if wait:
+            self.wait_until_up()
+
+    def wait_until_up(self) -> None:
+        """Return when it answers; an assertion if it ends first."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self.service.is_alive():
+            assert self.returncode() is None, self.log()
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(_POLL_S)
+
+    def kill(self) -> None:
+        """SIGKILL: nothing in the process runs any more."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGKILL)
+        assert self._process.wait(30) == -signal.SIGKILL
+
+    def wait_for_death(self, timeout_s: float, why: str) -> None:
+        """Wait until it has killed itself."""
+        assert self._process is not None
+        try:
+            returncode = self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{why}: it lives on. {self.log()}") from None
+        assert returncode == -signal.SIGKILL, f"{why}: {self.log()}"
+
+    def stop(self) -> None:
+        """End in order, if it runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            assert self._process.wait(60) in (0, -signal.SIGTERM), self.log()
+
+    def returncode(self) -> int | None:
+        """How it ended; None while it runs."""
+        return None if self._process is None else self._process.poll()
+
+    def log(self) -> str:
+        """The end of what it said."""
+        return (self.folder / "serve.log").read_text(errors="replace")[-4000:]

@@ -1,0 +1,88 @@
+"""A migration killed between any two statements leaves the old schema as it was, and is carried out next time."""
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import apsw
+import pytest
+
+from tallyboard_server.store.sqlite import SqliteStore
+from tallyboard_server.store.sqlite.migrate import migrations, schema_version
+from tests.kill.server import ROOT
+
+pytestmark = pytest.mark.slow
+
+_STATEMENTS_MAX = 60
+
+
+def old_store(path: Path) -> None:
+    """A data directory of the first schema with a run whose first attempt holds something, and its second nothing."""
+    path.mkdir()
+    connection = apsw.Connection(str(path / "tallyboard.sqlite3"))
+    connection.execute("PRAGMA page_size=16384; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL")
+    connection.execute(migrations()[0][1])
+    connection.execute("PRAGMA user_version=1")
+    connection.execute(
+        "INSERT INTO runs VALUES (1, 'a/b', NULL, 1.0, 'running', NULL, NULL, NULL, '[]', '{}', '{}', '{}', '[]', 0);"
+        "INSERT INTO heads VALUES (1, 0, 0, 1, 1.0);"
+        "INSERT INTO counters VALUES (1, 1, 'global_step', NULL);"
+        "INSERT INTO attempts VALUES (1, 1, 1, 'a', 0, 4, 4, 5, 10, x'', x'');"
+        "INSERT INTO attempts VALUES (1, 1, 2, 'b', 5, NULL, NULL, 0, 0, x'', x'')"
+    )
+    connection.close()
+
+
+def schema(path: Path) -> tuple[int, list[str]]:
+    """Version and definitions in a database that nobody uses."""
+    connection = apsw.Connection(str(path / "tallyboard.sqlite3"))
+    try:
+        found = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE sql NOTNULL ORDER BY name")]
+        return schema_version(connection), found
+    finally:
+        connection.close()
+
+
+def test_killed_between_any_two_statements(tmp_path: Path) -> None:
+    old_store(tmp_path / "old")
+    before = schema(tmp_path / "old")
+    shutil.copytree(tmp_path / "old", tmp_path / "new")
+    SqliteStore.open(tmp_path / "new").close()
+    after = schema(tmp_path / "new")
+    assert (before[0], after[0]) == (1, len(migrations()))
+    found = []
+    for number in range(1, _STATEMENTS_MAX):
+        path = tmp_path / f"killed{number}"
+        shutil.copytree(tmp_path / "old", path)
+        killed = subprocess.run([sys.executable, "-m", "tests.kill.migrating", str(path), str(number)], cwd=ROOT)
+        if killed.returncode == 0:
+            break
+        assert killed.returncode == -signal.SIGKILL
+        assert schema(path) in (before, after), number
+        found.append(schema(path)[0])
+        check_upgraded(path, after)
+    assert found == sorted(found)
+    assert found.count(1) > 6  # the statements of the migration, and those before it
+    assert found[-1] == len(migrations())
+
+
+def check_upgraded(path: Path, after: tuple[int, list[str]]) -> None:
+    """The next start brings it to the newest schema, with all that was in it."""
+    store = SqliteStore.open(path)
+    with store.snapshot() as view:
+        state = view.load("a/b")
+        assert state is not None
+        assert [(a.scalars, a.checksum) for a in state.counters["global_step"].attempts] == [(10, None), (0, 0)]
+    store.close()
+    assert schema(path) == after
+
+
+def test_killed_while_a_store_is_made(tmp_path: Path) -> None:
+    for number in (1, 3, 8, 12, 20, 28):
+        path = tmp_path / str(number)
+        killed = subprocess.run([sys.executable, "-m", "tests.kill.migrating", str(path), str(number)], cwd=ROOT)
+        assert killed.returncode == -signal.SIGKILL
+        SqliteStore.open(path).close()
+        assert schema(path)[0] == len(migrations())
