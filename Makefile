@@ -17,11 +17,12 @@ TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 DEMO_ARGS ?=
+KILLS ?= 100
 SOURCES := client server tests
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(STAMP) ## make .venv and install Tallyboard in it, with all extras
@@ -56,6 +57,14 @@ bench: $(STAMP) ## measure speed and memory: a table, and JSON in bench-results/
 .PHONY: demo
 demo: $(STAMP) ## serve and train on real data until Ctrl-C (ONCE=1: train once, compare with TensorBoard, end)
 	$(BIN)/tallyboard demo $(if $(filter-out 0,$(ONCE)),--once) $(DEMO_ARGS)
+
+.PHONY: demo-preempt
+demo-preempt: $(STAMP) ## kill jobs, service and network of a training, and compare with plain tensorboardX
+	$(BIN)/tallyboard demo-preempt $(DEMO_ARGS)
+
+.PHONY: kill
+kill: $(STAMP) ## kill the server and clients at random under load (KILLS=500), and compare with what was acknowledged
+	KILLS=$(KILLS) $(BIN)/python -m pytest -s tests/kill $(PYTEST_ARGS)
 
 .PHONY: clean
 clean: ## remove what the other verbs made, but for data

@@ -7,6 +7,7 @@ import typer
 from tallyboard_server.cli import looking
 from tallyboard_server.cli.copies import backup, restore
 from tallyboard_server.cli.demo import demo
+from tallyboard_server.cli.demo.preempt import demo_preempt
 from tallyboard_server.cli.doctor import doctor
 from tallyboard_server.cli.http import ApiProblemError, UnreachableError
 from tallyboard_server.cli.output import Exit, fail, stdout, version
@@ -22,8 +23,9 @@ app = typer.Typer(
     name="tallyboard",
     help="Metrics logging for machine-learning training.",
     epilog=(
-        "All but serve, restore and demo ask the service at TALLYBOARD_URL (http://127.0.0.1:6007 unless set), with "
-        "TALLYBOARD_TOKEN. Exit codes: 1 failed, 2 wrong usage, 3 no service answers, 4 no such run, 5 token refused."
+        "All but serve, restore and the demos ask the service at TALLYBOARD_URL (http://127.0.0.1:6007 unless set), "
+        "with TALLYBOARD_TOKEN. Exit codes: 1 failed, 2 wrong usage, 3 no service answers, 4 no such run, 5 token "
+        "refused."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -49,18 +51,9 @@ def options(
 
 app.command(epilog=environment_help())(serve)
 for command in (
-    looking.runs,
-    looking.counters,
-    looking.tail,
-    rewind,
-    sync,
-    verify,
-    repair,
-    backup,
-    restore,
-    doctor,
-    demo,
-):
+    looking.runs, looking.counters, looking.tail, rewind, sync, verify, repair, backup, restore, doctor, demo,
+    demo_preempt,
+):  # fmt: skip
     app.command()(command)
 
 

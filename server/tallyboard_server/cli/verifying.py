@@ -38,7 +38,7 @@ def verify(
                 continue
             total += 1
             amiss += not report.ok
-            _tell(report, whole=run is not None)
+            tell(report, whole=run is not None)
     if amiss:
         fail(f"{count(amiss, 'run')} of {total:,} differ")
     if not total:
@@ -70,7 +70,7 @@ def repair(
                     unhealed += not _tell_repair(where.repair(name))
                 if kinds - {"event_file"}:
                     unhealed += 1
-                    _tell(report, whole=False)
+                    tell(report, whole=False)
     if unhealed:
         raise typer.Exit(Exit.FAILED)
 
@@ -86,7 +86,8 @@ def _verified(where: Source, run: str, *, must_exist: bool) -> RunReport | None:
             return None
 
 
-def _tell(report: RunReport, *, whole: bool) -> None:
+def tell(report: RunReport, *, whole: bool) -> None:
+    """Print a report: a line if all is well, and with `whole` (or if not) every attempt, then what differs."""
     sent = sum(attempt.sent for attempt in report.attempts)
     visible = sum(attempt.visible for attempt in report.attempts)
     mark = "✓" if report.ok else "✗"

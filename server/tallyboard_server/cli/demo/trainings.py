@@ -28,7 +28,7 @@ class Training:
 
 def rounds() -> Iterator[list[Training]]:
     """Endless rounds of trainings; each round has its own seed. Raises ExamplesMissingError."""
-    classifier, gan = _load("digits_classifier"), _load("digits_gan")
+    classifier, gan = load_example("digits_classifier"), load_example("digits_gan")
     seed = 0
     while True:
         yield [*_classifiers(classifier, seed), _gan(gan, seed)]
@@ -50,8 +50,8 @@ def _gan(module: ModuleType, seed: int) -> Training:
     return Training(name="gan", train=partial(module.train, seed=seed), config=config)
 
 
-def _load(name: str) -> ModuleType:
-    """An example as a module: inside the installed package, or beside it in a checkout."""
+def load_example(name: str) -> ModuleType:
+    """An example as a module: inside the installed package, or beside it in a checkout. Raises ExamplesMissingError."""
     package = Path(tallyboard.__file__).parent
     candidates = (package / "examples" / f"{name}.py", package.parent / "examples" / f"{name}.py")
     path = next((path for path in candidates if path.exists()), None)
