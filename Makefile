@@ -1,4 +1,4 @@
-# Tallyboard's five verbs. Each makes .venv and installs what it needs: Python ≥ 3.11, pip and make are enough.
+# Tallyboard's verbs. Each makes .venv and installs what it needs: Python ≥ 3.11, pip and make are enough.
 
 SHELL := /bin/sh
 .SHELLFLAGS := -eu -c

@@ -97,7 +97,11 @@ def test_every_command_and_option_named_exists() -> None:
 
 
 def test_every_command_is_named() -> None:
-    commands = {command.callback.__name__ for command in app.registered_commands if command.callback is not None}
+    commands = {
+        command.callback.__name__.replace("_", "-")
+        for command in app.registered_commands
+        if command.callback is not None
+    }
     assert commands
     assert not [name for name in commands if f"tallyboard {name}" not in README and f"make {name}" not in README]
 
