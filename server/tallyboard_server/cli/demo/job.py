@@ -122,7 +122,7 @@ def carry_out(job: Job) -> None:
                 run.log({ACCURACY: accuracy})
             if global_step.value % job.checkpoint_every == 0:
                 writer.flush()
-                if run.flush(_FLUSH_TIMEOUT_S):  # else the next one will do: a checkpoint vouches for what lies before
+                if run.flush(_FLUSH_TIMEOUT_S, kept=True):  # a checkpoint vouches for what lies before it
                     checkpoint.save(model, {"counters": run.state_dict()})
             time.sleep(job.pause_s)
     writer.close()

@@ -5,6 +5,7 @@ cut, while they run. Job 3 hangs and is taken for dead, but wakes up and reports
 and is killed; job 5 comes to the end.
 """
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Final
+from typing import IO, Annotated, Final
 
 import typer
 
@@ -176,7 +177,7 @@ class Stage:
         job = Job(number, url, self.folder, self.steps, every, _TRAINING_S / self.steps)
         command = [sys.executable, "-m", "tallyboard_server.cli.demo.job", *job.arguments]
         with job.log.open("wb") as log:
-            self._jobs[job.number] = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - our own command
+            self._jobs[job.number] = self._start(command, log)
         self._wait(lambda: bool(reported(job)), f"job {job.number} did not begin; see {job.log}", job)
         self.say(f"job {job.number} trains from step {min(reported(job))} on")
         return job
@@ -231,8 +232,13 @@ class Stage:
         command = [sys.executable, "-m", "tallyboard_server.cli", "serve", "--host", HOST, "--port", str(port)]
         command += ["--data-dir", str(self.folder / "data"), "--logdir", str(logdir_of(self.folder))]
         with (self.folder / "service.log").open("ab") as log:
-            self._server = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - our own command
+            self._server = self._start(command, log)
         self._wait(self.service.is_alive, f"the service did not start; see {self.folder / 'service.log'}")
+
+    def _start(self, command: list[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
+        """A process of the story: what it can't send stays in the story's folder."""
+        environment = os.environ | {"TALLYBOARD_SPOOL_DIR": str(self.folder / "spool")}
+        return subprocess.Popen(command, stdout=log, stderr=log, env=environment)  # noqa: S603 - our own command
 
     def _wait(self, condition: Callable[[], bool], failure: str, job: Job | None = None) -> None:
         deadline = time.monotonic() + WAIT_TIMEOUT_S
