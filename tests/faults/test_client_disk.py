@@ -10,6 +10,7 @@ import pytest
 
 import tallyboard
 from tallyboard import spool, start
+from tallyboard.sections import Sections
 from tests.faults.proxy import proxied
 from tests.service import RunningService
 
@@ -74,7 +75,7 @@ def test_what_does_not_fit_anywhere_is_dropped_counted_and_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(start, "Place", partial(spool.Place, free_bytes_min=0, memory_bytes_max=200_000))
-    monkeypatch.setattr(start, "Sections", partial(start.Sections, bytes_max=400_000))
+    monkeypatch.setattr(start, "Sections", partial(Sections, bytes_max=400_000))
     with proxied(service.port, faults=()) as proxy:
         run = tallyboard.init(run_name, url=proxy.url, spool_dir=disk / "spool", exit_timeout_s=0.5)
         proxy.cut()

@@ -9,7 +9,7 @@ import msgspec
 from tallyboard.transport import Answer, UnreachableError
 from tallyboard.wire import Receipt, decode_batch
 from tallyboard_server.api.problems import answer as problem_answer
-from tallyboard_server.api.views import run_view
+from tallyboard_server.api.views import Liveness, run_view
 from tallyboard_server.contract import ContractError
 from tallyboard_server.ingest.carry_out import carry_out
 from tallyboard_server.ingest.commands import Append
@@ -54,7 +54,7 @@ class LocalService:
             state = view.load(name)
         if state is None:
             return _problem(RunNotFoundError(name))
-        return Answer(200, msgspec.json.encode(run_view(state, [], None, self.clock())))
+        return Answer(200, msgspec.json.encode(run_view(state, [], Liveness(self.clock(), state.meta.status), self.clock())))
 
     def close(self) -> None:
         """A client lets go."""

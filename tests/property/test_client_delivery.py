@@ -6,6 +6,7 @@ sets its step. Whatever happens on the way, the service comes to show just that.
 
 import shutil
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -79,13 +80,10 @@ class Delivery(RuleBasedStateMachine):
         self.jobs: list[Job] = []
         self.trainer: Job | None = None
         self.checkpoint = (1, 1)
-        self.patches = [
-            patch("tallyboard.syncing.HttpTransport", lambda *_: self.service),
-            patch("tallyboard.syncing.FIRST_PATIENCE_S", -1.0),
-            patch("tallyboard.syncing.PATIENCE_S", -1.0),
-        ]
-        for each in self.patches:
-            each.start()
+        self.patches = ExitStack()
+        self.patches.enter_context(patch("tallyboard.syncing.HttpTransport", lambda *_: self.service))
+        self.patches.enter_context(patch("tallyboard.syncing.FIRST_PATIENCE_S", -1.0))
+        self.patches.enter_context(patch("tallyboard.syncing.PATIENCE_S", -1.0))
 
     # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -180,8 +178,7 @@ class Delivery(RuleBasedStateMachine):
             for job in list(self.jobs):
                 self._kill(job)
             self.service.store.close()
-            for each in self.patches:
-                each.stop()
+            self.patches.close()
             shutil.rmtree(self.folder)
 
     # ── inside ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -264,6 +261,6 @@ class Delivery(RuleBasedStateMachine):
 
 
 def test_whatever_happens_the_curves_are_what_was_trained() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Delivery, settings=settings(max_examples=80, stateful_step_count=30, deadline=None, database=None)
     )
