@@ -420,6 +420,8 @@ class Recorder:
         """Close the section at hand. Returns how many sections were closed so far: what a flush waits for."""
         with self._lock:
             self._sections.seal()
+            if self._sections.full:
+                self._forget()
             return self._sections.sealed
 
     @property

@@ -74,9 +74,7 @@ class SegmentWriter:
             descriptor = self._begin()
         size = frames.size(parcel)
         try:
-            written = os.pwritev(descriptor, frames.pack(parcel), self.end.offset)
-            if written < size:
-                raise OSError(errno.ENOSPC, f"only {written} of {size} bytes were written")
+            _write(descriptor, frames.pack(parcel), self.end.offset)
         except OSError:
             os.ftruncate(descriptor, self.end.offset)
             raise
@@ -108,6 +106,18 @@ class SegmentWriter:
         self._descriptor = descriptor
         self.end = Position(number, 0)
         return descriptor
+
+
+def _write(descriptor: int, pieces: list[bytes], offset: int) -> None:
+    """Write all of it. A disk that fills up takes a part first, and says why only when asked again."""
+    size = sum(map(len, pieces))
+    written = os.pwritev(descriptor, pieces, offset)
+    while written < size:
+        rest = memoryview(b"".join(pieces))[written:]
+        count = os.pwrite(descriptor, rest, offset + written)
+        if count == 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written += count
 
 
 class SegmentReader:

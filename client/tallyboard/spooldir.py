@@ -36,6 +36,10 @@ class SpoolDir:
         self.writer_lock = FileLock(path / "writer.lock")
         self.sender_lock = FileLock(path / "sender.lock")
 
+    def exists(self) -> bool:
+        """Whether there is a stream."""
+        return (self.path / HEADER).exists()
+
     def load(self) -> Stream:
         """What the header says. Raises NoSpoolError, OSError."""
         try:

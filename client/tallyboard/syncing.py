@@ -88,7 +88,8 @@ def sync(
         raise ConfigurationError(f"{root} can't be read: {error.strerror or error}") from error
     found.sort(key=lambda item: item[0])
     with _Services(url, token, os.environ) as services:
-        return [_Sync(folder, services, as_new, tell).run() for _, folder in found]
+        results = [_Sync(folder, services, as_new, tell).run() for _, folder in found]
+    return [result for result in results if result is not None]
 
 
 class _Services:
@@ -126,11 +127,12 @@ class _Sync:
         self._as_new = as_new
         self._tell = tell
 
-    def run(self) -> Synced:
+    def run(self) -> Synced | None:
+        """Send it; None if somebody else has sent and removed it meanwhile."""
         try:
             spool = DiskSpool.take(self._folder)
         except (OSError, NoSpoolError) as error:
-            return Synced(self._folder.path, "?", "stopped", str(error))
+            return Synced(self._folder.path, "?", "stopped", str(error)) if self._folder.exists() else None
         if spool is None:
             return self._busy()
         try:
@@ -140,10 +142,10 @@ class _Sync:
         finally:
             spool.close()
 
-    def _busy(self) -> Synced:
+    def _busy(self) -> Synced | None:
         stream = _loaded(self._folder, self._tell)
-        if stream is None:  # it has just been sent and removed
-            return Synced(self._folder.path, "?", "sent")
+        if stream is None:
+            return None
         detail = f"its job ({stream.owner}) sends it by itself, or another `tallyboard sync` does"
         return Synced(self._folder.path, stream.run, "busy", detail)
 
@@ -260,8 +262,7 @@ class _Progress:
 def _loaded(folder: SpoolDir, tell: Callable[[str], None]) -> Stream | None:
     try:
         return folder.load()
-    except FileNotFoundError:
-        return None
     except NoSpoolError as error:
-        tell(str(error))
+        if folder.exists():  # it was not just sent and removed
+            tell(str(error))
         return None

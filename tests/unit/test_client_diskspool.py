@@ -1,5 +1,6 @@
 """Batches on disk: in order, once, and whole, whatever the process that wrote them came to."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -123,15 +124,19 @@ def test_a_length_that_cant_be_takes_the_rest_of_its_segment_with_it(tmp_path: P
 
 def test_a_batch_that_does_not_fit_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spool = made(tmp_path, 1)
-    real = os.pwritev
+    whole = os.pwritev
 
     def half(descriptor: int, buffers: list[bytes], offset: int) -> int:
-        return real(descriptor, [b"".join(buffers)[:50]], offset)
+        return whole(descriptor, [b"".join(buffers)[:50]], offset)
 
-    monkeypatch.setattr(os, "pwritev", half)
-    with pytest.raises(OSError, match="only 50 of"):
-        spool.append(parcel(2))
-    monkeypatch.setattr(os, "pwritev", real)
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as filling:
+        filling.setattr(os, "pwritev", half)
+        filling.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space left"):
+            spool.append(parcel(2))
     assert spool.nbytes() == FRAME_BYTES
     spool.append(parcel(3))
     assert numbers(spool) == [1, 3]
