@@ -54,7 +54,8 @@ class LocalService:
             state = view.load(name)
         if state is None:
             return _problem(RunNotFoundError(name))
-        return Answer(200, msgspec.json.encode(run_view(state, [], Liveness(self.clock(), state.meta.status), self.clock())))
+        now = self.clock()
+        return Answer(200, msgspec.json.encode(run_view(state, [], Liveness(now, state.meta.status), now)))
 
     def close(self) -> None:
         """A client lets go."""
