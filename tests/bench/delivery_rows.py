@@ -254,7 +254,7 @@ def _one_finish(url: str, spool_dir: str, name: str, calls: int, hangs: int | No
 def _finished(name: str, what: str, finishes: list[Called]) -> Row:
     seconds = np.concatenate([called.calls for called in finishes])
     latency = Latency.of(seconds)
-    return Row(name, what, rate=1 / float(seconds.mean()), unit="ends/s", latency=latency, judged_by="p99")
+    return Row(name, what, rate=60 / float(seconds.mean()), unit="ends/min", latency=latency, judged_by="p99")
 
 
 def _deliver(service: Service, spool_dir: Path) -> Called:
