@@ -21,7 +21,7 @@ from tallyboard_server.cli.demo.recorder import Points
 from tallyboard_server.cli.demo.running import logdir_of
 from tallyboard_server.cli.demo.stage import Stage
 from tallyboard_server.cli.demo.tensorboard import tensorboard
-from tallyboard_server.cli.demo.trainings import ExamplesMissingError
+from tallyboard_server.cli.demo.trainings import ExamplesMissingError, check_examples
 from tallyboard_server.cli.http import Service
 from tallyboard_server.cli.output import fail, stderr, stdout
 from tallyboard_server.cli.sources import Online
@@ -44,6 +44,10 @@ def demo_preempt(
     Shows what TensorBoard's default reader makes of it: of Tallyboard's event files, and of those that the very same
     jobs wrote with plain tensorboardX. Exit code 1 if Tallyboard's curve is not exactly the surviving jobs'.
     """
+    try:
+        check_examples()
+    except ExamplesMissingError as error:
+        fail(f"demo-preempt: {error}")
     where = folder or Path(tempfile.mkdtemp(prefix="tallyboard-preempt-"))
     where.mkdir(parents=True, exist_ok=True)
     if any(where.iterdir()):
@@ -55,7 +59,7 @@ def demo_preempt(
     )
     try:
         outcome = play(where, steps)
-    except (StartError, ExamplesMissingError) as error:
+    except StartError as error:
         fail(f"demo-preempt: {error}")
     for text in (drawn(outcome, steps), concluded(outcome)):
         stdout.print(f"\n{text}", markup=False)
