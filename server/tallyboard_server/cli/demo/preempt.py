@@ -19,7 +19,7 @@ from tallyboard_server.cli.demo.outcome import Outcome, Shown, concluded, drawn,
 from tallyboard_server.cli.demo.process import StartError
 from tallyboard_server.cli.demo.recorder import Points
 from tallyboard_server.cli.demo.running import logdir_of
-from tallyboard_server.cli.demo.stage import Stage
+from tallyboard_server.cli.demo.stage import Stage, data_dir_of
 from tallyboard_server.cli.demo.tensorboard import tensorboard
 from tallyboard_server.cli.demo.trainings import ExamplesMissingError, check_examples
 from tallyboard_server.cli.http import Service
@@ -70,7 +70,7 @@ def demo_preempt(
 
 def play(folder: Path, steps: int) -> Outcome:
     """The whole story. Raises StartError."""
-    logdirs = logdir_of(folder), plain_logdir(folder)
+    logdirs = logdir_of(data_dir_of(folder)), plain_logdir(folder)
     for logdir in logdirs:
         logdir.mkdir(parents=True)
     with tensorboard(logdirs[0]) as ours, tensorboard(logdirs[1]) as theirs, Stage(folder, steps) as stage:

@@ -20,7 +20,7 @@ from tallyboard_server.api.messages import AttemptView, RunView
 from tallyboard_server.cli.demo.forwarder import Forwarder
 from tallyboard_server.cli.demo.job import COUNTER, RUN, Job, checkpointed, replace, reported
 from tallyboard_server.cli.demo.process import StartError, free_port
-from tallyboard_server.cli.demo.running import HOST, logdir_of
+from tallyboard_server.cli.demo.running import HOST, serve_command
 from tallyboard_server.cli.http import ApiProblemError, Service, run_path
 from tallyboard_server.cli.output import count, stdout
 
@@ -31,6 +31,11 @@ TRAINING_S: Final = 15.0
 """The training takes about so long, whatever its steps: a job takes seconds to start, and others go on meanwhile."""
 CHECKPOINTS: Final = 15
 _POLL_S: Final = 0.05
+
+
+def data_dir_of(folder: Path) -> Path:
+    """Where the service of a stage keeps its data."""
+    return folder / "data"
 
 
 @dataclass(slots=True)
@@ -162,10 +167,8 @@ class Stage:
         self.say(f"{what} is back, and has {count(until - before, 'step')} that job {job.number} kept meanwhile")
 
     def _start_service(self, port: int) -> None:
-        command = [sys.executable, "-m", "tallyboard_server.cli", "serve", "--host", HOST, "--port", str(port)]
-        command += ["--data-dir", str(self.folder / "data"), "--logdir", str(logdir_of(self.folder))]
         with (self.folder / "service.log").open("ab") as log:
-            self._server = self._start(command, log)
+            self._server = self._start(serve_command(port, data_dir_of(self.folder)), log)
         self._wait(self.service.is_alive, f"the service did not start; see {self.folder / 'service.log'}")
 
     def _start(self, command: list[str], log: IO[bytes]) -> "subprocess.Popen[bytes]":
