@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tallyboard import merge
+from tallyboard.collect.routing import Router
+from tallyboard.delivery import merge
 from tallyboard.errors import (
     ConfigurationError,
     CounterTakenError,
@@ -16,7 +17,6 @@ from tallyboard.errors import (
     TagOfOtherCounterError,
     TagRepeatedError,
 )
-from tallyboard.routing import Router
 from tallyboard.wire import MSGPACK, CounterSpec, CounterValue, Open, decode_batch, encode_batch, limits
 from tests.unit.client_kit import recorded
 

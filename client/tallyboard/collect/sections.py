@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from tallyboard.collect.lanes import Lane, Section
+from tallyboard.collect.stats import Tally
 from tallyboard.errors import TallyboardError
-from tallyboard.lanes import Lane, Section
-from tallyboard.stats import Tally
 from tallyboard.wire import CounterSpec, Open, Rewind, Status, limits
 
 SECTION_COST_MAX: Final = 4 * limits.MIB

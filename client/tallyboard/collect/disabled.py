@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tallyboard.collect.recorder import Recorder
+from tallyboard.collect.reports import as_step
+from tallyboard.collect.routing import Router
+from tallyboard.collect.sections import Discarded
+from tallyboard.collect.stats import Tally
 from tallyboard.errors import InvalidReportError
 from tallyboard.notices import Notices
-from tallyboard.recorder import Recorder
-from tallyboard.reports import as_step
-from tallyboard.routing import Router
-from tallyboard.sections import Discarded
-from tallyboard.stats import Tally
 from tallyboard.wire import InvalidNameError
 
 

@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 
-from tallyboard.lanes import Section
+from tallyboard.collect.lanes import Section
 from tallyboard.wire import Reason, Receipt
 
 

@@ -11,15 +11,15 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from tallyboard.collect.lanes import Lane, Section
+from tallyboard.collect.reports import as_at, as_counter, as_scalars, as_step, as_wall_time
+from tallyboard.collect.routing import Router, Split
+from tallyboard.collect.sections import Discarded, Sections
+from tallyboard.collect.stats import Tally
+from tallyboard.collect.tracking import CounterState, Violation
 from tallyboard.errors import ContractError, InvalidReportError, contract_error
-from tallyboard.lanes import Lane, Section
 from tallyboard.notices import Notices, caller_line
 from tallyboard.remedies import ahead, unplaced
-from tallyboard.reports import as_at, as_counter, as_scalars, as_step, as_wall_time
-from tallyboard.routing import Router, Split
-from tallyboard.sections import Discarded, Sections
-from tallyboard.stats import Tally
-from tallyboard.tracking import CounterState, Violation
 from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Open, Rewind, Status, check_counter, limits
 
 COMPLAINTS_MAX: Final = 3

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from tallyboard.wire import Reason
 
 if TYPE_CHECKING:
-    from tallyboard.lanes import Lane
+    from tallyboard.collect.lanes import Lane
 
 NOTHING: Final = -1
 """`last` of a counter that holds no report."""

@@ -5,7 +5,7 @@ Law: applying the batches one after the other does what applying each recorded p
 
 from collections.abc import Iterator
 
-from tallyboard.lanes import Section
+from tallyboard.collect.lanes import Section
 from tallyboard.wire import Batch
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tallyboard.tracking import CounterState
+from tallyboard.collect.tracking import CounterState
 from tallyboard.wire import Columns, Open, Rewind, Status
 
 ROW_OVERHEAD_BYTES: Final = 64

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from tallyboard.stream import Stream
+from tallyboard.outbox.stream import Stream
 from tallyboard.wire import MSGPACK, Open, decode_message
 from tallyboard.wire.messages import BatchMessage
 
