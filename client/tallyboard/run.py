@@ -245,8 +245,8 @@ class Run:
         self.note_crash(error)
         try:
             self.finish("failed")
-        except ContractError as late:  # must not stand in the place of the exception under way
-            self._notices.warn(str(late))
+        except ContractError as pending:  # must not stand in the place of the exception under way
+            self._notices.warn(str(pending))
 
     def note_crash(self, error: BaseException) -> None:
         """Remember an exception: the run ends as `failed`, with the last lines of its traceback in the summary."""

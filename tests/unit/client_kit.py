@@ -83,10 +83,10 @@ class Recorded:
         return self.run.log
 
     def rows(self) -> list[tuple[str, int, dict[str, float], dict[str, int]]]:
-        """What was recorded since, as (counter, step, scalars, at); late reports after the others of their section."""
+        """What was recorded since, as (counter, step, scalars, at); of each section, what travels apart comes last."""
         found = []
         for section in self.recorder.take():
-            for packed in (*section.rows, *section.late):
+            for packed in (*section.rows, *section.apart):
                 c = packed.columns()
                 for i in range(len(c)):
                     scalars = dict(zip(c.tags, c.values[i].tolist(), strict=True))

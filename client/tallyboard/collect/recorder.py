@@ -206,8 +206,8 @@ class Recorder:
         if state.unclaimed:
             state.unclaimed = False
             self._sections.take_over(state.name)
-        late = violation is not None and violation.late
-        self._sections.add(self._late_lane(lane) if late else lane, row)
+        apart = violation is not None and violation.apart
+        self._sections.add(self._apart_lane(lane) if apart else lane, row)
         if violation is None:
             was_active = state.active
             state.accept(number, lane, row)
@@ -237,19 +237,19 @@ class Recorder:
             lane = self._lanes[key] = Lane(state, tags, tuple(stands), others)
         return lane, list(stands.values())
 
-    def _late_lane(self, lane: Lane) -> Lane:
-        key = (lane.counter.name, lane.tags, lane.at_names, "late")
-        late = self._lanes.get(key)
-        if late is None:
-            late = self._lanes[key] = Lane(lane.counter, lane.tags, lane.at_names, late=True)
-        return late
+    def _apart_lane(self, lane: Lane) -> Lane:
+        key = (lane.counter.name, lane.tags, lane.at_names, "apart")
+        apart = self._lanes.get(key)
+        if apart is None:
+            apart = self._lanes[key] = Lane(lane.counter, lane.tags, lane.at_names, apart=True)
+        return apart
 
     def _other_counter(self, state: CounterState, tags: Sequence[str]) -> Violation | None:
         for tag in tags:
             owner, _ = self._owners.get(tag, (state.name, 0))
             if owner != state.name:
                 detail = f"{tag!r} is reported against {owner}, not {state.name}: a tag belongs to one counter"
-                return Violation("tag_of_other_counter", f"{detail}. Use that counter, or another tag", late=True)
+                return Violation("tag_of_other_counter", f"{detail}. Use that counter, or another tag", apart=True)
         return None
 
     def _drop_newest(self) -> None:

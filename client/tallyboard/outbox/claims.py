@@ -1,4 +1,4 @@
-"""Whose counters are whose: what a job that comes late, or was forgotten, may still take."""
+"""Whose counters are whose: what a stream that waited long, or was forgotten, may still take."""
 
 from collections.abc import Iterable
 
