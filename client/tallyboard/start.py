@@ -20,20 +20,19 @@ from tallyboard.delivery.forerunners import find
 from tallyboard.delivery.replies import Replies
 from tallyboard.delivery.sender import Sender
 from tallyboard.delivery.transmit import Transmitter
-from tallyboard.delivery.transport import HttpTransport, Transport
+from tallyboard.delivery.transport import USER_AGENT, HttpTransport, Transport
 from tallyboard.documents import as_document
 from tallyboard.errors import ConfigurationError
 from tallyboard.notices import Notices, prepare
 from tallyboard.outbox import locks
 from tallyboard.outbox.spool import Place, Spool
-from tallyboard.outbox.stream import Stream
+from tallyboard.outbox.stream import Stream, new_id
 from tallyboard.provenance import provenance
 from tallyboard.run import Run, checked_next_steps
 from tallyboard.settings import Mode, Ranks, Settings, read_settings
 from tallyboard.version import __version__
 from tallyboard.wire import InvalidBatchError, Open, Resume, check_open
 
-USER_AGENT: Final = f"tallyboard/{__version__}"
 OPEN_TIMEOUT_S: Final = 5.0
 """How long `init` waits for the service's first answer; after that the run goes on in the background."""
 
@@ -172,11 +171,6 @@ def _sender(
         recorder, spool, Dispatcher(spool, new_id), Transmitter(transport, random.Random()), Courier(alarm), replies,
         notices, forerunners=partial(find, root, stream.run, stream.url, new_id), online=online, alarm=alarm,
     )  # fmt: skip
-
-
-def new_id() -> str:
-    """What names an init, or a producer: 64 random bits."""
-    return os.urandom(8).hex()
 
 
 def _name(settings: Settings, name: str | None, project: str | None, ranks: Ranks) -> str | None:
