@@ -34,7 +34,7 @@ class DisabledRecorder(Recorder):
             with self._lock:
                 number = 0 if step is None else as_step(step)
                 for name, _ in self._router.split(tuple(scalars), counter):
-                    state = self._counters.get(name) or self.counter(name)
+                    state = self._counters.get(name)
                     if step is not None:
                         state.moved = True
                         state.value = max(state.value, number)
