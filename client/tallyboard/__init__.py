@@ -1,5 +1,6 @@
 """Tallyboard's client: report scalars of a training, keyed by named step counters."""
 
+from tallyboard.collect.stats import CounterStats, Stats
 from tallyboard.counter import Counter
 from tallyboard.documents import Config, Summary
 from tallyboard.errors import (
@@ -16,8 +17,7 @@ from tallyboard.errors import (
 )
 from tallyboard.run import Run
 from tallyboard.start import init
-from tallyboard.stats import CounterStats, Stats
-from tallyboard.syncing import Synced, sync
+from tallyboard.syncing.sync import Synced, sync
 from tallyboard.version import __version__
 
 __all__ = [

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from tallyboard.synccommand import run_sync
+from tallyboard.syncing.command import run_sync
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

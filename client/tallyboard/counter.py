@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tallyboard.recorder import Recorder
-from tallyboard.tracking import CounterState
+from tallyboard.collect.recorder import Recorder
+from tallyboard.collect.tracking import CounterState
 
 
 class Counter:

@@ -9,15 +9,15 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
 
+from tallyboard.collect.recorder import Recorder
+from tallyboard.collect.reports import as_step
+from tallyboard.collect.stats import Stats, Tally
 from tallyboard.counter import Counter
+from tallyboard.delivery.sender import Sender
 from tallyboard.documents import Config, Summary
 from tallyboard.errors import ConfigurationError, ContractError, InvalidReportError
 from tallyboard.notices import Notices, caller_line
-from tallyboard.recorder import Recorder
 from tallyboard.remedies import unsent
-from tallyboard.reports import as_step
-from tallyboard.sender import Sender
-from tallyboard.stats import Stats, Tally
 from tallyboard.wire import (
     DEFAULT_COUNTER,
     InvalidBatchError,
@@ -245,8 +245,8 @@ class Run:
         self.note_crash(error)
         try:
             self.finish("failed")
-        except ContractError as late:  # must not stand in the place of the exception under way
-            self._notices.warn(str(late))
+        except ContractError as pending:  # must not stand in the place of the exception under way
+            self._notices.warn(str(pending))
 
     def note_crash(self, error: BaseException) -> None:
         """Remember an exception: the run ends as `failed`, with the last lines of its traceback in the summary."""

@@ -9,7 +9,7 @@ from typing import Final, Literal, cast, get_args
 from urllib.parse import urlsplit
 
 from tallyboard.errors import ConfigurationError
-from tallyboard.spool import DISK_BYTES_MAX, Policy
+from tallyboard.outbox.spool import DISK_BYTES_MAX, Policy
 
 Mode = Literal["online", "offline", "disabled"]
 Ranks = Literal["zero", "all"]

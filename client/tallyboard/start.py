@@ -8,31 +8,31 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final, get_args
 
-from tallyboard import lifecycle, locks, naming
-from tallyboard.alarm import Alarm
-from tallyboard.courier import Courier
-from tallyboard.dispatch import Dispatcher
+from tallyboard import lifecycle, naming
+from tallyboard.collect.recorder import Recorder
+from tallyboard.collect.routing import Router
+from tallyboard.collect.sections import Sections
+from tallyboard.collect.stats import Tally
+from tallyboard.delivery.alarm import Alarm
+from tallyboard.delivery.courier import Courier
+from tallyboard.delivery.dispatch import Dispatcher
+from tallyboard.delivery.forerunners import find
+from tallyboard.delivery.replies import Replies
+from tallyboard.delivery.sender import Sender
+from tallyboard.delivery.transmit import Transmitter
+from tallyboard.delivery.transport import USER_AGENT, HttpTransport, Transport
 from tallyboard.documents import as_document
 from tallyboard.errors import ConfigurationError
-from tallyboard.forerunners import find
 from tallyboard.notices import Notices, prepare
+from tallyboard.outbox import locks
+from tallyboard.outbox.spool import Place, Spool
+from tallyboard.outbox.stream import Stream, new_id
 from tallyboard.provenance import provenance
-from tallyboard.recorder import Recorder
-from tallyboard.replies import Replies
-from tallyboard.routing import Router
 from tallyboard.run import Run, checked_next_steps
-from tallyboard.sections import Sections
-from tallyboard.sender import Sender
 from tallyboard.settings import Mode, Ranks, Settings, read_settings
-from tallyboard.spool import Place, Spool
-from tallyboard.stats import Tally
-from tallyboard.stream import Stream
-from tallyboard.transmit import Transmitter
-from tallyboard.transport import HttpTransport, Transport
 from tallyboard.version import __version__
 from tallyboard.wire import InvalidBatchError, Open, Resume, check_open
 
-USER_AGENT: Final = f"tallyboard/{__version__}"
 OPEN_TIMEOUT_S: Final = 5.0
 """How long `init` waits for the service's first answer; after that the run goes on in the background."""
 
@@ -173,11 +173,6 @@ def _sender(
     )  # fmt: skip
 
 
-def new_id() -> str:
-    """What names an init, or a producer: 64 random bits."""
-    return os.urandom(8).hex()
-
-
 def _name(settings: Settings, name: str | None, project: str | None, ranks: Ranks) -> str | None:
     if ranks not in get_args(Ranks):
         raise ConfigurationError(f"ranks {ranks!r} is none; use 'zero' or 'all'")
@@ -210,7 +205,7 @@ def _document(config: Any) -> dict[str, Any]:
 
 
 def _disabled(router: Router, name: str, exit_timeout_s: float) -> Run:
-    from tallyboard.disabled import DisabledRecorder
+    from tallyboard.collect.disabled import DisabledRecorder
 
     notices, tally = Notices(), Tally()
     recorder = DisabledRecorder(router=router, notices=notices, tally=tally)

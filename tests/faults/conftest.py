@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tallyboard import lifecycle, spool, transmit, transport
+from tallyboard import lifecycle
+from tallyboard.delivery import transmit, transport
+from tallyboard.outbox import spool
 
 
 @pytest.fixture(autouse=True)

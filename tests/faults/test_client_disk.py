@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import tallyboard
-from tallyboard import spool, start
-from tallyboard.sections import Sections
+from tallyboard import start
+from tallyboard.collect.sections import Sections
+from tallyboard.outbox import spool
 from tests.faults.proxy import proxied
 from tests.service import RunningService
 

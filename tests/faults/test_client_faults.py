@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import tallyboard
-from tallyboard import sender
+from tallyboard.delivery import sender
 from tests.faults.proxy import FAULTS, Fault, proxied
 from tests.service import RunningService
 

@@ -10,9 +10,9 @@ import pytest
 
 import tallyboard
 from tallyboard import lifecycle
+from tallyboard.delivery.transmit import Transmitter
+from tallyboard.delivery.transport import HttpTransport
 from tallyboard.errors import CounterTakenError, RunNotFoundError
-from tallyboard.transmit import Transmitter
-from tallyboard.transport import HttpTransport
 from tallyboard_server.settings import Settings
 from tests.conftest import StartService
 from tests.service import RunningService, serving

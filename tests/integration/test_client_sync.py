@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import tallyboard
-from tallyboard import lifecycle, syncing
+from tallyboard import lifecycle
+from tallyboard.syncing import sync as syncing
 from tests.cli_process import Cli
 from tests.client_script import LIMIT_S
 from tests.conftest import StartService
@@ -258,7 +259,7 @@ def test_interrupted_it_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.Mo
     def interrupted(*_: object, **__: object) -> list[syncing.Synced]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tallyboard.synccommand.sync", interrupted)
+    monkeypatch.setattr("tallyboard.syncing.command.sync", interrupted)
     assert cli("sync", str(tmp_path)) == (1, "", "tallyboard: stopped; run it again to go on\n")
 
 

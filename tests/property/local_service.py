@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from tallyboard.transport import Answer, UnreachableError
+from tallyboard.delivery.transport import Answer, UnreachableError
 from tallyboard.wire import Receipt, decode_batch
 from tallyboard_server.api.problems import answer as problem_answer
 from tallyboard_server.api.views import Liveness, run_view

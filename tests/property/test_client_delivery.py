@@ -24,18 +24,18 @@ from hypothesis.stateful import (
 )
 
 import tallyboard
-from tallyboard.alarm import Alarm
-from tallyboard.dispatch import Dispatcher
-from tallyboard.forerunners import find
-from tallyboard.recorder import Recorder
-from tallyboard.replies import Replies
-from tallyboard.routing import Router
-from tallyboard.sections import Sections
-from tallyboard.sender import Sender
-from tallyboard.spool import Place, Policy, Spool
-from tallyboard.stats import Tally
-from tallyboard.stream import Stream
-from tallyboard.transmit import Transmitter
+from tallyboard.collect.recorder import Recorder
+from tallyboard.collect.routing import Router
+from tallyboard.collect.sections import Sections
+from tallyboard.collect.stats import Tally
+from tallyboard.delivery.alarm import Alarm
+from tallyboard.delivery.dispatch import Dispatcher
+from tallyboard.delivery.forerunners import find
+from tallyboard.delivery.replies import Replies
+from tallyboard.delivery.sender import Sender
+from tallyboard.delivery.transmit import Transmitter
+from tallyboard.outbox.spool import Place, Policy, Spool
+from tallyboard.outbox.stream import Stream
 from tallyboard.wire import Open
 from tests.property.local_service import LocalService
 from tests.unit.client_kit import Certain, Clock, Ears, Inline
@@ -81,9 +81,9 @@ class Delivery(RuleBasedStateMachine):
         self.trainer: Job | None = None
         self.checkpoint = (1, 1)
         self.patches = ExitStack()
-        self.patches.enter_context(patch("tallyboard.syncing.HttpTransport", lambda *_: self.service))
-        self.patches.enter_context(patch("tallyboard.syncing.FIRST_PATIENCE_S", -1.0))
-        self.patches.enter_context(patch("tallyboard.syncing.PATIENCE_S", -1.0))
+        self.patches.enter_context(patch("tallyboard.syncing.sync.HttpTransport", lambda *_: self.service))
+        self.patches.enter_context(patch("tallyboard.syncing.sync.FIRST_PATIENCE_S", -1.0))
+        self.patches.enter_context(patch("tallyboard.syncing.sync.PATIENCE_S", -1.0))
 
     # ── jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

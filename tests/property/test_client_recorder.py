@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallyboard import merge
+from tallyboard.delivery import merge
 from tallyboard.wire import MSGPACK, Batch, Columns, Rewind, decode_batch, encode_batch
 from tallyboard_server.contract import apply, new_run
 from tallyboard_server.model import Block, RunState

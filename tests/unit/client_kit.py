@@ -9,21 +9,21 @@ from typing import Any
 
 import msgspec
 
-from tallyboard.alarm import Alarm
-from tallyboard.dispatch import Dispatcher
-from tallyboard.forerunners import Forerunner
+from tallyboard.collect.recorder import Recorder
+from tallyboard.collect.routing import Router
+from tallyboard.collect.sections import BUFFER_BYTES_MAX, Sections
+from tallyboard.collect.stats import Tally
+from tallyboard.delivery.alarm import Alarm
+from tallyboard.delivery.dispatch import Dispatcher
+from tallyboard.delivery.forerunners import Forerunner
+from tallyboard.delivery.replies import Replies
+from tallyboard.delivery.sender import Brought, Sender
+from tallyboard.delivery.transmit import Transmitter
+from tallyboard.delivery.transport import Answer, UnreachableError
 from tallyboard.notices import Notices
-from tallyboard.recorder import Recorder
-from tallyboard.replies import Replies
-from tallyboard.routing import Router
+from tallyboard.outbox.spool import Place, Spool
+from tallyboard.outbox.stream import Stream
 from tallyboard.run import Run
-from tallyboard.sections import BUFFER_BYTES_MAX, Sections
-from tallyboard.sender import Brought, Sender
-from tallyboard.spool import Place, Spool
-from tallyboard.stats import Tally
-from tallyboard.stream import Stream
-from tallyboard.transmit import Transmitter
-from tallyboard.transport import Answer, UnreachableError
 from tallyboard.wire import MSGPACK, Batch, Open, Problem, Receipt, Resume, decode_batch
 
 
@@ -83,10 +83,10 @@ class Recorded:
         return self.run.log
 
     def rows(self) -> list[tuple[str, int, dict[str, float], dict[str, int]]]:
-        """What was recorded since, as (counter, step, scalars, at); late reports after the others of their section."""
+        """What was recorded since, as (counter, step, scalars, at); of each section, what travels apart comes last."""
         found = []
         for section in self.recorder.take():
-            for packed in (*section.rows, *section.late):
+            for packed in (*section.rows, *section.apart):
                 c = packed.columns()
                 for i in range(len(c)):
                     scalars = dict(zip(c.tags, c.values[i].tolist(), strict=True))

@@ -2,7 +2,7 @@
 
 import threading
 
-from tallyboard.alarm import Alarm
+from tallyboard.delivery.alarm import Alarm
 
 
 def test_a_ring_before_the_wait_is_not_missed_and_counts_once() -> None:

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tallyboard import merge, recorder, sections
+from tallyboard.collect import recorder, sections
+from tallyboard.delivery import merge
 from tallyboard.errors import TallyboardError
 from tallyboard.wire import MSGPACK, decode_batch, encode_batch, limits
 from tests.unit.client_kit import recorded

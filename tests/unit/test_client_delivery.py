@@ -7,15 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from tallyboard.cursor import Progress
-from tallyboard.diskspool import DiskSpool
-from tallyboard.forerunners import Forerunner, find
-from tallyboard.parcel import freeze
-from tallyboard.sender import HEARTBEAT_S, TICK_S, Brought
-from tallyboard.spool import SPILL_AFTER_S, Place
-from tallyboard.spooldir import SpoolDir
-from tallyboard.stream import Stream
-from tallyboard.transport import Answer, UnreachableError
+from tallyboard.delivery.forerunners import Forerunner, find
+from tallyboard.delivery.sender import HEARTBEAT_S, TICK_S, Brought
+from tallyboard.delivery.transport import Answer, UnreachableError
+from tallyboard.outbox.cursor import Progress
+from tallyboard.outbox.diskspool import DiskSpool
+from tallyboard.outbox.parcel import freeze
+from tallyboard.outbox.spool import SPILL_AFTER_S, Place
+from tallyboard.outbox.spooldir import SpoolDir
+from tallyboard.outbox.stream import Stream
 from tallyboard.wire import Batch, CounterValue, Open, Rewind
 from tests.unit.client_kit import Inline, Scripted, Sending, a_stream, problem, sending, taken
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tallyboard.cursor import Position, Progress
-from tallyboard.diskspool import DiskSpool
-from tallyboard.frames import OVERHEAD_BYTES
-from tallyboard.parcel import Parcel, freeze
-from tallyboard.spooldir import CURSOR, HEADER, NoSpoolError, SpoolDir, stream_dirs
+from tallyboard.outbox.cursor import Position, Progress
+from tallyboard.outbox.diskspool import DiskSpool
+from tallyboard.outbox.frames import OVERHEAD_BYTES
+from tallyboard.outbox.parcel import Parcel, freeze
+from tallyboard.outbox.spooldir import CURSOR, HEADER, NoSpoolError, SpoolDir, stream_dirs
 from tallyboard.wire import Batch, Open, Receipt, Rewind
 from tests.unit.client_kit import a_stream
 

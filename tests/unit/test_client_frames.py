@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tallyboard import frames
-from tallyboard.cursor import CursorFile, Position, Progress
-from tallyboard.parcel import Parcel, freeze, numbered
+from tallyboard.outbox import frames
+from tallyboard.outbox.cursor import CursorFile, Position, Progress
+from tallyboard.outbox.parcel import Parcel, freeze, numbered
 from tallyboard.wire import MSGPACK, Batch, Open, Receipt, Rewind, decode_batch
 
 FIRST = Parcel(b"\x82 a body", reports=7, closes=3, opens=True)

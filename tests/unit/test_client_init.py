@@ -11,7 +11,7 @@ import pytest
 
 import tallyboard
 from tallyboard import lifecycle, start
-from tallyboard.transport import Answer, UnreachableError
+from tallyboard.delivery.transport import Answer, UnreachableError
 from tests.unit.client_kit import ScriptedTransport, problem, taken
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tallyboard import merge
+from tallyboard.collect.routing import Router
+from tallyboard.delivery import merge
 from tallyboard.errors import (
     ConfigurationError,
     CounterTakenError,
@@ -16,7 +17,6 @@ from tallyboard.errors import (
     TagOfOtherCounterError,
     TagRepeatedError,
 )
-from tallyboard.routing import Router
 from tallyboard.wire import MSGPACK, CounterSpec, CounterValue, Open, decode_batch, encode_batch, limits
 from tests.unit.client_kit import recorded
 
@@ -290,7 +290,7 @@ def test_a_rewind_begins_a_section_and_lets_lower_steps_in() -> None:
     assert [p.columns().steps.tolist() for p in first.rows] == [[9]]
     assert second.rewind is not None
     assert (second.rewind.next_steps, second.rewind.reason) == ({"global_step": 5}, "diverged")
-    assert [p.columns().steps.tolist() for p in (*third.rows, *third.late)] == [[5], [4]]
+    assert [p.columns().steps.tolist() for p in (*third.rows, *third.apart)] == [[5], [4]]
     assert mine.tally.stats().violations == 1
 
 
@@ -329,9 +329,9 @@ def test_late_reports_travel_after_the_others() -> None:
     mine.log({"b": 1.0}, 10)
     mine.log({"a": 1.0}, 7)  # sorted by step, it would slip in between
     (section,) = mine.recorder.take()
-    good, late = merge.batches(section)
+    good, apart = merge.batches(section)
     assert [c.steps.tolist() for c in good.columns] == [[5], [10]]
-    assert [c.steps.tolist() for c in late.columns] == [[7]]
+    assert [c.steps.tolist() for c in apart.columns] == [[7]]
 
 
 def test_a_continued_run_goes_on_where_the_server_says() -> None:

@@ -5,12 +5,12 @@ import random
 
 import pytest
 
+from tallyboard.delivery.sender import HEARTBEAT_S, TICK_S
+from tallyboard.delivery.transmit import BACKOFF_S_MAX, Later, Letter, Transmitter
+from tallyboard.delivery.transport import Answer, Meaning, UnreachableError, meaning, problem_of
 from tallyboard.errors import CounterTakenError, RunNotFoundError
-from tallyboard.parcel import freeze, numbered
-from tallyboard.sender import HEARTBEAT_S, TICK_S
-from tallyboard.spool import Place
-from tallyboard.transmit import BACKOFF_S_MAX, Later, Letter, Transmitter
-from tallyboard.transport import Answer, Meaning, UnreachableError, meaning, problem_of
+from tallyboard.outbox.parcel import freeze, numbered
+from tallyboard.outbox.spool import Place
 from tallyboard.wire import Batch, CounterValue, Open, Refusal
 from tests.unit.client_kit import ScriptedTransport, Sending, problem, sending, taken
 

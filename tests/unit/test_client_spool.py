@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tallyboard import locks
-from tallyboard.diskspool import DiskSpool
-from tallyboard.parcel import Parcel
-from tallyboard.spool import (
+from tallyboard.outbox import locks
+from tallyboard.outbox.diskspool import DiskSpool
+from tallyboard.outbox.parcel import Parcel
+from tallyboard.outbox.spool import (
     CALM_S,
     DISK_RETRY_S,
     FREE_BYTES_MIN,
@@ -20,7 +20,7 @@ from tallyboard.spool import (
     Policy,
     Spool,
 )
-from tallyboard.spooldir import SpoolDir
+from tallyboard.outbox.spooldir import SpoolDir
 from tallyboard.wire import Receipt
 from tests.unit.client_kit import Clock, Ears, a_stream
 
@@ -150,7 +150,7 @@ def test_off_means_never(tmp_path: Path) -> None:
 
 
 def test_a_system_without_locks_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tallyboard.spool.SUPPORTED", False)
+    monkeypatch.setattr("tallyboard.outbox.spool.SUPPORTED", False)
     assert locks.SUPPORTED
     case = Case(tmp_path, "always")
     case.put()

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
-from tallyboard.transport import ANSWER_BYTES_MAX, Answer, HttpTransport, UnreachableError
+from tallyboard.delivery.transport import ANSWER_BYTES_MAX, Answer, HttpTransport, UnreachableError
 
 
 class Scripted(HTTPServer):

@@ -7,7 +7,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import tallyboard
-from tallyboard.stream import Stream
+from tallyboard.outbox.stream import Stream
 from tallyboard_server.settings import LOOPBACK_NAMES, Settings
 
 log: Final = logging.getLogger(__name__)

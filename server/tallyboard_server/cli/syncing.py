@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from tallyboard.synccommand import run_sync
+from tallyboard.syncing.command import run_sync
 
 
 def sync(

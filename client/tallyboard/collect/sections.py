@@ -4,9 +4,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from tallyboard.collect.lanes import Lane, Section
+from tallyboard.collect.stats import Tally
 from tallyboard.errors import TallyboardError
-from tallyboard.lanes import Lane, Section
-from tallyboard.stats import Tally
 from tallyboard.wire import CounterSpec, Open, Rewind, Status, limits
 
 SECTION_COST_MAX: Final = 4 * limits.MIB
@@ -29,7 +29,7 @@ class Sections:
         self._tally = tally
         self._wake = wake
         self._rows: list[Lane] = []
-        self._late: list[Lane] = []
+        self._apart: list[Lane] = []
         self._cost = 0
         self._open: Open | None = None
         self._rewind: Rewind | None = None
@@ -56,9 +56,9 @@ class Sections:
         lane.buffer += row
         if not lane.dirty:
             lane.dirty = True
-            (self._late if lane.late else self._rows).append(lane)
+            (self._apart if lane.apart else self._rows).append(lane)
         self._cost += lane.cost
-        if self._cost < SECTION_COST_MAX and len(self._rows) + len(self._late) < SECTION_LANES_MAX:
+        if self._cost < SECTION_COST_MAX and len(self._rows) + len(self._apart) < SECTION_LANES_MAX:
             return False
         self.seal()
         return True
@@ -71,7 +71,7 @@ class Sections:
     def amend(self, config: Mapping[str, Any], counters: Mapping[str, CounterSpec]) -> None:
         """Add to the config, and to what is known of counters."""
         if self._open is None:
-            if self._rows or self._late or self._rewind:
+            if self._rows or self._apart or self._rewind:
                 self.seal()
             self._open = Open(resume="new")  # which, of a run that knows this producer, takes nothing over
         self._open.config.update(config)
@@ -98,15 +98,15 @@ class Sections:
     def seal(self, status: Status | None = None) -> None:
         """Close the section at hand, if it holds anything."""
         rows, self._rows = self._rows, []
-        late, self._late = self._late, []
+        apart, self._apart = self._apart, []
         opening, self._open = self._open, None
         rewind, self._rewind = self._rewind, None
         summary, self._summary = self._summary, {}
         self._cost = 0
-        if not (rows or late or opening or rewind or summary or status):
+        if not (rows or apart or opening or rewind or summary or status):
             return
-        packed, packed_late = [lane.take() for lane in rows], [lane.take() for lane in late]
-        section = Section(opening, rewind, packed, packed_late, summary, status)
+        packed, packed_apart = [lane.take() for lane in rows], [lane.take() for lane in apart]
+        section = Section(opening, rewind, packed, packed_apart, summary, status)
         self._tally.recorded(section)
         self._closed.append(section)
         self._sealed_bytes += section.nbytes

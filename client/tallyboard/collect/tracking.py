@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from tallyboard.wire import Reason
 
 if TYPE_CHECKING:
-    from tallyboard.lanes import Lane
+    from tallyboard.collect.lanes import Lane
 
 NOTHING: Final = -1
 """`last` of a counter that holds no report."""
@@ -17,11 +17,11 @@ NOTHING: Final = -1
 
 @dataclass(slots=True, frozen=True)
 class Violation:
-    """A rule that a report breaks. `late`: it has to be sent after the rows before it, in a batch of its own."""
+    """A rule that a report breaks. `apart`: it has to be sent after the rows before it, in a batch of its own."""
 
     reason: Reason
     detail: str
-    late: bool
+    apart: bool
 
 
 class CounterState:
@@ -97,14 +97,14 @@ class CounterState:
     def check(self, step: int, lane: "Lane", row: bytes) -> Violation | None:
         """The rule that a report would break, for steps that do not increase. Changes nothing."""
         if step < self.start or step < self.last:
-            return Violation("step_decreased", self._decreased(step), late=True)
+            return Violation("step_decreased", self._decreased(step), apart=True)
         if step > self.last:
             return None
         tail = self._tail()
         for tag, bits in zip(lane.tags, lane.unpack_bits(row), strict=True):
             if tail.get(tag, bits) != bits:
                 # Rows of one lane keep their order on the server; those of different lanes need not.
-                return Violation("tag_repeated", self._repeated(tag, step), late=self.tail_lane is not lane)
+                return Violation("tag_repeated", self._repeated(tag, step), apart=self.tail_lane is not lane)
         return None
 
     def accept(self, step: int, lane: "Lane", row: bytes) -> None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from tallyboard import frames
-from tallyboard.cursor import Progress
-from tallyboard.diskspool import DiskSpool
-from tallyboard.locks import SUPPORTED
 from tallyboard.notices import Notices
-from tallyboard.parcel import Parcel
-from tallyboard.stream import Stream
+from tallyboard.outbox import frames
+from tallyboard.outbox.cursor import Progress
+from tallyboard.outbox.diskspool import DiskSpool
+from tallyboard.outbox.locks import SUPPORTED
+from tallyboard.outbox.parcel import Parcel
+from tallyboard.outbox.stream import Stream
 from tallyboard.wire import Receipt, limits
 
 Policy = Literal["spill", "always", "off"]

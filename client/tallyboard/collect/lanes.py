@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tallyboard.tracking import CounterState
+from tallyboard.collect.tracking import CounterState
 from tallyboard.wire import Columns, Open, Rewind, Status
 
 ROW_OVERHEAD_BYTES: Final = 64
@@ -22,7 +22,7 @@ ROW_OVERHEAD_BYTES: Final = 64
 class Lane:
     """Rows with the same counter, tags and `at` names, in the order in which they were logged."""
 
-    __slots__ = ("at_names", "buffer", "cost", "counter", "dirty", "late", "others", "pack", "tags", "unpack_bits")
+    __slots__ = ("apart", "at_names", "buffer", "cost", "counter", "dirty", "others", "pack", "tags", "unpack_bits")
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Lane:
         at_names: tuple[str, ...] = (),
         others: tuple[CounterState, ...] = (),
         *,
-        late: bool = False,
+        apart: bool = False,
     ) -> None:
         self.counter = counter
         self.tags = tags
@@ -40,7 +40,7 @@ class Lane:
         self.pack: Callable[..., bytes] = _row_struct(len(at_names), len(tags)).pack
         self.unpack_bits: Callable[[bytes], tuple[int, ...]] = _bits_struct(len(at_names), len(tags)).unpack
         self.cost = 8 * (2 + len(at_names) + len(tags)) + ROW_OVERHEAD_BYTES
-        self.late = late
+        self.apart = apart  # see Section
         self.dirty = False  # whether the section at hand has it
         self.buffer = bytearray()
 
@@ -82,36 +82,36 @@ class Packed:
 class Section:
     """A stretch of what a run recorded, its parts in the order in which they take effect.
 
-    `late` holds reports that the contract refuses because of what `rows` holds. The server sorts the reports of one
+    `apart` holds reports that the contract refuses because of what `rows` holds. The server sorts the reports of one
     batch by step, which could let them in: so they travel in a batch of their own, after the others.
     """
 
     open: Open | None = None
     rewind: Rewind | None = None
     rows: list[Packed] = field(default_factory=list)
-    late: list[Packed] = field(default_factory=list)
+    apart: list[Packed] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     status: Status | None = None
 
     @property
     def nbytes(self) -> int:
         """Bytes of its rows, and something for its other parts."""
-        return 1024 + sum(len(packed.rows) for packed in _both(self.rows, self.late))
+        return 1024 + sum(len(packed.rows) for packed in _both(self.rows, self.apart))
 
     @property
     def counters(self) -> set[str]:
         """The counters that its rows are reported against."""
-        return {packed.counter for packed in _both(self.rows, self.late)}
+        return {packed.counter for packed in _both(self.rows, self.apart)}
 
     @property
     def reports(self) -> int:
         """How many rows it holds."""
-        return sum(map(len, _both(self.rows, self.late)))
+        return sum(map(len, _both(self.rows, self.apart)))
 
 
-def _both(rows: Iterable[Packed], late: Iterable[Packed]) -> Iterable[Packed]:
+def _both(rows: Iterable[Packed], apart: Iterable[Packed]) -> Iterable[Packed]:
     yield from rows
-    yield from late
+    yield from apart
 
 
 @lru_cache(maxsize=1024)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tallyboard import claims
-from tallyboard.parcel import Parcel, freeze, numbered
-from tallyboard.spool import Outbox
-from tallyboard.transmit import Forgotten, Letter, Outcome, Rejected, Stopped, Taken
+from tallyboard.delivery.transmit import Forgotten, Letter, Outcome, Rejected, Stopped, Taken
+from tallyboard.outbox import claims
+from tallyboard.outbox.parcel import Parcel, freeze, numbered
+from tallyboard.outbox.spool import Outbox
 from tallyboard.wire import Batch, Open
 
 

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from tallyboard import frames
-from tallyboard.claims import claimed
-from tallyboard.cursor import Position
-from tallyboard.parcel import Parcel
-from tallyboard.spooldir import SpoolDir
+from tallyboard.outbox import frames
+from tallyboard.outbox.claims import claimed
+from tallyboard.outbox.cursor import Position
+from tallyboard.outbox.parcel import Parcel
+from tallyboard.outbox.spooldir import SpoolDir
 from tallyboard.wire import limits
 
 SEGMENT_BYTES_MAX: Final = 16 * limits.MIB

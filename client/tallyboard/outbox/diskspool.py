@@ -6,11 +6,11 @@ What was added survives the death of the process at once, and the death of the m
 from pathlib import Path
 from typing import Self
 
-from tallyboard.cursor import CursorFile, Position, Progress
-from tallyboard.parcel import Parcel
-from tallyboard.segments import SEGMENT_BYTES_MAX, SegmentReader, SegmentWriter, Survey, survey
-from tallyboard.spooldir import CURSOR, SpoolDir, sync_folder
-from tallyboard.stream import Stream
+from tallyboard.outbox.cursor import CursorFile, Position, Progress
+from tallyboard.outbox.parcel import Parcel
+from tallyboard.outbox.segments import SEGMENT_BYTES_MAX, SegmentReader, SegmentWriter, Survey, survey
+from tallyboard.outbox.spooldir import CURSOR, SpoolDir, sync_folder
+from tallyboard.outbox.stream import Stream
 from tallyboard.wire import Receipt
 
 

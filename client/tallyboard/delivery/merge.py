@@ -5,27 +5,27 @@ Law: applying the batches one after the other does what applying each recorded p
 
 from collections.abc import Iterator
 
-from tallyboard.lanes import Section
+from tallyboard.collect.lanes import Section
 from tallyboard.wire import Batch
 
 
 def batches(section: Section) -> Iterator[Batch]:
-    """One batch, or two if the section holds late reports; not yet numbered.
+    """One batch, or two if the section holds reports that travel apart; not yet numbered.
 
     The recorder closes sections small enough that neither can exceed wire.limits.
     """
     rows = tuple(packed.columns() for packed in section.rows)
-    late = tuple(packed.columns() for packed in section.late)
+    apart = tuple(packed.columns() for packed in section.apart)
     summary = section.summary or None
-    if late and (rows or section.open or section.rewind):
+    if apart and (rows or section.open or section.rewind):
         yield Batch(partial=True, open=section.open, rewind=section.rewind, columns=rows)
-        yield Batch(partial=True, columns=late, summary=summary, status=section.status)
+        yield Batch(partial=True, columns=apart, summary=summary, status=section.status)
         return
     yield Batch(
         partial=True,
         open=section.open,
         rewind=section.rewind,
-        columns=rows or late,
+        columns=rows or apart,
         summary=summary,
         status=section.status,
     )

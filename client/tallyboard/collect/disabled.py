@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from tallyboard.collect.recorder import Recorder
+from tallyboard.collect.reports import as_step
+from tallyboard.collect.routing import Router
+from tallyboard.collect.sections import Discarded
+from tallyboard.collect.stats import Tally
 from tallyboard.errors import InvalidReportError
 from tallyboard.notices import Notices
-from tallyboard.recorder import Recorder
-from tallyboard.reports import as_step
-from tallyboard.routing import Router
-from tallyboard.sections import Discarded
-from tallyboard.stats import Tally
 from tallyboard.wire import InvalidNameError
 
 
@@ -34,7 +34,7 @@ class DisabledRecorder(Recorder):
             with self._lock:
                 number = 0 if step is None else as_step(step)
                 for name, _ in self._router.split(tuple(scalars), counter):
-                    state = self._counters.get(name) or self.counter(name)
+                    state = self._counters.get(name)
                     if step is not None:
                         state.moved = True
                         state.value = max(state.value, number)

@@ -7,8 +7,10 @@ from typing import Final, Protocol
 
 import msgspec
 
+from tallyboard.version import __version__
 from tallyboard.wire import JSON, Problem
 
+USER_AGENT: Final = f"tallyboard/{__version__}"
 ANSWER_BYTES_MAX: Final = 1024 * 1024
 """Of an answer no more is read: a receipt lists at most 100 refusals."""
 RETRY_AFTER_S_MAX: Final = 300.0

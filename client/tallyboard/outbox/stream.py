@@ -39,3 +39,8 @@ class Stream(msgspec.Struct, kw_only=True):
     def owner(self) -> str:
         """The process that it belongs to, as messages name it."""
         return f"process {self.pid} on {self.host}"
+
+
+def new_id() -> str:
+    """What names an init, or a producer: 64 random bits."""
+    return os.urandom(8).hex()

@@ -1,10 +1,10 @@
-"""Whose counters are whose: what a job that comes late, or was forgotten, may still take."""
+"""Whose counters are whose: what a stream that waited long, or was forgotten, may still take."""
 
 from collections.abc import Iterable
 
 import msgspec
 
-from tallyboard.stream import Stream
+from tallyboard.outbox.stream import Stream
 from tallyboard.wire import MSGPACK, Open, decode_message
 from tallyboard.wire.messages import BatchMessage
 

@@ -4,7 +4,7 @@ import sys
 from typing import Final
 
 from tallyboard.errors import ConfigurationError
-from tallyboard.syncing import Synced, sync
+from tallyboard.syncing.sync import Synced, sync
 
 EXIT_LEFT: Final = 1
 """Something is left to do."""

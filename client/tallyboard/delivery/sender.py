@@ -8,19 +8,19 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tallyboard import merge
-from tallyboard.alarm import Alarm
-from tallyboard.claims import claimed, gone_on
-from tallyboard.courier import Carrier
-from tallyboard.dispatch import Dispatcher, Sent, final
+from tallyboard.collect.recorder import Recorder
+from tallyboard.delivery import merge
+from tallyboard.delivery.alarm import Alarm
+from tallyboard.delivery.courier import Carrier
+from tallyboard.delivery.dispatch import Dispatcher, Sent, final
+from tallyboard.delivery.forerunners import Forerunner
+from tallyboard.delivery.replies import Replies
+from tallyboard.delivery.transmit import Forgotten, Later, Outcome, Rejected, Seen, Taken, Transmitter
 from tallyboard.errors import RunNotFoundError
-from tallyboard.forerunners import Forerunner
 from tallyboard.notices import Notices
-from tallyboard.parcel import freeze
-from tallyboard.recorder import Recorder
-from tallyboard.replies import Replies
-from tallyboard.spool import Spool
-from tallyboard.transmit import Forgotten, Later, Outcome, Rejected, Seen, Taken, Transmitter
+from tallyboard.outbox.claims import claimed, gone_on
+from tallyboard.outbox.parcel import freeze
+from tallyboard.outbox.spool import Spool
 from tallyboard.wire import Problem
 
 TICK_S: Final = 0.5

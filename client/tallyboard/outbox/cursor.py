@@ -12,7 +12,7 @@ from pathlib import Path
 from struct import Struct
 from typing import Final
 
-from tallyboard.parcel import Parcel
+from tallyboard.outbox.parcel import Parcel
 from tallyboard.wire import Receipt
 
 _FIELDS: Final = Struct("<10Q")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Final
 
-from tallyboard.parcel import Parcel
+from tallyboard.outbox.parcel import Parcel
 from tallyboard.wire import limits
 
 _HEAD: Final = Struct("<II")

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from tallyboard.claims import RunBrief
-from tallyboard.transport import Answer, Meaning, Transport, UnreachableError, meaning, problem_of
+from tallyboard.delivery.transport import Answer, Meaning, Transport, UnreachableError, meaning, problem_of
+from tallyboard.outbox.claims import RunBrief
 from tallyboard.wire import JSON, MSGPACK, Problem, Receipt
 
 BACKOFF_S_MIN: Final = 0.25

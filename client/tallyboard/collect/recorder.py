@@ -11,19 +11,18 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from tallyboard.errors import ContractError, InvalidReportError, contract_error
-from tallyboard.lanes import Lane, Section
-from tallyboard.notices import Notices, caller_line
-from tallyboard.remedies import ahead, unplaced
-from tallyboard.reports import as_at, as_counter, as_scalars, as_step, as_wall_time
-from tallyboard.routing import Router, Split
-from tallyboard.sections import Discarded, Sections
-from tallyboard.stats import Tally
-from tallyboard.tracking import CounterState, Violation
-from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Open, Rewind, Status, check_counter, limits
+from tallyboard.collect.complaints import Complaints
+from tallyboard.collect.counters import Counters
+from tallyboard.collect.lanes import Lane, Section
+from tallyboard.collect.reports import as_at, as_counter, as_scalars, as_step, as_wall_time
+from tallyboard.collect.routing import Router, Split
+from tallyboard.collect.sections import Discarded, Sections
+from tallyboard.collect.stats import Tally
+from tallyboard.collect.tracking import CounterState
+from tallyboard.errors import ContractError, InvalidReportError
+from tallyboard.notices import Notices
+from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Open, Rewind, Status
 
-COMPLAINTS_MAX: Final = 3
-"""Values that one warning names."""
 TAKE_TIMEOUT_S: Final = 0.1
 LANES_MAX: Final = 4_096
 """Lanes that are remembered; a run that makes up new tags for ever starts again with none."""
@@ -43,24 +42,18 @@ class Recorder:
         tally: Tally,
         resumed: bool = False,
     ) -> None:
-        """resumed: the run may have been begun by another process, whose counters this one then takes over."""
+        """resumed: see Counters."""
         self._lock = threading.RLock()
-        self._resumed = resumed
-        self._told = not resumed  # whether the server has said where its counters stand
         self._router = router
-        self._strict = strict
         self._clock = clock
-        self._notices = notices
         self._tally = tally
+        self._complaints = Complaints(notices, tally, strict=strict)
+        self._counters = Counters(resumed=resumed)
         self._sections = sections
-        self._counters: dict[str, CounterState] = {}
-        self._owners: dict[str, tuple[str, int]] = {}  # of each tag: its counter, and its first visible step
         self._fast: dict[tuple[tuple[str, ...], str | None], Lane] = {}
         self._splits: dict[tuple[tuple[str, ...], str | None], Split] = {}
         self._lanes: dict[tuple[Any, ...], Lane] = {}
-        self._active: tuple[CounterState, ...] = ()
         self._closed: str | None = None
-        self._error: ContractError | None = None
 
     # ── logging ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -135,23 +128,20 @@ class Recorder:
         """Record a report of any kind, warn about what is wrong with it, or raise that if the run is strict."""
         try:
             with self._lock:
-                self._raise_pending()
+                self._complaints.raise_pending()
                 if self._closed is not None:
-                    self._tally.drop_reports(1)
-                    self._notices.warn_once(("closed",), f"{self._closed}; later reports are not sent")
+                    self._complaints.closed(self._closed)
                     return
                 wanted = None if counter is None else as_counter(counter)
                 number = None if step is None else as_step(step)
                 wall = None if wall_time is None else as_wall_time(wall_time)
                 self._log_parts(scalars, number, wanted, as_at(at), wall)
         except (InvalidReportError, InvalidNameError) as error:
-            self._invalid("report", f"a report was dropped: {error}", error)
-            self._tally.drop_reports(1)
+            self._complaints.dropped(error)
         except ContractError:
             raise
         except Exception:  # noqa: BLE001 - training is never harmed, not even by an error of ours
-            self._notices.bug("log")
-            self._tally.drop_reports(1)
+            self._complaints.bug()
 
     def _log_parts(
         self,
@@ -164,8 +154,7 @@ class Recorder:
         """One report for each counter that the tags belong to."""
         values, complaints = as_scalars(scalars)
         if complaints:
-            self._tally.drop_scalars(len(complaints))
-            self._invalid("scalars", "; ".join(complaints[:COMPLAINTS_MAX]))
+            self._complaints.values(complaints)
         numbers: dict[str, int] = {}
         split = self._router.split(tuple(values), counter)
         if len(split) == len({name for name, _ in split}) > 1 and not complaints:
@@ -173,7 +162,7 @@ class Recorder:
                 self._splits.clear()
             self._splits[tuple(values), counter] = split
         for name, tags in split:
-            state = self.counter(name)
+            state = self._counters.get(name)
             if name not in numbers:  # more tags than fit into one report still stand at one step
                 numbers[name] = step if step is not None else state.value + (not state.moved)
             if step is not None:
@@ -196,23 +185,23 @@ class Recorder:
         """One report of plain numbers, judged and kept; `counter` is what the caller named."""
         lane, others = self._lane(state, tags, at)
         row = lane.pack(number, self._clock() if wall_time is None else wall_time, *others, *values)
-        violation = state.check(number, lane, row) or self._other_counter(state, tags)
+        violation = state.check(number, lane, row) or self._counters.other_owner(state, tags)
         if violation is not None:
-            self._violated(state, violation)
+            self._complaints.violated(state.name, violation)
         state.value = max(state.value, number)
         if self._sections.full:
-            self._drop_newest()
+            self._forget()
+            self._complaints.full(self._sections.bytes_max)
             return
         if state.unclaimed:
             state.unclaimed = False
             self._sections.take_over(state.name)
-        late = violation is not None and violation.late
-        self._sections.add(self._late_lane(lane) if late else lane, row)
+        apart = violation is not None and violation.apart
+        self._sections.add(self._apart_lane(lane) if apart else lane, row)
         if violation is None:
             was_active = state.active
             state.accept(number, lane, row)
-            for tag in tags:
-                self._owners.setdefault(tag, (state.name, number))
+            self._counters.own(state, tags, number)
             if not was_active:
                 self._activated()
             if not at and self._router.whole(tags, counter):
@@ -225,7 +214,7 @@ class Recorder:
 
     def _lane(self, state: CounterState, tags: tuple[str, ...], at: dict[str, int]) -> tuple[Lane, list[int]]:
         """The lane of such a report, and the `at` values that go into its row."""
-        others = tuple(other for other in self._active if other is not state)
+        others = tuple(other for other in self._counters.active if other is not state)
         stands = {other.name: other.value for other in others} | at
         stands.pop(state.name, None)
         key = (state.name, tags, tuple(stands))
@@ -237,78 +226,35 @@ class Recorder:
             lane = self._lanes[key] = Lane(state, tags, tuple(stands), others)
         return lane, list(stands.values())
 
-    def _late_lane(self, lane: Lane) -> Lane:
-        key = (lane.counter.name, lane.tags, lane.at_names, "late")
-        late = self._lanes.get(key)
-        if late is None:
-            late = self._lanes[key] = Lane(lane.counter, lane.tags, lane.at_names, late=True)
-        return late
-
-    def _other_counter(self, state: CounterState, tags: Sequence[str]) -> Violation | None:
-        for tag in tags:
-            owner, _ = self._owners.get(tag, (state.name, 0))
-            if owner != state.name:
-                detail = f"{tag!r} is reported against {owner}, not {state.name}: a tag belongs to one counter"
-                return Violation("tag_of_other_counter", f"{detail}. Use that counter, or another tag", late=True)
-        return None
-
-    def _drop_newest(self) -> None:
-        self._forget()
-        self._tally.drop_reports(1)
-        self._notices.warn_once(
-            ("full",),
-            f"more than {self._sections.bytes_max / limits.MIB:.0f} MiB wait to be sent; the newest reports are dropped"
-            " until there is room again",
-        )
-
-    # ── complaints ───────────────────────────────────────────────────────────────────────────────────────────────
-
-    def _violated(self, state: CounterState, violation: Violation) -> None:
-        if self._strict:
-            raise contract_error(violation.reason, violation.detail)
-        where = caller_line()
-        self._tally.violation(state.name, violation.reason)
-        self._notices.warn_once((state.name, violation.reason, where), f"{violation.detail} ({where})")
-
-    def _invalid(self, what: str, complaint: str, cause: Exception | None = None) -> None:
-        if self._strict:
-            raise InvalidReportError(complaint) from cause
-        where = caller_line()
-        self._notices.warn_once((what, where), f"{complaint} ({where})")
+    def _apart_lane(self, lane: Lane) -> Lane:
+        key = (lane.counter.name, lane.tags, lane.at_names, "apart")
+        apart = self._lanes.get(key)
+        if apart is None:
+            apart = self._lanes[key] = Lane(lane.counter, lane.tags, lane.at_names, apart=True)
+        return apart
 
     def fail(self, error: ContractError) -> None:
         """Have the next call of a strict run raise what only the server could tell."""
         with self._lock:
-            if self._strict and self._error is None:
-                self._error = error
+            if self._complaints.fail(error):
                 self._forget()
 
     def raise_pending(self) -> None:
         """Raise what `fail` left, once."""
         with self._lock:
-            self._raise_pending()
-
-    def _raise_pending(self) -> None:
-        error, self._error = self._error, None
-        if error is not None:
-            raise error
+            self._complaints.raise_pending()
 
     # ── counters ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def counter(self, name: str) -> CounterState:
         """The counter of that name, made if need be. Raises InvalidNameError."""
         with self._lock:
-            state = self._counters.get(name)
-            if state is None:
-                if len(self._counters) >= limits.COUNTERS_PER_RUN_MAX:
-                    raise InvalidNameError(f"more than {limits.COUNTERS_PER_RUN_MAX} counters in one run")
-                state = self._counters[name] = CounterState(check_counter(name), unclaimed=self._resumed)
-            return state
+            return self._counters.get(name)
 
     def set_total(self, name: str, total: int) -> None:
         """Say which step a counter is expected to reach."""
         with self._lock:
-            self.counter(name).total = total
+            self._counters.get(name).total = total
             self.amend({}, {name: CounterSpec(total=total)})
 
     def move(self, state: CounterState, by: int | None, to: object = None) -> None:
@@ -317,7 +263,7 @@ class Recorder:
             try:
                 number = as_step(state.value + by if by is not None else to)
             except InvalidReportError as error:
-                self._invalid("move", f"{state.name} was not moved: {error}", error)
+                self._complaints.unmoved(state.name, error)
                 return
             self._check_place(state, number, told=by is None)
             state.value = number
@@ -330,7 +276,7 @@ class Recorder:
     def counters(self) -> dict[str, CounterState]:
         """All counters by name."""
         with self._lock:
-            return dict(self._counters)
+            return self._counters.by_name()
 
     def adopt(self, counters: Mapping[str, CounterValue]) -> list[str]:
         """Take over where the server says that the counters of a continued run stand.
@@ -338,22 +284,16 @@ class Recorder:
         Returns those that counted from 0 before this was known, though the run stands elsewhere.
         """
         with self._lock:
-            self._told = True
-            known = {name: value.last_step for name, value in counters.items() if value.last_step is not None}
-            wrong = [name for name, last_step in known.items() if not self.counter(name).adopt(last_step)]
-            self._activated()
+            wrong = self._counters.adopt(counters)
+            self._forget()
             return wrong
 
     def _check_place(self, state: CounterState, number: int, *, told: bool) -> None:
         """Complain of a counter that moves to where its points are another's, or before it is known where it stands."""
         if number < state.server_last:
-            text = ahead(state.name, number, state.server_last)
-            if self._strict:
-                raise contract_error("step_decreased", text)
-            where = caller_line()
-            self._notices.warn_once(("ahead", state.name, where), f"{text} ({where})")
-        elif not (self._told or state.placed or told):
-            self._notices.warn_once(("unplaced", state.name), unplaced(state.name))
+            self._complaints.ahead(state, number)
+        elif self._counters.is_unplaced(state) and not told:
+            self._complaints.unplaced(state.name)
 
     def rewind(self, next_steps: Mapping[str, int], reason: str, values: Mapping[str, int]) -> None:
         """Go back, in order with what was logged before. `values`: what counters say then, if not next - 1."""
@@ -361,21 +301,12 @@ class Recorder:
             if self._closed is not None:
                 return
             self._sections.rewind(Rewind(next_steps=dict(next_steps), reason=reason))
-            for name, next_step in next_steps.items():
-                state = self.counter(name)
-                state.rewind(next_step)
-                if name in values:
-                    state.put(values[name])
-            self._owners = {
-                tag: (name, first)
-                for tag, (name, first) in self._owners.items()
-                if name not in next_steps or first < next_steps[name]
-            }
-            self._activated()
+            self._counters.rewind(next_steps, values)
+            self._forget()
 
     def _activated(self) -> None:
-        """The set of counters with a value changed, and with it what goes into `at`."""
-        self._active = tuple(state for state in self._counters.values() if state.active)
+        """A counter got its first value, which from now on goes into `at`."""
+        self._counters.find_active()
         self._forget()
 
     # ── what else a run says, and the sender's end ───────────────────────────────────────────────────────────────
@@ -410,8 +341,7 @@ class Recorder:
     def abandon(self, why: str) -> None:
         """In a forked child: forget what is the parent's to send, and take no lock that another thread held."""
         self._lock = threading.RLock()
-        self._notices.after_fork()
-        self._tally.after_fork()
+        self._complaints.after_fork()
         self._closed = why
         self._sections = Discarded(self._tally, lambda: None)
         self._fast, self._splits, self._lanes = {}, {}, {}

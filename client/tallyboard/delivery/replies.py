@@ -5,14 +5,14 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from tallyboard.dispatch import Sent
+from tallyboard.collect.recorder import Recorder
+from tallyboard.collect.stats import Tally
+from tallyboard.delivery.dispatch import Sent
+from tallyboard.delivery.transmit import Later
 from tallyboard.errors import contract_error
 from tallyboard.notices import Notices
-from tallyboard.recorder import Recorder
+from tallyboard.outbox.stream import Stream
 from tallyboard.remedies import away, mislabelled, misses, remedy
-from tallyboard.stats import Tally
-from tallyboard.stream import Stream
-from tallyboard.transmit import Later
 from tallyboard.wire import CounterValue, Problem, Receipt
 
 OUTAGE_SAID_EVERY_S: Final = 600.0

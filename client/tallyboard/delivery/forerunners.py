@@ -4,11 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from tallyboard.claims import gone_on
-from tallyboard.diskspool import DiskSpool
-from tallyboard.dispatch import Dispatcher, Sent, final
-from tallyboard.spooldir import NoSpoolError, SpoolDir, stream_dirs
-from tallyboard.transmit import Outcome, Seen, Stopped
+from tallyboard.delivery.dispatch import Dispatcher, Sent, final
+from tallyboard.delivery.transmit import Outcome, Seen, Stopped
+from tallyboard.outbox.claims import gone_on
+from tallyboard.outbox.diskspool import DiskSpool
+from tallyboard.outbox.spooldir import NoSpoolError, SpoolDir, stream_dirs
 
 FORERUNNERS_MAX: Final = 100
 """Left to `tallyboard sync` if there are more."""

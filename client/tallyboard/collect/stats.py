@@ -3,7 +3,7 @@
 import threading
 from dataclasses import dataclass, field
 
-from tallyboard.lanes import Section
+from tallyboard.collect.lanes import Section
 from tallyboard.wire import Reason, Receipt
 
 
@@ -51,7 +51,7 @@ class Tally:
     def recorded(self, section: Section) -> None:
         """A section was closed."""
         with self._lock:
-            for packed in (*section.rows, *section.late):
+            for packed in (*section.rows, *section.apart):
                 seen = self._counters.get(packed.counter, CounterStats())
                 n = len(packed)
                 self._counters[packed.counter] = CounterStats(seen.reports + n, seen.scalars + n * len(packed.tags))

@@ -12,18 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from tallyboard.claims import afresh, gone_on
-from tallyboard.diskspool import DiskSpool
-from tallyboard.dispatch import Dispatcher, final
+from tallyboard.delivery.dispatch import Dispatcher, final
+from tallyboard.delivery.transmit import Later, Outcome, Seen, Stopped, Transmitter
+from tallyboard.delivery.transport import USER_AGENT, HttpTransport
 from tallyboard.errors import ConfigurationError
+from tallyboard.outbox.claims import afresh, gone_on
+from tallyboard.outbox.diskspool import DiskSpool
+from tallyboard.outbox.segments import Survey
+from tallyboard.outbox.spooldir import NoSpoolError, SpoolDir, stream_dirs
+from tallyboard.outbox.stream import Stream, new_id
 from tallyboard.remedies import cause
-from tallyboard.segments import Survey
 from tallyboard.settings import DEFAULT_URL, default_spool_dir, service_token, service_url
-from tallyboard.spooldir import NoSpoolError, SpoolDir, stream_dirs
-from tallyboard.start import USER_AGENT, new_id
-from tallyboard.stream import Stream
-from tallyboard.transmit import Later, Outcome, Seen, Stopped, Transmitter
-from tallyboard.transport import HttpTransport
 from tallyboard.wire import limits
 
 PATIENCE_S: Final = 60.0

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
-from tallyboard.alarm import Alarm
+from tallyboard.delivery.alarm import Alarm
 
 _T = TypeVar("_T")
 

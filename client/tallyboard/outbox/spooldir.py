@@ -15,8 +15,8 @@ from typing import Final
 
 import msgspec
 
-from tallyboard.locks import FileLock
-from tallyboard.stream import FORMAT, Stream
+from tallyboard.outbox.locks import FileLock
+from tallyboard.outbox.stream import FORMAT, Stream
 
 HEADER: Final = "stream.json"
 CURSOR: Final = "cursor"

@@ -1,0 +1,1 @@
+"""The ordered queue of batches between job and service, in memory and on disk, under one numbered stream."""

@@ -1,0 +1,1 @@
+"""`tallyboard sync`: what jobs have left on this machine's disk goes to a service."""
