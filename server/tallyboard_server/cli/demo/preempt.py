@@ -55,7 +55,7 @@ def demo_preempt(
     stdout.print(
         f"One training on handwritten digits, {steps:,} steps, in five jobs, each of which goes on from a checkpoint.\n"
         "Every job reports its loss twice: to Tallyboard, and with plain tensorboardX into a directory.\n"
-        "It takes less than a minute.\n"
+        "It takes about a minute.\n"
     )
     try:
         outcome = play(where, steps)
