@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tallyboard_server.model import Block, KeptRefusal, RunState
+from tallyboard_server.store.envelope import Cells
 
 
 class StoreError(Exception):
@@ -178,6 +179,39 @@ class Snapshot(Protocol):
         With tag_id, blocks that hold that tag, reduced to it. Ascending by first step; where the step ranges of
         neighbours overlap, their rows belong merged by step. Rows outside the range may be included.
         """
+        ...
+
+    def cells(
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        tag_ids: Sequence[int],
+        *,
+        first_step: int = 0,
+        last_step: int = 2**63 - 1,
+        rows_max: int = 1,
+        at: int | None = None,
+    ) -> dict[int, Cells]:
+        """By tag id, the points of an attempt with first_step ≤ step ≤ last_step, ascending, none else, in cells.
+
+        No cell stands for more than rows_max points (1: the points themselves); the store chooses the coarsest level
+        that it keeps within that, and reads the points only of cells that the range cuts. at: the id of the counter
+        whose place is wanted. Tags without a point in the range have no cells, and may be absent.
+        """
+        ...
+
+    def points_at_most(
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        tag_ids: Sequence[int],
+        *,
+        first_step: int = 0,
+        last_step: int = 2**63 - 1,
+    ) -> dict[int, int]:
+        """By tag id, how many points `cells` would stand for, at most: more than there are by what a range cuts."""
         ...
 
     def refused(self, run_id: int, *, limit: int = 100) -> list[KeptRefusal]:

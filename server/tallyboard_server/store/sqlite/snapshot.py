@@ -1,11 +1,14 @@
 """A consistent view of the database for reading."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import apsw
+import numpy as np
 
 from tallyboard_server.model import Block, KeptRefusal, RunState
+from tallyboard_server.store import envelope
+from tallyboard_server.store.envelope import Cells
 from tallyboard_server.store.protocol import Generation, RunHead
 from tallyboard_server.store.sqlite import blocks as block_rows
 from tallyboard_server.store.sqlite.cache import StateCache
@@ -107,6 +110,48 @@ class SqliteSnapshot:
         )
         self._open.append(found)
         return found
+
+    def cells(
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        tag_ids: Sequence[int],
+        *,
+        first_step: int = 0,
+        last_step: int = 2**63 - 1,
+        rows_max: int = 1,
+        at: int | None = None,
+    ) -> dict[int, Cells]:
+        """See Snapshot.cells."""
+        found: dict[int, Cells] = {}
+        for tag_id in tag_ids:
+            points = [
+                envelope.of_points(b.steps, b.wall_times, b.values[:, 0], None if at is None else b.at.get(at))
+                for block in self.blocks(
+                    run_id, counter_id, attempt, tag_id=tag_id, first_step=first_step, last_step=last_step
+                )
+                if len((b := block.between(first_step, last_step)).steps)
+            ]
+            if points:
+                cells = envelope.joined(points)
+                cells = cells.take(np.argsort(cells.first.steps, kind="stable"))
+                found[tag_id] = envelope.grouped(cells, np.arange(0, len(cells), rows_max))
+        return found
+
+    def points_at_most(
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        tag_ids: Sequence[int],
+        *,
+        first_step: int = 0,
+        last_step: int = 2**63 - 1,
+    ) -> dict[int, int]:
+        """See Snapshot.points_at_most."""
+        found = self.cells(run_id, counter_id, attempt, tag_ids, first_step=first_step, last_step=last_step)
+        return {tag_id: len(cells) for tag_id, cells in found.items()}
 
     def refused(self, run_id: int, *, limit: int = 100) -> list[KeptRefusal]:
         """See Snapshot.refused."""
