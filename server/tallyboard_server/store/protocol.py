@@ -60,6 +60,15 @@ class RunHead:
     epoch: int
 
 
+@dataclass(slots=True, frozen=True)
+class RunVersion:
+    """Enough of a run to know whether anything of it has changed: version counts every change of its state."""
+
+    run_id: int
+    name: str
+    version: int
+
+
 class Transaction(Protocol):
     """Changes to be committed together."""
 
@@ -143,6 +152,11 @@ class Snapshot(Protocol):
 
     def run_names(self, *, prefix: str = "", after: str = "", limit: int = 100) -> list[str]:
         """Names of runs in byte order, beginning with `prefix`, greater than `after`."""
+        ...
+
+    def run_versions(self, *, prefix: str = "", after: str = "", limit: int = 100) -> list[RunVersion]:
+        """Runs as `run_names` lists them, each with the version of its state: what is known of a run at a version
+        need not be read again."""
         ...
 
     def heads(self, *, after_id: int = 0, limit: int = 1000) -> list[RunHead]:

@@ -9,7 +9,7 @@ import numpy as np
 from tallyboard_server.model import Block, KeptRefusal, RunState
 from tallyboard_server.store import envelope
 from tallyboard_server.store.envelope import Cells
-from tallyboard_server.store.protocol import Generation, RunHead
+from tallyboard_server.store.protocol import Generation, RunHead, RunVersion
 from tallyboard_server.store.sqlite import blocks as block_rows
 from tallyboard_server.store.sqlite.cache import StateCache
 from tallyboard_server.store.sqlite.connection import mapped_errors
@@ -60,6 +60,16 @@ class SqliteSnapshot:
                 (after, prefix, f"{prefix}{LAST_CHARACTER}", limit),
             )
             return [name for (name,) in rows]
+
+    def run_versions(self, *, prefix: str = "", after: str = "", limit: int = 100) -> list[RunVersion]:
+        """See Snapshot.run_versions."""
+        with mapped_errors():
+            rows = self._connection.execute(
+                "SELECT r.id, r.name, h.version FROM runs r JOIN heads h ON h.run_id = r.id "
+                "WHERE r.name > ? AND r.name >= ? AND r.name < ? ORDER BY r.name LIMIT ?",
+                (after, prefix, f"{prefix}{LAST_CHARACTER}", limit),
+            )
+            return [RunVersion(*row) for row in rows]
 
     def heads(self, *, after_id: int = 0, limit: int = 1000) -> list[RunHead]:
         """See Snapshot.heads."""
