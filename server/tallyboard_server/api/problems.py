@@ -96,6 +96,10 @@ class BodyDamagedError(ApiError):
     """A body that is cut (the connection closed early), or whose compressed data is damaged."""
 
 
+class NotInstalledError(ApiError):
+    """What was asked for needs a package that the service does not have."""
+
+
 class TooBusyError(ApiError):
     """More requests at once than the service takes on."""
 
@@ -136,6 +140,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     UnknownAxisError: Kind(422, "unknown_axis", "The runs have no such x axis"),
     InvalidQueryError: Kind(422, "invalid_query", "A query parameter can't be used"),
     RequestValidationError: Kind(422, "invalid_query", "A query parameter can't be used"),
+    NotInstalledError: Kind(501, "not_installed", "The service lacks a package for this"),
     OverloadedError: Kind(503, "overloaded", "Too much is waiting"),
     TooBusyError: Kind(503, "too_busy", "Too many requests at once"),
     StoreBusyError: Kind(503, "store_busy", "The store is busy"),

@@ -41,8 +41,8 @@ class EventFiles(Protocol):
 @dataclass(slots=True, frozen=True)
 class Service:
     """One running service. `clock` gives seconds since the epoch; `chart_reads` bounds answers in the making,
-    `large_decodes` large bodies being decoded, `verifications` runs being verified; `copying` is held while a backup
-    is made.
+    `large_decodes` large bodies being decoded, `verifications` runs being verified, `exports` answers of
+    GET /export being sent; `copying` is held while a backup is made.
 
     views: the background parts by name. check_views: what is wrong with them, in sentences (nothing: all is well).
     """
@@ -54,6 +54,7 @@ class Service:
     chart_reads: CapacityLimiter
     large_decodes: CapacityLimiter
     verifications: CapacityLimiter
+    exports: CapacityLimiter
     copying: asyncio.Lock
     clock: Callable[[], float]
     traffic: Traffic
