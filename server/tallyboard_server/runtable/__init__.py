@@ -2,7 +2,7 @@
 
 from tallyboard_server.runtable.cache import ValueCache
 from tallyboard_server.runtable.columns import Column
-from tallyboard_server.runtable.conditions import Condition, columns_of
+from tallyboard_server.runtable.conditions import Condition, Where, columns_of
 from tallyboard_server.runtable.cursor import CursorError
 from tallyboard_server.runtable.parse import SortKey, parse_columns, parse_filter, parse_sort
 from tallyboard_server.runtable.table import Filter, Page, Question, Row, RunsTooManyError, RunTable, StillReadingError
@@ -22,6 +22,7 @@ __all__ = [
     "SortKey",
     "StillReadingError",
     "ValueCache",
+    "Where",
     "columns_of",
     "parse_columns",
     "parse_filter",

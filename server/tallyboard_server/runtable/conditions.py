@@ -110,6 +110,22 @@ class Joined:
 Condition = Comparison | Membership | Negation | Joined
 
 
+@dataclass(slots=True, frozen=True)
+class Where:
+    """A condition as tables take it."""
+
+    condition: Condition
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """What it asks for."""
+        return tuple(dict.fromkeys(columns_of(self.condition)))
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """See Comparison.holds."""
+        return self.condition.holds(values)
+
+
 def columns_of(condition: Condition) -> Iterator[Column]:
     """The columns that it asks for; one may come several times."""
     match condition:

@@ -59,9 +59,10 @@ class Row:
     values: Mapping[str, Any]
     view: Snapshot
 
-    def state(self) -> RunState | None:
-        """The whole state; None if the run is gone."""
-        return self.view.load_by_id(self.head.run_id)
+    @property
+    def state(self) -> RunState:
+        """The whole state of the run."""
+        return _state(self.view, self.head)
 
 
 @dataclass(slots=True, frozen=True)
@@ -233,10 +234,16 @@ class RunTable:
         missing = columns if known is None else [column for column in columns if column.text not in known.values]
         if known is not None and not missing:
             return known
-        state = view.load_by_id(head.run_id)
-        if state is None:
-            raise StoreError(f"run {head.name!r} is in the list of runs, but has no state")
+        state = _state(view, head)
         return self.cache.put(head.run_id, head.version, pulse(state), read_values(view, state, missing))
+
+
+def _state(view: Snapshot, head: RunVersion) -> RunState:
+    """The state of a run that the same view has listed."""
+    state = view.load_by_id(head.run_id)
+    if state is None:
+        raise StoreError(f"run {head.name!r} is in the list of runs, but has no state")
+    return state
 
 
 def _again(view: Snapshot, head: RunVersion) -> RunVersion | None:
