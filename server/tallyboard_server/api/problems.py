@@ -23,7 +23,7 @@ from tallyboard_server.ingest.errors import (
     RunNotFoundError,
 )
 from tallyboard_server.runtable import RunsTooManyError, StillReadingError
-from tallyboard_server.series.points import PointsTooManyError, UnknownAxisError
+from tallyboard_server.series import PointsTooManyError, UnknownAxisError
 from tallyboard_server.store.protocol import StoreBusyError, StoreError, StoreFullError
 
 PROBLEM_JSON: Final = "application/problem+json"
