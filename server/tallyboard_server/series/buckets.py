@@ -23,7 +23,6 @@ def _share(places: Along, end: float) -> Float64:
         span = int(end) - int(begin)
         way: Float64 = (places - begin).astype(np.float64) / max(float(span), 1.0)
         return way
-    span_s = float(end) - float(begin)
-    if np.isinf(span_s):
-        places, begin, span_s = places * 0.5, begin * 0.5, float(end) * 0.5 - float(begin) * 0.5
-    return np.asarray((places - begin) / span_s, np.float64) if span_s > 0 else np.zeros(len(places))
+    scale = 1.0 if np.isfinite(float(end) - float(begin)) else 0.5
+    span_s = float(end) * scale - float(begin) * scale
+    return np.asarray((places * scale - begin * scale) / span_s, np.float64) if span_s > 0 else np.zeros(len(places))

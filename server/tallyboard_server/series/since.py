@@ -94,5 +94,5 @@ def _key(tag_id: int, counter: Counter, superseded: int | None) -> LineKey:
 
 
 def _version(counter: Counter, superseded: int) -> int:
-    """What a superseded line hangs on: what its attempt and those before it hold (late reports, pruning)."""
-    return sum(attempt.scalars - attempt.pruned_scalars for attempt in counter.attempts[:superseded])
+    """What a superseded line hangs on: it grows with whatever its attempt and those before it get or lose."""
+    return sum(attempt.scalars + attempt.pruned_scalars for attempt in counter.attempts[:superseded])
