@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from tallyboard_server.checksum import add, checksum
 from tallyboard_server.model import Attempt, Block, Counter, RunState, frozen
-from tallyboard_server.store import tiers
-from tallyboard_server.store.envelope import NOT_RECORDED, NOWHERE, Cells, Marks, grouped, of_columns, of_points
-from tallyboard_server.store.protocol import Group, Snapshot
-from tallyboard_server.store.sqlite import SqliteStore, cells, envelopes, merging
+from tallyboard_server.store.envelope import NOT_RECORDED, NOWHERE, Cells, Marks
+from tallyboard_server.store.protocol import Snapshot
+from tallyboard_server.store.sqlite import SqliteStore, envelopes, merging
 from tests.contract.blocks import run_state
 
 TAGS = (1, 2, 3)
