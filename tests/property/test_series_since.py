@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tallyboard_server.api import cursors
 from tallyboard_server.series import Allowance, Line, Question, read_lines
+from tallyboard_server.series.lines import Levels
 from tallyboard_server.series.since import LineKey, News, Seen
 from tallyboard_server.store.protocol import Store
 from tallyboard_server.store.sqlite import SqliteStore
@@ -15,6 +16,7 @@ from tests.property.contract_model import bits_of
 from tests.property.series_kit import StoredMachine
 
 MANY = 10**9
+COARSE = Levels((5, 2), cells_max=1)
 Rows = list[tuple[int, float, int, float, int]]
 """(last step, wall time and value bits there, x, count) of each point or bucket."""
 
@@ -47,7 +49,7 @@ class Reader:
             state = view.load(self.run)
             assert state is not None
             news = News(state, seen)
-            found = read_lines(view, state, tags, self.asked, Allowance(MANY), news.wanted)
+            found = read_lines(view, state, tags, self.asked, Allowance(MANY), news.wanted, COARSE)
         now = news.now_seen(found)
         names = {tag.id: tag.name for tag in state.tags.values()}
         counters = {counter.id: counter.name for counter in state.counters.values()}
