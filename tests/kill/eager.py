@@ -14,7 +14,6 @@ from tallyboard_server.cli import main
 from tallyboard_server.eventfiles import opening, tools
 from tallyboard_server.eventfiles.disk import Disk
 from tallyboard_server.ingest import merger
-from tallyboard_server.store import tiers
 from tallyboard_server.store.sqlite import merging, store
 from tallyboard_server.store.sqlite.store import SqliteStore
 
@@ -30,7 +29,6 @@ def make_eager() -> None:
         assert defaults is not None
         assert name in defaults
         defaults[name] = value
-    tiers.GROWTH_MIN = 2  # type: ignore[misc]
     opening.SLICE_BYTES = 4096  # type: ignore[misc]
     tools.ExportSettings.__init__.__defaults__ = (0.05, 0.1, 0.1, 0.3, 0.5, 4)
     store.VACUUM_EVERY_S = 0.05  # type: ignore[misc]

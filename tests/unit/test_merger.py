@@ -36,6 +36,7 @@ def test_eight_of_a_size_are_merged() -> None:
     assert tiers.due(groups(*[64] * 8)) == groups(*[64] * 8)
     assert len(tiers.due(groups(4096, *[64] * 8, 4096))) == 8
     assert len(tiers.due(groups(*[512] * 8, *[64] * 7))) == 15  # the small ones behind them go along
+    assert tiers.due(groups(*[512] * 7, *[64] * 7)) == []
 
 
 def test_one_large_group_is_not_written_again_for_small_ones() -> None:
@@ -92,7 +93,7 @@ def test_tiers_bound_rewriting_and_what_remains(arriving: list[int], closing: bo
     for number, rows in enumerate(arriving):
         held.append((group(number, rows), 0))
         compact(closing=False)
-    bound = math.log(ROWS_PER_GROUP * tiers.GROWN / min(arriving), tiers.GROWTH_MIN) + 2
+    bound = math.log(ROWS_PER_GROUP * tiers.GROWN / min(arriving), tiers.FAN_IN) + 2
     assert max(often for _, often in held) <= bound
     assert len(held) <= sum(arriving) / (ROWS_PER_GROUP * tiers.GROWN) * 8 + 100
     if closing:
