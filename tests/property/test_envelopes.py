@@ -62,7 +62,7 @@ class History:
         end = self.step + rows * stride
         if end >= 2**63:
             return
-        blocks = []
+        blocks: list[Block] = []
         for tags in dice.choice(([TAGS], [(1, 2), (3,)], [(1,), (2,)], [(2, 3)], [(1,)], [(3, 1)])):
             n = dice.randint(1, rows)
             steps = np.sort(np.array(dice.sample(range(rows), n), np.int64)) * stride + self.step + 1
