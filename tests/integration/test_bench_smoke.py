@@ -16,6 +16,8 @@ NAMES = {
     "runs": ["runs-1", "runs-5"],
     "rewind": ["rewind-1000", "rewind-20000"],
     "table": ["table-20", "table-150-sorted"],
+    "charts": ["chart-500", "chart-40000"],
+    "charts-many": ["charts-3"],
 }
 LOCAL = ("baseline", "encoder")
 
@@ -45,7 +47,7 @@ def check_service_row(row: Row) -> None:
     assert row.usage.rss_bytes > 1_000_000
     assert row.usage.log_bytes > 0
     assert row.usage.descriptors > 0
-    if row.name.startswith(("rewind", "table")):
+    if row.name.startswith(("rewind", "table", "chart")):
         exact = next(goal for goal in row.goals if goal.text.endswith(" exact"))
         assert exact.met, row.notes
         return
