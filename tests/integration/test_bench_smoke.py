@@ -19,7 +19,7 @@ NAMES = {
     "charts": ["chart-500", "chart-40000"],
     "charts-many": ["charts-3"],
 }
-LOCAL = ("baseline", "encoder")
+LOCAL = ("baseline", "encoder", "store-size", "store-singles")
 
 
 @pytest.mark.slow
