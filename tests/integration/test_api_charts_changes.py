@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tallyboard_server.api import query
-from tallyboard_server.series import HistoryChangedError, RunReader
+from tallyboard_server.series import Allowance, HistoryChangedError, Question, RunReader, read_lines
 from tests.service import RunningService
 
 
@@ -74,7 +74,7 @@ def test_growth_between_snapshots_is_left_for_later(service: RunningService, run
         counter = state.counters["global_step"]
         (cells,) = reader.cells(state.id, counter.id, 1, [state.tags["loss"].id]).values()
         assert len(cells) == 9
-        assert query.read_lines(reader, state, ["loss"], query.Question(), query.Allowance(100))[0].count == 5
+        assert read_lines(reader, state, ["loss"], Question(), Allowance(100))[0].count == 5
         service.send("POST", f"/rewind/{run_name}", {"next_steps": {"global_step": 2}})
         with pytest.raises(HistoryChangedError):
             reader.cells(state.id, counter.id, 1, [1])
