@@ -75,7 +75,7 @@ class Reader:
                 del self.lines[place]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(seed=st.integers(0, 2**64))
 def test_what_is_new_adds_up_to_the_whole(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     dice = random.Random(seed)
