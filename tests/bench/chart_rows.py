@@ -22,8 +22,9 @@ from tests.bench.workers import in_process
 
 BUCKETS: Final = 1_000
 _TAG: Final = "train/loss"
-_ROWS: Final = 1_000
-"""Reports in a batch: what a client sends that reports some hundred times a second."""
+_BATCHES: Final = 1_000
+_ROWS_MAX: Final = 1_000
+"""A series comes in so many batches, or more: those that are not merged yet (up to 64) are the smaller part of it."""
 _ASKED: Final = 15
 _ONE_MS_MAX: Final = 100
 _MANY_MS_MAX: Final = 150
@@ -82,7 +83,7 @@ def _fill(service: Service, names: list[str], points: int) -> tuple[Span, int]:
 
     Returns also how many points there are in all.
     """
-    rows = min(_ROWS, points // 10)
+    rows = min(_ROWS_MAX, max(1, points // _BATCHES))
     streams = tuple(Stream(name, (_TAG,), rows) for name in names)
     connections = tuple(streams[i::8] for i in range(min(8, len(streams))))
     wanted = points * len(names) - rows * len(names)  # each stream's first batch is sent before load is counted
