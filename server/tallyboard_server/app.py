@@ -116,7 +116,10 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
         on_exit(exporter.stop)
         merger.start()
         on_exit(merger.stop)
-        pruner = Pruner(store, ingest.record, ingest.submit_blocking, ingest.heartbeats.last_seen, clock)
+        pruner = Pruner(
+            store, ingest.record, ingest.submit_blocking, ingest.heartbeats.last_seen, clock,
+            thinned=lambda run_id: exporter.notify([run_id]),
+        )  # fmt: skip
         retention = Worker(pruner, _retention_rules(settings))
         retention.start()
         on_exit(retention.stop)
