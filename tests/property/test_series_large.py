@@ -46,7 +46,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
     rng = np.random.default_rng(4)
     n = 90_000
     steps = BEGIN + np.cumsum(rng.integers(1, 10**9, n))
-    walls = 1.7e9 + np.arange(n) * 0.1
+    walls: Float64 = np.asarray(1.7e9 + np.arange(n) * 0.1, np.float64)
     for begin in range(7_000, n, 23_000):  # the clock is set back, and stutters
         walls[begin:] -= 50.0
         walls[begin + 300 : begin + 420] = walls[begin + 300]
