@@ -36,8 +36,8 @@ LARGE_DECODES_AT_ONCE_MAX: Final = 2
 VERIFICATIONS_AT_ONCE_MAX: Final = 1
 """Each reads as fast as half a core lets it."""
 
-EXPORTS_AT_ONCE_MAX: Final = 16
-"""Each holds a page or a Parquet row group, some 20 MB at most, for as long as its reader takes."""
+EXPORTS_AT_ONCE_MAX: Final = 8
+"""Each holds a page, or a Parquet row group of some 50 MB, for as long as its reader takes."""
 
 
 class App:
