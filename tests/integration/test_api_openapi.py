@@ -130,8 +130,10 @@ def test_examples_fit_their_schemas(document: Any) -> None:
     assert checked > 100
 
 
-ORDER = ("put_run", "report", "get_run", "list_runs", "get_scalars", "query", "export", "refused", "heartbeat",
-         "patch_run", "rewind", "verify", "repair", "prune", "backup", "healthz", "readyz", "metrics", "delete_run")  # fmt: skip
+ORDER = (
+    "put_run", "report", "get_run", "list_runs", "get_scalars", "query", "export", "refused", "heartbeat",
+    "patch_run", "rewind", "verify", "repair", "prune", "backup", "healthz", "readyz", "metrics", "delete_run",
+)  # fmt: skip
 """Each operation's examples in an order in which they make sense."""
 
 

@@ -91,6 +91,6 @@ def test_thinned_runs_go_on_and_verify(
             assert {repr(point) for point in again[tag]} <= {repr(point) for point in points}
             assert repr(again[tag][0]) == repr(points[0])
             assert repr(again[tag][-1]) == repr(points[-1])
-        for tag in state.tags.values():
-            counter = state.counter_by_id(tag.counter_id)
-            assert (counter is not None and tag.is_bound(counter)) == (tag.name in shown)
+        for known in state.tags.values():
+            counter = state.counter_by_id(known.counter_id)
+            assert (counter is not None and known.is_bound(counter)) == (known.name in shown)
