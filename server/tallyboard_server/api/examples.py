@@ -145,6 +145,12 @@ CHART: Final[dict[str, Any]] = {
     ],
     "missing": [],
 }
+QUERIES: Final[dict[str, Any]] = {
+    "curves": {"runs": ["mnist/*"], "tags": ["loss", "val/*"], "x": "relative", "buckets": 1_000},
+    "a zoom": {"runs": [RUN], "tags": ["loss"], "from": 1, "to": 2, "buckets": 500},
+    "superseded, too": {"runs": [RUN], "attempts": "all"},
+    "mean over seeds": {"runs": ["mnist/*"], "tags": ["loss"], "group": "lr", "buckets": 200},
+}
 VERIFY_LINE: Final[dict[str, Any]] = {
     "scalars_read": 2,
     "report": {
@@ -159,6 +165,7 @@ VERIFY_LINE: Final[dict[str, Any]] = {
                 "attempt": 1,
                 "writer": "anonymous",
                 "sent": 1,
+                "pruned": 0,
                 "stored": 1,
                 "visible": 1,
                 "in_file": 1,
@@ -184,3 +191,23 @@ READY: Final[dict[str, Any]] = {
     "warnings": [],
 }
 METRICS: Final = "# TYPE tallyboard_ingest_scalars_total counter\ntallyboard_ingest_scalars_total 1\n"
+EXPORTED_CSV: Final = "run,counter,step,wall_time,tag,value\nmnist/try1,global_step,1,1760000000.25,loss,0.5\n"
+EXPORTED_JSONL: Final = (
+    '{"run":"mnist/try1","counter":"global_step","step":1,"wall_time":1760000000.25,"tag":"loss","value":0.5}\n'
+)
+PRUNE: Final[dict[str, Any]] = {
+    "look": {"superseded": True, "thin": 10_000},
+    "do it": {"dry_run": False, "older_than_s": 7_776_000, "superseded": True},
+}
+PRUNE_LINE: Final[dict[str, Any]] = {
+    "scalars_read": 120_000,
+    "outcome": {
+        "run": RUN,
+        "superseded": 3_000,
+        "thinned": 80_000,
+        "unmerged": False,
+        "deleted": False,
+        "scalars": 0,
+        "skipped": None,
+    },
+}

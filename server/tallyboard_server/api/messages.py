@@ -5,9 +5,9 @@ from typing import Any, Literal
 import msgspec
 
 from tallyboard.wire import Message, Problem, Refusal, Status
+from tallyboard_server.retention import Outcome
 from tallyboard_server.verify.report import RunReport
 
-XSource = Literal["recorded", "as_of_time"]
 ShownStatus = Literal["running", "finished", "failed", "lost"]
 """A run's status as it is shown: `lost` is a running one whose producers have fallen silent; it is never sent."""
 
@@ -106,13 +106,25 @@ class RunRow(msgspec.Struct, kw_only=True):
 
 
 class RunPage(msgspec.Struct, kw_only=True):
-    """Runs in the order of their names. `cursor` asks for what follows; null: that was all.
+    """Runs in the order of their names, or in the one asked for. `cursor` asks for what follows; null: that was all.
 
     A page may hold fewer runs than asked for, even none, and still have a cursor: each page searches a bounded
     number of runs.
     """
 
     runs: list[msgspec.Raw]
+    cursor: str | None
+
+
+class RunTablePage(msgspec.Struct, kw_only=True):
+    """What GET /runs answers if columns are named: a row per run, with a value for each column.
+
+    columns: as they were named. Values are JSON, null where there is none; NaN, Infinity and -Infinity are texts.
+    Order and `cursor` are as in a RunPage.
+    """
+
+    columns: list[str]
+    rows: list[msgspec.Raw]
     cursor: str | None
 
 
@@ -166,51 +178,6 @@ class RefusedPage(msgspec.Struct, kw_only=True):
     refused: list[RefusedItem]
 
 
-class Points(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Columns of equal length, ascending by step.
-
-    Lists in JSON, with non-finite values as "NaN", "Infinity" and "-Infinity"; little-endian binary in MessagePack
-    (step int64, wall_time and value float64, x int64 along a counter and else float64). x is left out where it is
-    the step.
-    """
-
-    step: list[int] | memoryview
-    wall_time: list[float] | memoryview
-    value: list[float | str] | memoryview
-    x: list[int | float] | memoryview | None = None
-
-
-class Series(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The visible points of one tag of one run.
-
-    x_source says how another counter's x was found: `recorded` with every report (its `at`), or at least partly
-    `as_of_time`, from when that counter moved. It is left out on the other axes.
-    """
-
-    run: str
-    tag: str
-    counter: str
-    count: int
-    points: Points
-    x_source: XSource | None = None
-
-
-class Missing(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What was asked for and is not there: a run, a tag of a run that is, or the x axis of a run."""
-
-    run: str
-    tag: str | None = None
-    x: str | None = None
-
-
-class Chart(msgspec.Struct, kw_only=True):
-    """Chart data: series in the order of runs, then tags, as asked for."""
-
-    x: str
-    series: list[Series]
-    missing: list[Missing] = []
-
-
 class RepairBody(Message):
     """A body of POST /repair. `reason` goes into the log."""
 
@@ -230,6 +197,28 @@ class VerifyLine(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     scalars_read: int = 0
     report: RunReport | None = None
+    problem: Problem | None = None
+
+
+class PruneBody(Message, kw_only=True):
+    """What is to go of a run (POST /prune). Nothing does unless dry_run is false.
+
+    older_than_s: nothing, if anything was heard of the run in so many seconds. superseded: points that rewinds hid.
+    thin: of each tag with more visible points than this about so many stay. whole: the run itself.
+    """
+
+    dry_run: bool = True
+    older_than_s: float = 0.0
+    superseded: bool = False
+    thin: int | None = None
+    whole: bool = False
+
+
+class PruneLine(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A line of POST /prune: how far it has come; the last one has the outcome, or what went wrong."""
+
+    scalars_read: int = 0
+    outcome: Outcome | None = None
     problem: Problem | None = None
 
 

@@ -8,16 +8,19 @@ from fastapi.openapi.utils import get_openapi
 
 from tallyboard.wire import Open, Problem, Receipt
 from tallyboard.wire.messages import BatchMessage
-from tallyboard_server.api import examples, messages, reports
+from tallyboard_server.api import chartmessages, examples, messages, reports
 from tallyboard_server.api.documented import SCHEMA_REF
 from tallyboard_server.api.routes import API_PREFIX, described_routes
 
 INGEST_PATH: Final = f"{API_PREFIX}/scalars/{{run}}"
 
 _KINDS: Final = (
-    BatchMessage, Open, Receipt, Problem, messages.RunView, messages.RunPage, messages.RunRow, messages.RunPatch,
-    messages.RewindBody, messages.HeartbeatBody, messages.HeartbeatAnswer, messages.RefusedPage, messages.Chart,
+    BatchMessage, Open, Receipt, Problem, messages.RunView, messages.RunPage, messages.RunTablePage,
+    messages.RunRow, messages.RunPatch,
+    messages.RewindBody, messages.HeartbeatBody, messages.HeartbeatAnswer, messages.RefusedPage, chartmessages.Chart,
+    chartmessages.Series, chartmessages.QueryBody,
     messages.Readiness, messages.RepairBody, messages.RepairAnswer, messages.VerifyLine,
+    messages.PruneBody, messages.PruneLine,
 )  # fmt: skip
 _DESCRIPTION: Final = """Training jobs report scalars keyed by named step counters; the service checks that each counter
 only increases, stores the scalars durably and writes TensorBoard event files.
@@ -40,8 +43,10 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     schemas.clear()  # FastAPI's own error schemas: no route answers them
     _, found = msgspec.json.schema_components(_KINDS, ref_template=SCHEMA_REF)
     schemas.update(found)
+    schemas["RunTablePage"]["properties"]["rows"]["items"] = {"type": "array", "items": {}}
     schemas["RunPage"]["properties"]["runs"]["items"] = {"$ref": SCHEMA_REF.format(name="RunRow")}
-    for block in ("Block", "Points"):
+    schemas["Chart"]["properties"]["series"]["items"] = {"$ref": SCHEMA_REF.format(name="Series")}
+    for block in ("Block", "Points", "Buckets", "GroupColumns"):
         _say_binary(schemas[block]["properties"])
     document["components"]["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "TALLYBOARD_TOKEN, if one is set."}

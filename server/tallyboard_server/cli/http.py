@@ -1,7 +1,7 @@
 """The CLI's way to a running service: GET and POST with token, and errors that say what to do."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import quote, urlencode
@@ -10,7 +10,7 @@ import msgspec
 import urllib3
 
 from tallyboard.wire import JSON, Problem
-from tallyboard_server.api.messages import Readiness, RunPage, RunRow, VerifyLine
+from tallyboard_server.api.messages import PruneBody, PruneLine, Readiness, RunPage, RunRow, VerifyLine
 
 URL_DEFAULT: Final = "http://127.0.0.1:6007"
 _TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=60.0)
@@ -103,10 +103,25 @@ class Service:
                     raise ApiProblemError(line.problem)
                 yield line
 
+    def prune(self, run: str, body: PruneBody) -> Iterator[PruneLine]:
+        """The lines of POST /prune as they come; the last one has the outcome. Raises as `get` does."""
+        with self._streamed(_api(run_path("/prune", run)), _TIMEOUT, msgspec.json.encode(body)) as response:
+            for text in response:
+                line = msgspec.json.decode(text, type=PruneLine)
+                if line.problem is not None:
+                    raise ApiProblemError(line.problem)
+                yield line
+
     def download(self, path: str, target: BinaryIO) -> int:
         """GET a path below /api/v1 into an open file; returns how many bytes came. Raises as `get` does."""
         with self._streamed(_api(path), _DOWNLOAD_TIMEOUT) as response:
             return sum(target.write(chunk) for chunk in response.stream(_CHUNK_BYTES))
+
+    def export(self, run: str, form: str, tags: Sequence[str], attempts: str) -> tuple[str, Iterator[bytes]]:
+        """GET /export: the file's name and its bytes as they come. Raises as `get` does, also while they come."""
+        query = urlencode([("format", form), ("attempts", attempts), *(("tag", tag) for tag in tags)])
+        pieces = self._pieces(_api(run_path("/export", run)) + f"?{query}")
+        return next(pieces).decode(), pieces
 
     def is_alive(self) -> bool:
         """Whether a service answers here."""
@@ -130,10 +145,16 @@ class Service:
             ) from error
 
     @contextmanager
-    def _streamed(self, path: str, timeout: urllib3.Timeout) -> Iterator[urllib3.BaseHTTPResponse]:
-        """A GET whose body is read as it comes; a connection that breaks off is an UnreachableError."""
+    def _streamed(
+        self, path: str, timeout: urllib3.Timeout, body: bytes | None = None
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """A GET, or POST of a JSON body, whose answer is read as it comes; if it breaks off, UnreachableError."""
+        method = "GET" if body is None else "POST"
+        headers = dict(self._pool.headers) | ({} if body is None else {"Content-Type": JSON})
         try:
-            response = self._pool.request("GET", self.url + path, preload_content=False, timeout=timeout)
+            response = self._pool.request(
+                method, self.url + path, body=body, headers=headers, preload_content=False, timeout=timeout
+            )
             try:
                 if response.status >= 400:
                     response.read(cache_content=True)
@@ -144,6 +165,12 @@ class Service:
                 response.close()
         except (urllib3.exceptions.HTTPError, msgspec.DecodeError) as error:
             raise UnreachableError(f"{self.url} broke off ({_cause(error)}); try again") from error
+
+    def _pieces(self, path: str) -> Iterator[bytes]:
+        """The name that a file is sent with, then the file, piece by piece."""
+        with self._streamed(path, _TIMEOUT) as response:
+            yield _file_name(response.headers.get("Content-Disposition", "")).encode()
+            yield from response.stream(_CHUNK_BYTES)
 
     def _decode(self, response: urllib3.BaseHTTPResponse, kind: type[_T], also: int = 200) -> _T:
         """The body as `kind` if the request succeeded, or ended with the status `also`."""
@@ -184,6 +211,11 @@ def service_from(environment: Mapping[str, str] = os.environ, url: str | None = 
 def run_path(prefix: str, run: str) -> str:
     """`/runs/project/name` with whatever the name holds percent-encoded."""
     return f"{prefix}/{quote(run, safe='/')}"
+
+
+def _file_name(disposition: str) -> str:
+    """The file's name in a Content-Disposition header, in ASCII."""
+    return disposition.partition('filename="')[2].partition('"')[0]
 
 
 def _api(path: str) -> str:

@@ -5,13 +5,21 @@ One writer calls `transaction` and `maintain`; any thread may call `snapshot`. W
 if it raised.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from tallyboard_server.model import Block, KeptRefusal, RunState
+from tallyboard_server.store.envelope import Cells
+
+ROWS_PER_GROUP: Final = 65_536
+BYTES_PER_GROUP: Final = 8 * 2**20
+"""How much one merge takes together, and so how large groups become: one slice of work for the writer."""
 
 
 class StoreError(Exception):
@@ -51,12 +59,52 @@ class Generation:
 
 @dataclass(slots=True, frozen=True)
 class RunHead:
-    """Enough of a run to know whether a view of it is behind."""
+    """Enough of a run to know whether a view of it is behind. updated_at: when it last changed, seconds since 1970."""
 
     run_id: int
     name: str
     pos: int
     epoch: int
+    updated_at: float
+    status: str
+
+
+@dataclass(slots=True, frozen=True)
+class Group:
+    """What one merge wrote: all that consecutive whole batches of an attempt hold. The unit of compaction and pruning.
+
+    batch: position of its first block. version: grows whenever a group of that name is written anew. rows: of the tag
+    that has most. nbytes: of its columns before compression. first_step, last_step: its least and largest step;
+    groups of an attempt follow each other in steps.
+    """
+
+    run_id: int
+    counter_id: int
+    attempt: int
+    batch: int
+    version: int
+    rows: int
+    nbytes: int
+    first_step: int
+    last_step: int
+
+    @property
+    def fill(self) -> float:
+        """How much of the largest group that a merge makes it is, by rows or by bytes."""
+        return max(self.rows / ROWS_PER_GROUP, self.nbytes / BYTES_PER_GROUP)
+
+
+Keep = Callable[[Block], npt.NDArray[np.bool_]]
+"""Which rows of a block stay: bool[n], or bool[n, k] to tell its tags apart."""
+
+
+@dataclass(slots=True, frozen=True)
+class RunVersion:
+    """Enough of a run to know whether anything of it has changed: version counts every change of its state."""
+
+    run_id: int
+    name: str
+    version: int
 
 
 class Transaction(Protocol):
@@ -116,7 +164,17 @@ class Transaction(Protocol):
     def merge(self, merge: object) -> None:
         """Put merged blocks in the place of their sources; `merge` comes from this store's `prepare_merge`.
 
-        Changes nothing that a reader can see. If a source is gone (the run was deleted), nothing is done.
+        Changes nothing that a reader can see. If a source is not what it was (the run was deleted, the group pruned),
+        nothing is done.
+        """
+        ...
+
+    def prune(self, prune: object) -> int:
+        """Remove the rows that `Store.prepare_prune` left out; returns how many scalars.
+
+        The attempt's pruned_scalars and pruned_checksum grow by them, so that sent - pruned = stored; if some of them
+        were visible, the run's epoch grows, too, and its event files are written anew. If the group is not what it
+        was (the run was deleted, a merge was faster), nothing is done, and 0 is returned: read it again.
         """
         ...
 
@@ -142,6 +200,11 @@ class Snapshot(Protocol):
 
     def run_names(self, *, prefix: str = "", after: str = "", limit: int = 100) -> list[str]:
         """Names of runs in byte order, beginning with `prefix`, greater than `after`."""
+        ...
+
+    def run_versions(self, *, prefix: str = "", after: str = "", limit: int = 100) -> list[RunVersion]:
+        """Runs as `run_names` lists them, each with the version of its state: what is known of a run at a version
+        need not be read again."""
         ...
 
     def heads(self, *, after_id: int = 0, limit: int = 1000) -> list[RunHead]:
@@ -180,6 +243,39 @@ class Snapshot(Protocol):
         """
         ...
 
+    def cells(
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        tag_ids: Sequence[int],
+        *,
+        first_step: int = 0,
+        last_step: int = 2**63 - 1,
+        rows_max: int = 1,
+        at: int | None = None,
+    ) -> dict[int, Cells]:
+        """By tag id, the points of an attempt with first_step ≤ step ≤ last_step, ascending, none else, in cells.
+
+        No cell stands for more than rows_max points (1: the points themselves); the store chooses the coarsest level
+        that it keeps within that, and reads the points only of cells that the range cuts. at: the id of the counter
+        whose place is wanted. Tags without a point in the range have no cells, and may be absent.
+        """
+        ...
+
+    def points_at_most(
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        tag_ids: Sequence[int],
+        *,
+        first_step: int = 0,
+        last_step: int = 2**63 - 1,
+    ) -> dict[int, int]:
+        """By tag id, how many points `cells` would stand for, at most: more than there are by what a range cuts."""
+        ...
+
     def refused(self, run_id: int, *, limit: int = 100) -> list[KeptRefusal]:
         """The newest refusals kept of a run, newest first."""
         ...
@@ -196,13 +292,41 @@ class Snapshot(Protocol):
         ...
 
     def mergeable(self, run_id: int, *, up_to_pos: int, min_blocks: int) -> list[tuple[int, int]]:
-        """(counter id, attempt) pairs with at least min_blocks level-0 blocks at or before a position."""
+        """(counter id, attempt) pairs with at least min_blocks level-0 blocks at or before a position.
+
+        Of superseded attempts, which hardly grow any more, 8 blocks are enough.
+        """
         ...
 
     def whole_batches(
-        self, run_id: int, counter_id: int, attempt: int, *, up_to_pos: int, rows_max: int
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        *,
+        up_to_pos: int,
+        rows_max: int,
+        bytes_max: int = BYTES_PER_GROUP,
     ) -> list[Block]:
         """The oldest level-0 blocks of an attempt, whole batches only: what one merge takes together."""
+        ...
+
+    def growing_attempts(self, run_id: int, *, min_groups: int) -> list[tuple[int, int]]:
+        """(counter id, attempt) pairs with so many groups that may still grow, or one that has no envelopes yet."""
+        ...
+
+    def growing_groups(self, run_id: int, counter_id: int, attempt: int, *, limit: int) -> list[list[Group]]:
+        """The newest groups of an attempt that may still grow, oldest first, in stretches without gaps."""
+        ...
+
+    def groups(
+        self, run_id: int, counter_id: int, attempt: int, *, after_batch: int = 0, limit: int = 1000
+    ) -> list[Group]:
+        """An attempt's groups in order: everything of it that was merged, and so may be pruned."""
+        ...
+
+    def group_blocks(self, group: Group) -> list[Block]:
+        """All blocks of a group, each tag's ascending by step; bounded, as groups are."""
         ...
 
 
@@ -217,8 +341,19 @@ class Store(Protocol):
         """Begin a consistent read; may wait (bounded) while the writer trims its log."""
         ...
 
-    def prepare_merge(self, run_id: int, sources: Sequence[Block]) -> object:
-        """Merge and compress level-0 blocks of one attempt (from Snapshot.whole_batches) on the caller's thread."""
+    def prepare_merge(self, run_id: int, sources: Sequence[Block], groups: Sequence[Group] = ()) -> object:
+        """Merge and compress blocks of one attempt on the caller's thread.
+
+        They come from Snapshot.whole_batches, or are all blocks of `groups`, which follow each other without a gap.
+        """
+        ...
+
+    def prepare_prune(self, group: Group, blocks: Sequence[Block], keep: Keep) -> object:
+        """Write a group anew with the rows that `keep` lets stay; `blocks` are all of it (Snapshot.group_blocks).
+
+        On the caller's thread, for Transaction.prune. Only merged data can be pruned, and level 0 is merged only when
+        event files no longer need it. The first point of a tag should stay: the tag's binding to its counter is by it.
+        """
         ...
 
     def backup(self, target: Path) -> Iterator[float]:

@@ -1,18 +1,21 @@
 """A consistent view of the database for reading."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import apsw
 
 from tallyboard_server.model import Block, KeptRefusal, RunState
-from tallyboard_server.store.protocol import Generation, RunHead
+from tallyboard_server.store.envelope import Cells
+from tallyboard_server.store.protocol import BYTES_PER_GROUP, Generation, Group, RunHead, RunVersion
 from tallyboard_server.store.sqlite import blocks as block_rows
+from tallyboard_server.store.sqlite import journal
 from tallyboard_server.store.sqlite.cache import StateCache
+from tallyboard_server.store.sqlite.cells import Range, count_points, read_cells
 from tallyboard_server.store.sqlite.connection import mapped_errors
 from tallyboard_server.store.sqlite.state import load_refused, load_state
 
-_HEAD = "SELECT r.id, r.name, h.pos, h.epoch FROM heads h JOIN runs r ON r.id = h.run_id "
+_HEAD = "SELECT r.id, r.name, h.pos, h.epoch, h.updated_at, r.status FROM heads h JOIN runs r ON r.id = h.run_id "
 
 
 LAST_CHARACTER: Final = "\U0010ffff"
@@ -58,6 +61,16 @@ class SqliteSnapshot:
             )
             return [name for (name,) in rows]
 
+    def run_versions(self, *, prefix: str = "", after: str = "", limit: int = 100) -> list[RunVersion]:
+        """See Snapshot.run_versions."""
+        with mapped_errors():
+            rows = self._connection.execute(
+                "SELECT r.id, r.name, h.version FROM runs r JOIN heads h ON h.run_id = r.id "
+                "WHERE r.name > ? AND r.name >= ? AND r.name < ? ORDER BY r.name LIMIT ?",
+                (after, prefix, f"{prefix}{LAST_CHARACTER}", limit),
+            )
+            return [RunVersion(*row) for row in rows]
+
     def heads(self, *, after_id: int = 0, limit: int = 1000) -> list[RunHead]:
         """See Snapshot.heads."""
         with mapped_errors():
@@ -81,7 +94,7 @@ class SqliteSnapshot:
     def journal(self, run_id: int, *, after_pos: int, bytes_max: int) -> list[Block]:
         """See Snapshot.journal."""
         with mapped_errors():
-            return block_rows.read_journal(self._connection, run_id, after_pos=after_pos, bytes_max=bytes_max)
+            return journal.read_journal(self._connection, run_id, after_pos=after_pos, bytes_max=bytes_max)
 
     def blocks(
         self,
@@ -94,19 +107,46 @@ class SqliteSnapshot:
         last_step: int = 2**63 - 1,
     ) -> Iterator[Block]:
         """See Snapshot.blocks."""
-        found = self._mapped(
-            block_rows.read_attempt(
-                self._connection,
-                run_id,
-                counter_id,
-                attempt,
-                tag_id=tag_id,
-                first_step=first_step,
-                last_step=last_step,
+        place = run_id, counter_id, attempt
+        with mapped_errors():
+            read = block_rows.read_attempt(
+                self._connection, place, tag_id=tag_id, first_step=first_step, last_step=last_step
             )
-        )
+        found = self._mapped(read)
         self._open.append(found)
         return found
+
+    def cells(
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        tag_ids: Sequence[int],
+        *,
+        first_step: int = 0,
+        last_step: int = 2**63 - 1,
+        rows_max: int = 1,
+        at: int | None = None,
+    ) -> dict[int, Cells]:
+        """See Snapshot.cells."""
+        with mapped_errors():
+            return read_cells(
+                self._connection, (run_id, counter_id, attempt), tag_ids, Range(first_step, last_step), rows_max, at
+            )
+
+    def points_at_most(
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        tag_ids: Sequence[int],
+        *,
+        first_step: int = 0,
+        last_step: int = 2**63 - 1,
+    ) -> dict[int, int]:
+        """See Snapshot.points_at_most."""
+        with mapped_errors():
+            return count_points(self._connection, (run_id, counter_id, attempt), tag_ids, Range(first_step, last_step))
 
     def refused(self, run_id: int, *, limit: int = 100) -> list[KeptRefusal]:
         """See Snapshot.refused."""
@@ -133,16 +173,51 @@ class SqliteSnapshot:
     def mergeable(self, run_id: int, *, up_to_pos: int, min_blocks: int) -> list[tuple[int, int]]:
         """See Snapshot.mergeable."""
         with mapped_errors():
-            return block_rows.mergeable(self._connection, run_id, up_to_pos, min_blocks)
+            return journal.mergeable(self._connection, run_id, up_to_pos, min_blocks)
 
     def whole_batches(
-        self, run_id: int, counter_id: int, attempt: int, *, up_to_pos: int, rows_max: int
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        *,
+        up_to_pos: int,
+        rows_max: int,
+        bytes_max: int = BYTES_PER_GROUP,
     ) -> list[Block]:
         """See Snapshot.whole_batches."""
         with mapped_errors():
-            return block_rows.read_whole_batches(
-                self._connection, run_id, counter_id, attempt, up_to_pos=up_to_pos, rows_max=rows_max
+            return journal.read_whole_batches(
+                self._connection,
+                run_id,
+                counter_id,
+                attempt,
+                up_to_pos=up_to_pos,
+                rows_max=rows_max,
+                bytes_max=bytes_max,
             )
+
+    def growing_attempts(self, run_id: int, *, min_groups: int) -> list[tuple[int, int]]:
+        """See Snapshot.growing_attempts."""
+        with mapped_errors():
+            return block_rows.growing_attempts(self._connection, run_id, min_groups)
+
+    def growing_groups(self, run_id: int, counter_id: int, attempt: int, *, limit: int) -> list[list[Group]]:
+        """See Snapshot.growing_groups."""
+        with mapped_errors():
+            return block_rows.growing_groups(self._connection, (run_id, counter_id, attempt), limit)
+
+    def groups(
+        self, run_id: int, counter_id: int, attempt: int, *, after_batch: int = 0, limit: int = 1000
+    ) -> list[Group]:
+        """See Snapshot.groups."""
+        with mapped_errors():
+            return block_rows.read_groups_after(self._connection, (run_id, counter_id, attempt), after_batch, limit)
+
+    def group_blocks(self, group: Group) -> list[Block]:
+        """See Snapshot.group_blocks."""
+        with mapped_errors():
+            return block_rows.read_group(self._connection, group)
 
     def close(self) -> None:
         """End whatever is still being read: an open statement would hold the view open."""
