@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -108,6 +109,63 @@ def test_sigterm_while_the_run_is_being_finished_loses_nothing(script: Script, s
         process.send_signal(signal.SIGTERM)
         assert process.wait(LIMIT_S) == -signal.SIGTERM
     assert len(list(spool.rglob("*.seg"))) == 1
+
+
+SIGNAL_BESIDE_MAIN = """
+    import signal, threading, tallyboard
+    run = tallyboard.init()
+    run.log({"loss": 1.0})
+    {finish}
+    def beside():  # what a signal is that comes just before the main thread begins to wait: it does not end the wait
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    threading.Timer(0.3, beside).start()
+    released_by_nobody = threading.Lock()
+    released_by_nobody.acquire()
+    released_by_nobody.acquire()
+"""
+
+
+@pytest.mark.parametrize(("finish", "status"), [("", "running"), ("run.finish()", "finished")])
+def test_a_signal_that_the_main_thread_would_sleep_through_is_obeyed(
+    script: Script, service: RunningService, run_name: str, finish: str, status: str
+) -> None:
+    done = script.run(SIGNAL_BESIDE_MAIN.replace("{finish}", finish))
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert service.points(run_name, "loss") == [(1, 1.0)]
+    assert told(service, run_name)[0] == status
+
+
+def test_a_second_sigterm_does_not_cut_short_what_the_first_began(script: Script, spool: Path) -> None:
+    with script.started(TRAINING, TALLYBOARD_URL=NOBODY) as process:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)  # it is trying to send
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == -signal.SIGTERM
+    assert "100 reports kept on disk" in errors
+
+
+def test_so_is_one_to_a_worker_and_its_parent_hears_nothing_of_it(
+    script: Script, service: RunningService, run_name: str
+) -> None:
+    work = textwrap.indent(textwrap.dedent(SIGNAL_BESIDE_MAIN.replace("{finish}", "")), " " * 4)
+    done = script.run(f"""
+import multiprocessing, os, time, tallyboard
+def work():
+    os.environ["TALLYBOARD_RUN"] += "/worker"
+{work}
+if __name__ == "__main__":
+    run = tallyboard.init()
+    worker = multiprocessing.get_context("fork").Process(target=work)
+    worker.start()
+    worker.join()
+    time.sleep(1)  # longer than it takes to repeat a signal
+    run.log({{"loss": 2.0}})
+    print(worker.exitcode)
+""")
+    assert (done.returncode, done.stdout.strip()) == (0, str(-signal.SIGTERM)), done.stderr
+    assert service.points(run_name, "loss") == [(1, 2.0)]
+    assert service.points(f"{run_name}/worker", "loss") == [(1, 1.0)]
 
 
 def test_forked_workers_die_of_sigterm_as_ever(script: Script, service: RunningService, run_name: str) -> None:

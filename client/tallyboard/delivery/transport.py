@@ -1,5 +1,6 @@
 """HTTP, and the one place where its errors and statuses are given a meaning."""
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -86,6 +87,9 @@ class HttpTransport:
     def __init__(self, url: str, token: str | None, user_agent: str) -> None:
         import urllib3  # here, so that `import tallyboard` does not load an HTTP client
 
+        # What else the first request would import, on a thread of its own: a child that is forked within an import
+        # which another thread has begun can never import the same itself.
+        codecs.lookup("idna")
         self._url = url
         self._headers = {"User-Agent": user_agent, "Accept": JSON}
         if token is not None:
