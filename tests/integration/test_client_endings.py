@@ -14,6 +14,7 @@ import urllib3
 import tallyboard
 from tests.cli_process import served
 from tests.client_script import LIMIT_S, Script
+from tests.faults.proxy import proxied
 from tests.service import RunningService
 
 NOBODY = "http://127.0.0.1:9"
@@ -201,6 +202,33 @@ def test_how_the_process_exits_is_how_the_run_ended(
 ) -> None:
     script.run(f"import sys, tallyboard\nrun = tallyboard.init()\nrun.log({{'loss': 1.0}})\n{leave}")
     assert told(service, run_name) == (status, {} if why is None else {"exception": why})
+
+
+def test_a_job_stopped_in_the_middle_of_its_end_ends_as_if_it_had_not_been(
+    script: Script, service: RunningService, run_name: str
+) -> None:
+    with proxied(service.port, faults=()) as proxy:
+        proxy.cut()
+        with script.started(
+            """
+            import tallyboard
+            run = tallyboard.init(exit_timeout_s=3.0)
+            run.log({"loss": 1.0})
+            print("ending", flush=True)
+            run.finish()
+            """,
+            TALLYBOARD_URL=proxy.url,
+        ) as process:
+            time.sleep(0.5)
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(4.0)  # longer than finish may take
+            proxy.mend()
+            process.send_signal(signal.SIGCONT)
+            _, errors = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0
+    assert "1 reports sent, 0 refused, 0 dropped" in errors
+    assert "kept on disk" not in errors
+    assert service.points(run_name, "loss") == [(1, 1.0)]
 
 
 # ── without a service ────────────────────────────────────────────────────────────────────────────────────────────

@@ -179,6 +179,35 @@ def test_with_the_spool_full_the_recorder_keeps_the_rest() -> None:
     assert [step for batch in steps(s) for step in batch] == list(range(2_000))
 
 
+@pytest.mark.parametrize("trouble", [GONE, problem(503, "overloaded", retry_after_s=60.0), Answer(403, b"sign in")])
+def test_a_machine_that_slept_for_a_night_goes_on_where_it_was(trouble: Answer | UnreachableError) -> None:
+    s = opened(sending(taken(), trouble))
+    s.recorded.log({"loss": 1.0}, 1)
+    s.clock.advance(TICK_S)
+    s.sender.turn()
+    s.clock.advance(8 * 3600.0)
+    s.recorded.log({"loss": 1.0}, 2)
+    s.sender.turn()
+    s.drain()
+    assert steps(s) == [[], [1], [2]]
+    assert s.transport.heartbeats <= 1
+    assert s.sender.stopped is None
+
+
+@pytest.mark.parametrize("jump_s", [-3600.0, 3600.0])
+def test_a_wall_clock_that_jumps_changes_wall_times_and_nothing_else(jump_s: float) -> None:
+    s = opened(sending())
+    for step in range(6):
+        s.recorded.log({"loss": 1.0}, step)
+        if step == 2:
+            s.recorded.clock.advance(jump_s)
+    s.drain()
+    assert steps(s) == [[], [0, 1, 2, 3, 4, 5]]
+    times = s.transport.batches[1].columns[0].wall_times
+    assert list(times) == [1000.0] * 3 + [1000.0 + jump_s] * 3
+    assert s.recorded.ears.heard == []
+
+
 # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
