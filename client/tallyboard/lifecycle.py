@@ -17,6 +17,7 @@ _lock = threading.RLock()
 _active: Run | None = None
 _active_pid = 0
 _runs: weakref.WeakSet[Run] = weakref.WeakSet()
+_parents_runs: list[Run] = []
 _hooked = False
 _worker_pid: int | None = None
 
@@ -100,5 +101,6 @@ def _abandon_all() -> None:
     global _active, _lock
     _lock = threading.RLock()
     _active = None
-    for run in list(_runs):
+    _parents_runs[:] = _runs  # never let go of: finalizers of what they hold may take locks, too
+    for run in _parents_runs:
         run.abandon()

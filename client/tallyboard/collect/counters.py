@@ -7,7 +7,7 @@ from tallyboard.wire import CounterValue, InvalidNameError, check_counter, limit
 
 
 class Counters:
-    """Guarded by the recorder's lock.
+    """Guarded by the recorder's lock; but a signal handler may add to what is being looked through.
 
     resumed: the run may have been begun by another process, whose counters this one then takes over. active: those
     with a value, which `at` records beside each report.
@@ -35,7 +35,7 @@ class Counters:
 
     def find_active(self) -> None:
         """A counter got its first value, or may have lost it."""
-        self.active = tuple(state for state in self._states.values() if state.active)
+        self.active = tuple(state for state in list(self._states.values()) if state.active)
 
     def is_unplaced(self, state: CounterState) -> bool:
         """Whether nobody has said yet where a counter stands, neither the service nor the job."""
@@ -61,7 +61,7 @@ class Counters:
                 state.put(values[name])
         self._owners = {
             tag: (name, first)
-            for tag, (name, first) in self._owners.items()
+            for tag, (name, first) in list(self._owners.items())
             if name not in next_steps or first < next_steps[name]
         }
         self.find_active()

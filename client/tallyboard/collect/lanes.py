@@ -19,10 +19,21 @@ ROW_OVERHEAD_BYTES: Final = 64
 """Counted on top of a row's own bytes, so that one budget bounds both the bytes and the rows of a section."""
 
 
-class Lane:
-    """Rows with the same counter, tags and `at` names, in the order in which they were logged."""
+class Rows:
+    """What one lane has in one section, in the order in which it was logged. number: the section's."""
 
-    __slots__ = ("apart", "at_names", "buffer", "cost", "counter", "dirty", "others", "pack", "tags", "unpack_bits")
+    __slots__ = ("buffer", "number", "put")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.buffer = bytearray()
+        self.put: Callable[[bytes], object] = self.buffer.extend  # which returns None
+
+
+class Lane:
+    """Reports with the same counter, tags and `at` names. rows: those in the section that it was last used in."""
+
+    __slots__ = ("apart", "at_names", "cost", "counter", "others", "pack", "rows", "tags", "unpack_bits")
 
     def __init__(
         self,
@@ -41,14 +52,11 @@ class Lane:
         self.unpack_bits: Callable[[bytes], tuple[int, ...]] = _bits_struct(len(at_names), len(tags)).unpack
         self.cost = 8 * (2 + len(at_names) + len(tags)) + ROW_OVERHEAD_BYTES
         self.apart = apart  # see Section
-        self.dirty = False  # whether the section at hand has it
-        self.buffer = bytearray()
+        self.rows = Rows(0)
 
-    def take(self) -> "Packed":
-        """The rows so far; the lane goes on empty."""
-        self.dirty = False
-        rows, self.buffer = self.buffer, bytearray()
-        return Packed(self.counter.name, self.tags, self.at_names, rows)
+    def packed(self, rows: Rows) -> "Packed":
+        """Rows of this lane, with what it takes to read them."""
+        return Packed(self.counter.name, self.tags, self.at_names, rows.buffer)
 
 
 @dataclass(slots=True, frozen=True)
@@ -84,19 +92,16 @@ class Section:
 
     `apart` holds reports that the contract refuses because of what `rows` holds. The server sorts the reports of one
     batch by step, which could let them in: so they travel in a batch of their own, after the others.
+    number: counts the sections of a run, from 1.
     """
 
+    number: int
     open: Open | None = None
     rewind: Rewind | None = None
     rows: list[Packed] = field(default_factory=list)
     apart: list[Packed] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     status: Status | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its rows, and something for its other parts."""
-        return 1024 + sum(len(packed.rows) for packed in _both(self.rows, self.apart))
 
     @property
     def counters(self) -> set[str]:

@@ -194,8 +194,8 @@ class Recorder:
             self._complaints.full(self._sections.bytes_max)
             return
         if state.unclaimed:
-            state.unclaimed = False
             self._sections.take_over(state.name)
+            state.unclaimed = False
         apart = violation is not None and violation.apart
         self._sections.add(self._apart_lane(lane) if apart else lane, row)
         if violation is None:
