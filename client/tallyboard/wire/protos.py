@@ -93,6 +93,16 @@ def int64(field: Field, what: str) -> int:
     return number - 2**64 if number >= 2**63 else number
 
 
+def read_varints(packed: memoryview, what: str, *, count_max: int) -> list[int]:
+    """The first `count_max` of packed varints."""
+    found: list[int] = []
+    at = 0
+    while at < len(packed) and len(found) < count_max:
+        value, at = _varint(packed, at, what)
+        found.append(value)
+    return found
+
+
 def varint(number: int) -> bytes:
     """A varint of a number from 0 to 2^64 - 1."""
     out = bytearray()

@@ -95,7 +95,7 @@ def blob_field(blob: bytes | memoryview) -> int:
         raise MalformedError(f"a value of {len(blob)} bytes; at most {limits.BLOB_BYTES_MAX}")
     fields = list(protos.read_fields(memoryview(blob), "the value", fields_max=2))
     if len(fields) != 1 or fields[0].number not in VALUE_FIELDS or fields[0].wire_type != protos.SIZED:
-        raise MalformedError("not a Summary.Value with just one of image, histo, audio and tensor (and without its tag)")
+        raise MalformedError("not a Summary.Value with nothing but one of image, histo, audio and tensor")
     return fields[0].number
 
 
