@@ -1,4 +1,4 @@
-"""Tallyboard's client: report scalars of a training, keyed by named step counters."""
+"""Tallyboard's client: report scalars of a training, keyed by named step counters, and read them back."""
 
 from tallyboard.counter import Counter
 from tallyboard.documents import Config, Summary
@@ -7,6 +7,7 @@ from tallyboard.errors import (
     ContractError,
     CounterTakenError,
     InvalidReportError,
+    ReadError,
     RunLimitError,
     RunNotFoundError,
     StepDecreasedError,
@@ -14,6 +15,7 @@ from tallyboard.errors import (
     TagRepeatedError,
     TallyboardError,
 )
+from tallyboard.reading import read
 from tallyboard.run import Run
 from tallyboard.start import init
 from tallyboard.stats import CounterStats, Stats
@@ -28,6 +30,7 @@ __all__ = [
     "CounterStats",
     "CounterTakenError",
     "InvalidReportError",
+    "ReadError",
     "Run",
     "RunLimitError",
     "RunNotFoundError",
@@ -40,5 +43,6 @@ __all__ = [
     "TallyboardError",
     "__version__",
     "init",
+    "read",
     "sync",
 ]

@@ -31,7 +31,8 @@ class Attempt:
     visible or not. last_visible: the largest accepted step that no later attempt hides. tail_tags and tail_values:
     the tags reported at last_step and their values (float64, compared bit for bit). reports, scalars: how many were
     accepted. refused_in_a_row: tag_repeated refusals since a report was last accepted (a hint, not saved).
-    checksum: of all scalars accepted (see `checksum`); None: the attempt is older than checksums.
+    checksum: of all scalars accepted (see `checksum`); None: the attempt is older than checksums. pruned_scalars,
+    pruned_checksum: of those of them that retention has removed from the store since.
     """
 
     number: int
@@ -45,6 +46,8 @@ class Attempt:
     scalars: int = 0
     refused_in_a_row: int = 0
     checksum: int | None = 0
+    pruned_scalars: int = 0
+    pruned_checksum: int = 0
 
 
 @dataclass(slots=True, frozen=True)

@@ -145,6 +145,12 @@ CHART: Final[dict[str, Any]] = {
     ],
     "missing": [],
 }
+QUERIES: Final[dict[str, Any]] = {
+    "curves": {"runs": ["mnist/*"], "tags": ["loss", "val/*"], "x": "relative", "buckets": 1_000},
+    "a zoom": {"runs": [RUN], "tags": ["loss"], "from": 1, "to": 2, "buckets": 500},
+    "superseded, too": {"runs": [RUN], "attempts": "all"},
+    "mean over seeds": {"runs": ["mnist/*"], "tags": ["loss"], "group": "lr", "buckets": 200},
+}
 VERIFY_LINE: Final[dict[str, Any]] = {
     "scalars_read": 2,
     "report": {

@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 
 from tallyboard.wire import Open, Problem, Receipt
 from tallyboard.wire.messages import BatchMessage
-from tallyboard_server.api import examples, messages, reports
+from tallyboard_server.api import chartmessages, examples, messages, reports
 from tallyboard_server.api.documented import SCHEMA_REF
 from tallyboard_server.api.routes import API_PREFIX, described_routes
 
@@ -17,7 +17,8 @@ INGEST_PATH: Final = f"{API_PREFIX}/scalars/{{run}}"
 _KINDS: Final = (
     BatchMessage, Open, Receipt, Problem, messages.RunView, messages.RunPage, messages.RunTablePage,
     messages.RunRow, messages.RunPatch,
-    messages.RewindBody, messages.HeartbeatBody, messages.HeartbeatAnswer, messages.RefusedPage, messages.Chart,
+    messages.RewindBody, messages.HeartbeatBody, messages.HeartbeatAnswer, messages.RefusedPage, chartmessages.Chart,
+    chartmessages.QueryBody,
     messages.Readiness, messages.RepairBody, messages.RepairAnswer, messages.VerifyLine,
 )  # fmt: skip
 _DESCRIPTION: Final = """Training jobs report scalars keyed by named step counters; the service checks that each counter
@@ -43,7 +44,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     schemas.update(found)
     schemas["RunTablePage"]["properties"]["rows"]["items"] = {"type": "array", "items": {}}
     schemas["RunPage"]["properties"]["runs"]["items"] = {"$ref": SCHEMA_REF.format(name="RunRow")}
-    for block in ("Block", "Points"):
+    for block in ("Block", "Points", "Buckets", "GroupColumns"):
         _say_binary(schemas[block]["properties"])
     document["components"]["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "TALLYBOARD_TOKEN, if one is set."}
