@@ -65,7 +65,7 @@ def decode_batch(body: bytes, content_type: str, *, now: float) -> Batch:
     message = decode_message(body, content_type, BatchMessage)
     if content_type == JSON and (message.blocks or message.events):
         raise InvalidBatchError("$.blocks", f"blocks are binary; send them as {MSGPACK}, or use reports")
-    _check_stream(message)
+    check_stream(message.producer, message.seq)
     single = message.scalars is not None
     reports = _reports(message)
     if (message.blocks or message.events) and reports:
@@ -211,13 +211,14 @@ def check_text(text: str, path: str) -> None:
         raise InvalidBatchError(path, f"{size} bytes; at most {limits.TEXT_BYTES_MAX}")
 
 
-def _check_stream(message: BatchMessage) -> None:
-    if (message.producer is None) != (message.seq is None):
+def check_stream(producer: str | None, seq: int | None) -> None:
+    """Raise InvalidBatchError if producer and seq name no place in a numbered stream, nor none."""
+    if (producer is None) != (seq is None):
         raise InvalidBatchError("$.seq", "producer and seq go together: a numbered batch needs both")
-    if message.producer is not None:
-        named("$.producer", names.check_producer, message.producer)
-    if message.seq is not None and not 1 <= message.seq <= limits.STEP_MAX:
-        raise InvalidBatchError("$.seq", f"{message.seq} is no sequence number; they count 1, 2, 3, …")
+    if producer is not None:
+        named("$.producer", names.check_producer, producer)
+    if seq is not None and not 1 <= seq <= limits.STEP_MAX:
+        raise InvalidBatchError("$.seq", f"{seq} is no sequence number; they count 1, 2, 3, …")
 
 
 def _reports(message: BatchMessage) -> list[Report]:
