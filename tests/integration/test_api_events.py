@@ -16,6 +16,7 @@ from tensorboardX.proto import event_pb2, summary_pb2
 from tallyboard.wire import JSON, MSGPACK, limits
 from tallyboard.wire.summaries import plain_metadata
 from tallyboard_server.api.events import TFRECORDS
+from tallyboard_server.eventfiles.tfrecord import frame_header
 from tests.conftest import StartService
 from tests.integration.test_api_safety import verify
 from tests.service import Answer, RunningService, until
@@ -180,6 +181,7 @@ class TestWhereTheyShow:
 REFUSED = [
     (framed(event(1, scalar_value("x", 1.0)))[:-1], "record 0 (at byte 0)", "ends within a record"),
     (b"", "$", "holds no event"),
+    (frame_header(2**40) + b"x" * 100, "record 0 (at byte 0)", "a record of 1099511627776 bytes"),
     (b"\xff" * 100, "record 0 (at byte 0)", "the length's checksum is wrong"),
     (framed(event(1, scalar_value("x", 1.0)), b"\xff"), "record 1 (at byte 39)", "does not end"),
     (framed(event(1, histogram_value("h", [1.0, 2.0], [1.0]))), "record 0 (at byte 0)", "bucket limits"),
@@ -209,6 +211,12 @@ class TestRefusals:
         block = {"counter": "c", "tag": "h", "steps": np.array([1], "<i8").tobytes(), "values": [bad]}
         answer = service.report_bytes(run_name, msgspec.msgpack.encode({"events": [block]}))
         assert (answer.status, answer.json()["field"]) == (422, "$.events[0].values[0]")
+
+    def test_too_many_events(self, service: RunningService, run_name: str) -> None:
+        answer = post_events(service, run_name, *(b"",) * (limits.ROWS_PER_BATCH_MAX + 1))
+        assert (answer.status, answer.json()["field"]) == (422, "$.events")
+        answer = post(service, run_name, framed(*(b"",) * (limits.ROWS_PER_BATCH_MAX + 1)))
+        assert (answer.status, "more than 100000 records" in answer.json()["detail"]) == (422, True)
 
     def test_too_large_a_value(self, service: RunningService, run_name: str) -> None:
         image = summary_pb2.Summary.Value(tag="i")
