@@ -22,5 +22,5 @@ def test_a_value_that_shares_another_ones_key_is_refused(tmp_path: Path) -> None
         with service.store.snapshot() as view:
             state = view.load(RUN)
             assert state is before
-        receipt = service.batch(RUN, "p", columns=columns_of(event(2, image_value("i", 2))))  # the seq is free still
+        receipt = service.batch(RUN, "p", columns=columns_of(event(2, image_value("j", 2))))  # the seq is free still
         assert (receipt.stored, receipt.replayed) == (1, False)
