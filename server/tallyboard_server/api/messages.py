@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tallyboard.wire import Message, Problem, Refusal, Status
+from tallyboard.wire import CounterValue, Message, Problem, Refusal, Status
 from tallyboard_server.retention import Outcome
 from tallyboard_server.verify.report import RunReport
 
@@ -69,7 +69,11 @@ class Health(msgspec.Struct, kw_only=True):
 
 
 class RunView(msgspec.Struct, kw_only=True):
-    """A run, whole. Times are seconds since the epoch. `warnings`: what a PUT could not take over."""
+    """A run, whole. Times are seconds since the epoch. `warnings`: what a PUT could not take over.
+
+    tag_counters: the visible tags that each count on a counter of their own (`tag:<tag>`), which `counters` leaves out.
+    kinds: what the visible tags are that are no scalars: images, text, histograms, … (TensorBoard's plugin name).
+    """
 
     run: str
     status: ShownStatus
@@ -84,6 +88,8 @@ class RunView(msgspec.Struct, kw_only=True):
     summary: dict[str, Any]
     provenance: dict[str, Any]
     counters: dict[str, CounterView]
+    tag_counters: dict[str, CounterValue]
+    kinds: dict[str, str]
     health: Health
     warnings: list[str] = []
 

@@ -6,7 +6,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from tallyboard.wire import Open, Problem, Receipt
+from tallyboard.wire import EventsMessage, Open, Problem, Receipt
 from tallyboard.wire.messages import BatchMessage
 from tallyboard_server.api import chartmessages, examples, messages, reports
 from tallyboard_server.api.documented import SCHEMA_REF
@@ -15,7 +15,7 @@ from tallyboard_server.api.routes import API_PREFIX, described_routes
 INGEST_PATH: Final = f"{API_PREFIX}/scalars/{{run}}"
 
 _KINDS: Final = (
-    BatchMessage, Open, Receipt, Problem, messages.RunView, messages.RunPage, messages.RunTablePage,
+    BatchMessage, EventsMessage, Open, Receipt, Problem, messages.RunView, messages.RunPage, messages.RunTablePage,
     messages.RunRow, messages.RunPatch,
     messages.RewindBody, messages.HeartbeatBody, messages.HeartbeatAnswer, messages.RefusedPage, chartmessages.Chart,
     chartmessages.Series, chartmessages.QueryBody,
@@ -48,6 +48,8 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     schemas["Chart"]["properties"]["series"]["items"] = {"$ref": SCHEMA_REF.format(name="Series")}
     for block in ("Block", "Points", "Buckets", "GroupColumns"):
         _say_binary(schemas[block]["properties"])
+    columns = schemas["EventBlock"]["properties"]
+    _say_binary({name: columns[name] for name in ("steps", "wall_times")})
     document["components"]["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "TALLYBOARD_TOKEN, if one is set."}
     }

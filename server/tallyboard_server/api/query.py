@@ -219,9 +219,9 @@ def _runs(service: Service, asked: Asked) -> tuple[list[str], list[str]]:
 def _tags(state: RunState, asked: Asked) -> tuple[list[str], list[str]]:
     """The tags that are meant of a run, and what of those named has no visible point (or none at all, if
     superseded ones are asked for, too)."""
-    there = [name for names in visible_tags(state).values() for name in names]
+    there = [name for names in visible_tags(state, scalars=True).values() for name in names]
     if asked.question.superseded:
-        there = list(state.tags)
+        there = [name for name, tag in state.tags.items() if tag.is_scalar]
     return chosen(asked.tags, there) if asked.tags else (sorted(there), [])
 
 

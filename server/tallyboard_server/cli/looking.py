@@ -1,11 +1,13 @@
 """`tallyboard counters` and `tail`: what a run holds, in a terminal."""
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Annotated, Final, NamedTuple
 
 import typer
 
+from tallyboard.wire import CounterValue, implicit_counter
 from tallyboard.wire.limits import STEP_MAX
 from tallyboard_server.api.messages import AttemptView, CounterView, RunView
 from tallyboard_server.cli.http import Curve, Service, run_path, service_from
@@ -47,18 +49,17 @@ def tail(
     """Print a run's newest points: time, counter, step, tag, value."""
     service = service_from()
     view = service.get(run_path("/runs", run), RunView)
-    known = {name for counter in view.counters.values() for name in counter.tags}
-    if unknown := set(tag or ()) - known:
+    known = dict(_scalar_tags(view))
+    if unknown := set(tag or ()) - known.keys():
         fail(
             f"{run} has no tag {', '.join(sorted(unknown))}; it has {', '.join(sorted(known)) or 'none yet'}",
             Exit.NOT_FOUND,
         )
     seen: dict[str, int] = {}
     widths = _widths(view, tag)
-    for counter in view.counters.values():
-        for name in counter.tags:
-            if not tag or name in tag:
-                seen[name] = _print_last(service, run, name, counter, lines, widths)
+    for name, counter in known.items():
+        if not tag or name in tag:
+            seen[name] = _print_last(service, run, name, counter, lines, widths)
     with suppress(KeyboardInterrupt):
         while follow:
             time.sleep(_FOLLOW_S)
@@ -88,14 +89,23 @@ class _Widths(NamedTuple):
 
 def _widths(view: RunView, tags: list[str] | None) -> _Widths:
     """Wide enough for what is shown of a run, so that its columns stand under each other."""
-    shown = {name: [tag for tag in c.tags if not tags or tag in tags] for name, c in view.counters.items()}
-    names = [name for name, mine in shown.items() if mine]
-    steps = [len(str(view.counters[name].last_step or 0)) for name in names]
-    longest_tag = max((len(tag) for mine in shown.values() for tag in mine), default=0)
-    return _Widths(max(map(len, names), default=0), max(steps, default=0), min(longest_tag, _TAG_WIDTH_MAX))
+    shown = [(tag, counter) for tag, counter in _scalar_tags(view) if not tags or tag in tags]
+    places = {tag: name for name, counter in view.counters.items() for tag in counter.tags}
+    names = max((len(places.get(tag, implicit_counter(tag))) for tag, _ in shown), default=0)
+    steps = max((len(str(counter.last_step or 0)) for _, counter in shown), default=0)
+    return _Widths(names, steps, min(max((len(tag) for tag, _ in shown), default=0), _TAG_WIDTH_MAX))
 
 
-def _print_last(service: Service, run: str, tag: str, counter: CounterView, lines: int, widths: _Widths) -> int:
+def _scalar_tags(view: RunView) -> Iterator[tuple[str, CounterView | CounterValue]]:
+    """The tags whose points are numbers, each with its counter."""
+    for counter in view.counters.values():
+        yield from ((tag, counter) for tag in counter.tags if tag not in view.kinds)
+    yield from ((tag, value) for tag, value in view.tag_counters.items() if tag not in view.kinds)
+
+
+def _print_last(
+    service: Service, run: str, tag: str, counter: CounterView | CounterValue, lines: int, widths: _Widths
+) -> int:
     """Print the last points of a tag; its last step, -1 if it has none.
 
     Steps may lie far apart: the window back from the end is widened until it holds enough of them.
@@ -114,16 +124,15 @@ def _print_last(service: Service, run: str, tag: str, counter: CounterView, line
 def _print_news(service: Service, run: str, tags: list[str] | None, seen: dict[str, int]) -> None:
     view = service.get(run_path("/runs", run), RunView)
     widths = _widths(view, tags)
-    for counter in view.counters.values():
-        for tag in counter.tags:
-            if tags and tag not in tags:
-                continue
-            after = seen.get(tag, -1)
-            if counter.last_step is not None and counter.last_step < after:
-                stderr.print(f"{tag} was rewound to {counter.last_step}", markup=False)
-                after = counter.last_step
-            curve = service.points(run, tag, after + 1) if after < STEP_MAX else None
-            seen[tag] = max(after, -1 if curve is None else _print(tag, curve, widths))
+    for tag, counter in _scalar_tags(view):
+        if tags and tag not in tags:
+            continue
+        after = seen.get(tag, -1)
+        if counter.last_step is not None and counter.last_step < after:
+            stderr.print(f"{tag} was rewound to {counter.last_step}", markup=False)
+            after = counter.last_step
+        curve = service.points(run, tag, after + 1) if after < STEP_MAX else None
+        seen[tag] = max(after, -1 if curve is None else _print(tag, curve, widths))
 
 
 def _print(tag: str, curve: Curve, widths: _Widths, lines: int | None = None) -> int:

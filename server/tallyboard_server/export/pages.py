@@ -108,7 +108,7 @@ class Reader:
         self.wanted = wanted
         self._clock = clock
         self.names = {tag.id: name for name, tag in state.tags.items()}
-        self._ids = {tag.id for name, tag in state.tags.items() if wanted.admits(name)}
+        self._ids = {tag.id for name, tag in state.tags.items() if tag.is_scalar and wanted.admits(name)}
         self._all = len(self._ids) == len(state.tags)
         self.ranks = np.zeros(max(self.names, default=0) + 1, np.int64)
         self.ranks[sorted(self.names, key=self.names.__getitem__)] = np.arange(len(self.names))

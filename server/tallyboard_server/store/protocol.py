@@ -14,9 +14,11 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tallyboard_server.model import Block, KeptRefusal, RunState
+from tallyboard.wire import Blob
+from tallyboard_server.model import Block, KeptRefusal, RunState, frozen
 from tallyboard_server.store.envelope import Cells
 
+NO_BLOBS: Final[Mapping[float, Blob]] = frozen()
 ROWS_PER_GROUP: Final = 65_536
 BYTES_PER_GROUP: Final = 8 * 2**20
 """How much one merge takes together, and so how large groups become: one slice of work for the writer."""
@@ -130,8 +132,21 @@ class Transaction(Protocol):
         """A run id that was never used."""
         ...
 
-    def save(self, state: RunState, blocks: Sequence[Block] = (), refused: Sequence[KeptRefusal] = ()) -> None:
-        """Keep a run's new state, its new journal blocks and what was refused of it (the newest, bounded)."""
+    def save(
+        self,
+        state: RunState,
+        blocks: Sequence[Block] = (),
+        refused: Sequence[KeptRefusal] = (),
+        blobs: Mapping[float, Blob] = NO_BLOBS,
+    ) -> None:
+        """Keep a run's new state, its new journal blocks, what was refused of it (the newest, bounded), and blobs.
+
+        A blob under whose key the run has one already is passed over.
+        """
+        ...
+
+    def blob_hashes(self, run_id: int, keys: Sequence[float]) -> dict[float, bytes]:
+        """The hashes of those of a run's blobs that have one of these keys, this transaction's own included."""
         ...
 
     def remember(self, state: RunState) -> None:
@@ -274,6 +289,22 @@ class Snapshot(Protocol):
         last_step: int = 2**63 - 1,
     ) -> dict[int, int]:
         """By tag id, how many points `cells` would stand for, at most: more than there are by what a range cuts."""
+        ...
+
+    def blobs(self, run_id: int, keys: Sequence[float]) -> dict[float, Blob]:
+        """A run's blobs by their keys, which block's values are; keys that it has no blob of are left out.
+
+        Each may have limits.BLOB_BYTES_MAX: ask `blob_sizes` first.
+        """
+        ...
+
+    def blob_sizes(self, run_id: int, keys: Sequence[float]) -> dict[float, int]:
+        """The bytes of a run's blobs by their keys; keys that it has no blob of are left out."""
+        ...
+
+    def blob_page(self, run_id: int, *, after: float | None, bytes_max: int) -> dict[float, Blob]:
+        """A run's blobs in the store's order: those that follow a key (None: from the first), at least one if there
+        is one, then up to bytes_max."""
         ...
 
     def refused(self, run_id: int, *, limit: int = 100) -> list[KeptRefusal]:

@@ -11,6 +11,7 @@ from tallyboard_server.checksum import add
 from tallyboard_server.eventfiles import LogDirectory
 from tallyboard_server.model import Attempt, Counter, RunState
 from tallyboard_server.store.protocol import Store
+from tallyboard_server.verify.blobs import BlobCheck
 from tallyboard_server.verify.filecheck import FileCheck
 from tallyboard_server.verify.report import DIFFERENCES_MAX, AttemptReport, Difference, RunReport
 from tallyboard_server.verify.shown import foreign_files
@@ -62,6 +63,7 @@ class RunCheck:
             subject, target = yield from self._caught_up()
             stored = StoreReader(self._store, subject, self._clock)
             yield from stored.pages()
+            yield from self._check_blobs(stored, subject)
             in_file = yield from self._check_file(stored, subject, target)
             if not self._was_pruned_since(subject.state):
                 break
@@ -111,6 +113,12 @@ class RunCheck:
                 return subject, target
             yield 0
             self._sleep(_POLL_S)
+
+    def _check_blobs(self, stored: StoreReader, subject: Subject) -> Iterator[int]:
+        blobs = BlobCheck(self._store, subject.state.id, stored.keys)
+        yield from blobs.steps()
+        for fault in blobs.faults:
+            self._differs(Difference(kind="store", detail=f"{fault}; {_STORE}"))
 
     def _check_file(self, stored: StoreReader, subject: Subject, target: int) -> Generator[int, None, dict[Place, int]]:
         """Compare the event file; returns how many scalars of each attempt it holds."""

@@ -5,9 +5,11 @@ from typing import Final
 
 import apsw
 
+from tallyboard.wire import Blob
 from tallyboard_server.model import Block, KeptRefusal, RunState
 from tallyboard_server.store.envelope import Cells
 from tallyboard_server.store.protocol import BYTES_PER_GROUP, Generation, Group, RunHead, RunVersion
+from tallyboard_server.store.sqlite import blobs as blob_rows
 from tallyboard_server.store.sqlite import blocks as block_rows
 from tallyboard_server.store.sqlite import journal
 from tallyboard_server.store.sqlite.cache import StateCache
@@ -147,6 +149,21 @@ class SqliteSnapshot:
         """See Snapshot.points_at_most."""
         with mapped_errors():
             return count_points(self._connection, (run_id, counter_id, attempt), tag_ids, Range(first_step, last_step))
+
+    def blobs(self, run_id: int, keys: Sequence[float]) -> dict[float, Blob]:
+        """See Snapshot.blobs."""
+        with mapped_errors():
+            return blob_rows.read_blobs(self._connection, run_id, keys)
+
+    def blob_sizes(self, run_id: int, keys: Sequence[float]) -> dict[float, int]:
+        """See Snapshot.blob_sizes."""
+        with mapped_errors():
+            return blob_rows.read_sizes(self._connection, run_id, keys)
+
+    def blob_page(self, run_id: int, *, after: float | None, bytes_max: int) -> dict[float, Blob]:
+        """See Snapshot.blob_page."""
+        with mapped_errors():
+            return blob_rows.read_page(self._connection, run_id, after=after, bytes_max=bytes_max)
 
     def refused(self, run_id: int, *, limit: int = 100) -> list[KeptRefusal]:
         """See Snapshot.refused."""

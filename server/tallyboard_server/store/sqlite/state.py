@@ -80,7 +80,7 @@ def save_state(
     rows.extend(
         "tags",
         (
-            (run_id, tag.id, tag.name, tag.counter_id, tag.first_step, tag.attempts_then)
+            (run_id, tag.id, tag.name, tag.counter_id, tag.first_step, tag.attempts_then, tag.kind, tag.metadata)
             for tag in _changed(before, after, lambda state: state.tags)
         ),
     )
@@ -265,7 +265,7 @@ def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter
 
 def _load_tags(connection: apsw.Connection, run_id: int) -> Iterator[Tag]:
     for row in connection.execute(
-        "SELECT id, name, counter_id, first_step, attempts_then FROM tags WHERE run_id = ? ORDER BY id",
+        "SELECT id, name, counter_id, first_step, attempts_then, kind, metadata FROM tags WHERE run_id = ? ORDER BY id",
         (run_id,),
     ):
         yield Tag(*row)

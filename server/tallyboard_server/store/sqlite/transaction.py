@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import apsw
 
-from tallyboard.wire import limits
+from tallyboard.wire import Blob, limits
 from tallyboard_server.checksum import add
 from tallyboard_server.model import Block, KeptRefusal, RunState, frozen
-from tallyboard_server.store.protocol import Generation, StoreError
+from tallyboard_server.store.protocol import NO_BLOBS, Generation, StoreError
+from tallyboard_server.store.sqlite import blobs as blob_rows
 from tallyboard_server.store.sqlite import blocks as block_rows
 from tallyboard_server.store.sqlite import journal, merging
 from tallyboard_server.store.sqlite.cache import StateCache
@@ -79,14 +80,28 @@ class SqliteTransaction:
             raise StoreError("the store holds no next run id; it is damaged")
         return run_id
 
-    def save(self, state: RunState, blocks: Sequence[Block] = (), refused: Sequence[KeptRefusal] = ()) -> None:
+    def save(
+        self,
+        state: RunState,
+        blocks: Sequence[Block] = (),
+        refused: Sequence[KeptRefusal] = (),
+        blobs: Mapping[float, Blob] = NO_BLOBS,
+    ) -> None:
         """See Transaction.save."""
         journal.append(self._rows, state.id, blocks)
+        if blobs:
+            with mapped_errors():
+                blob_rows.save_blobs(self._connection, state.id, blobs)
         if refused:
             with mapped_errors():
                 save_refused(self._connection, state.id, list(refused), limits.REFUSED_KEPT_PER_RUN_MAX)
         self._ids[state.name] = state.id
         self._after[state.id] = state
+
+    def blob_hashes(self, run_id: int, keys: Sequence[float]) -> dict[float, bytes]:
+        """See Transaction.blob_hashes."""
+        with mapped_errors():
+            return blob_rows.read_hashes(self._connection, run_id, keys)
 
     def remember(self, state: RunState) -> None:
         """See Transaction.remember."""
@@ -201,6 +216,8 @@ class SqliteTransaction:
                 (first, last, PURGE_ROWS_MAX),
             )
             if self._connection.changes():
+                return True
+            if blob_rows.purge_blobs(self._connection, run_id):
                 return True
             for table in _PURGED_TABLES:
                 key = _PRIMARY_KEYS[table]
