@@ -173,7 +173,7 @@ class TestOtherKinds:
         events = framed(*(event(step, *values(step)) for step in range(200)))
         service.request("POST", f"/api/v1/events/{run_name}", events, {"Content-Type": "application/x-tfrecord"})
         for route, tag, most in (("images/images", "image", 10), ("text/text", "text", 100),
-                                 ("histograms/histograms", "histogram", 50)):  # fmt: skip
+                                 ("histograms/histograms", "histogram", 51)):  # fmt: skip
             found = steps(route, tag)
             assert (len(found), found[0], found[-1]) == (most, 0, 199), route
         service.send("POST", f"/rewind/{run_name}", {"next_steps": {"tag:*": 5}})
