@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tallyboard_server.api import board, problems, reports
@@ -81,8 +81,7 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) ->
     for prefix, router in ROUTERS:
         app.include_router(router, prefix=prefix)
     if tensorboard is not None:
-        app.router.routes.append(Route(board.PATH, board.with_slash, include_in_schema=False))
-        app.router.routes.append(Mount(board.PATH, tensorboard))
+        app.router.routes.extend(board.routes(tensorboard))
     for kind in (*problems.KINDS, problems.ApiError, HTTPException):
         app.add_exception_handler(kind, problems.handle)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]

@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import URL
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from tallyboard.wire.limits import MIB
@@ -103,6 +104,20 @@ class Board:
                         return bytes(body)
         except TimeoutError as error:
             raise BodyTimeoutError(f"the body did not arrive within {self._body_timeout_s:g} s") from error
+
+
+def routes(board: Board) -> list[BaseRoute]:
+    """What an app needs for TensorBoard to be there."""
+    return [
+        Route(PATH, with_slash, include_in_schema=False),
+        Route("/font-roboto/{name}", font, include_in_schema=False),
+        Mount(PATH, board),
+    ]
+
+
+async def font(request: Request) -> Response:
+    """TensorBoard's page asks for its fonts at the root, wherever it is itself; all else it asks for below itself."""
+    return RedirectResponse(str(URL(path=f"..{PATH}/font-roboto/{request.path_params['name']}")), status_code=307)
 
 
 async def with_slash(request: Request) -> Response:

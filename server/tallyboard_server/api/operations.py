@@ -79,9 +79,7 @@ def metrics(service: Running) -> Response:
 async def index(request: Request, service: Running) -> Response:
     """A page that says what this is."""
     settings = service.settings
-    page = root_page(
-        str(request.base_url).rstrip("/"), str(settings.event_file_dir), tensorboard=settings.tensorboard
-    )
+    page = root_page(str(request.base_url).rstrip("/"), str(settings.event_file_dir), tensorboard=settings.tensorboard)
     return HTMLResponse(page, headers={"Content-Security-Policy": ROOT_CSP})
 
 
