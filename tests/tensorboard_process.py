@@ -30,7 +30,7 @@ class Pages:
     """What the pages of a TensorBoard at some address show; `url` without a trailing slash."""
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self.url = url
 
     def curves(self) -> Curves:
         """Every point that the scalars page would show."""
@@ -47,7 +47,7 @@ class Pages:
 
     def fetch(self, path: str, query: str) -> bytes:
         """What a route of a plugin answers, as it comes; the query is encoded already."""
-        with urllib.request.urlopen(f"{self._url}/data/plugin/{path}?{query}", timeout=30) as response:
+        with urllib.request.urlopen(f"{self.url}/data/plugin/{path}?{query}", timeout=30) as response:
             found: bytes = response.read()
             return found
 
@@ -55,7 +55,7 @@ class Pages:
         return [(step, float(value)) for _, step, value in self._get("/data/plugin/scalars/scalars", run=run, tag=tag)]
 
     def _get(self, path: str, **query: str) -> Any:
-        url = f"{self._url}{path}?{urllib.parse.urlencode(query)}"
+        url = f"{self.url}{path}?{urllib.parse.urlencode(query)}"
         with urllib.request.urlopen(url, timeout=30) as response:
             return json.loads(response.read())
 
@@ -87,6 +87,11 @@ class TensorBoardProcess(Pages):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    @property
+    def pid(self) -> int:
+        """The process that was started; its reader may be a child of it."""
+        return self._process.pid
 
     def stop(self) -> None:
         """End the process and what it started."""

@@ -13,6 +13,7 @@ class Sizes:
     real_*: the row of many quiet runs. scale_runs: numbers of runs that share the same load. volume_scalars: how far
     the row of the 100-millionth scalar goes. rewind_points: sizes of the runs that are rewound.
     table_runs: how many a table shows, and how many it puts in order.
+    board: runs, and reports of each, of which TensorBoard shows one tag.
     store_reports: ten-tag reports merged for the rows about the store's size.
     """
 
@@ -33,6 +34,7 @@ class Sizes:
     rewind_points: tuple[int, ...]
     rewinds: int
     table_runs: tuple[int, int]
+    board: tuple[int, int]
     store_reports: int
     free_bytes_min: int
     """Free disk space without which the benchmark does not begin: what its largest row can write, and some more."""
@@ -62,6 +64,7 @@ FULL: Final = Sizes(
     rewind_points=(10_000, 1_000_000, 20_000_000),
     rewinds=40,
     table_runs=(1_000, 10_000),
+    board=(1_000, 10_000),
     store_reports=2_500_000,
     free_bytes_min=30 * GIB,
 )
@@ -84,6 +87,7 @@ QUICK: Final = Sizes(
     rewind_points=(10_000, 1_000_000),
     rewinds=15,
     table_runs=(1_000, 3_000),
+    board=(1_000, 200),
     store_reports=500_000,
     free_bytes_min=6 * GIB,
 )
@@ -106,6 +110,7 @@ TINY: Final = Sizes(
     rewind_points=(1_000, 20_000),
     rewinds=3,
     table_runs=(20, 150),
+    board=(12, 40),
     store_reports=20_000,
     free_bytes_min=1 * GIB,
     settings=(("TALLYBOARD_EXPORT_SYNC_INTERVAL_S", "0.3"),),
