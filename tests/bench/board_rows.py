@@ -97,7 +97,7 @@ def _fill(service: Service, runs: int, reports: int) -> None:
         values = rng.normal(size=(reports, len(TAGS)))
         for seq, first in enumerate(range(0, reports, _BATCH_REPORTS), 1):
             steps = np.arange(first, min(first + _BATCH_REPORTS, reports), dtype=np.int64)
-            columns = Columns(DEFAULT_COUNTER, TAGS, steps, steps * 1e-3 + 1.7e9, values[steps])
+            columns = Columns(DEFAULT_COUNTER, TAGS, steps, steps.astype(np.float64) * 1e-3 + 1.7e9, values[steps])
             body = encode_batch(Batch(producer="bench", seq=seq, columns=(columns,)))
             url = f"{service.url}/api/v1/scalars/{quote(f'board/run{number:04d}')}"
             _until_taken(lambda url=url, body=body: service.pool.request(  # type: ignore[misc]
