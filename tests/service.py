@@ -124,8 +124,8 @@ def read_response(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def serving(settings: Settings) -> Iterator[RunningService]:
-    """Serve until the block ends; `settings.port` 0 takes a free one."""
+def serving(settings: Settings, *, root_path: str = "") -> Iterator[RunningService]:
+    """Serve until the block ends; `settings.port` 0 takes a free one. root_path: what a proxy takes off the path."""
     app = create_app(settings)
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -134,7 +134,7 @@ def serving(settings: Settings) -> Iterator[RunningService]:
         port = listener.getsockname()[1]
         config = uvicorn.Config(
             app, loop="uvloop", http="httptools", ws="none", lifespan="on", log_config=None, access_log=False,
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=5, root_path=root_path,
         )  # fmt: skip
         server = _Announced(config)
         thread = threading.Thread(target=server.run, args=([listener],), name="uvicorn")

@@ -1,4 +1,4 @@
-"""The real `tensorboard` as a process, with either of its readers, asked over HTTP what it shows."""
+"""The real `tensorboard` as a process, with either of its readers, asked over HTTP what it shows; or another one."""
 
 import json
 import math
@@ -26,7 +26,41 @@ _START_TIMEOUT_S = 60.0
 _URL = re.compile(rb"at (http://[^ ]+/)")
 
 
-class TensorBoardProcess:
+class Pages:
+    """What the pages of a TensorBoard at some address show; `url` without a trailing slash."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def curves(self) -> Curves:
+        """Every point that the scalars page would show."""
+        found: Curves = {}
+        for run, tags in self._get("/data/plugin/scalars/tags").items():
+            curves = {tag: curve for tag in tags if (curve := self._curve(run, tag))}
+            if curves:
+                found[run] = curves
+        return found
+
+    def get(self, path: str, **query: str) -> Any:
+        """What a route of a plugin answers (JSON): `images/tags`."""
+        return json.loads(self.fetch(path, urllib.parse.urlencode(query)))
+
+    def fetch(self, path: str, query: str) -> bytes:
+        """What a route of a plugin answers, as it comes; the query is encoded already."""
+        with urllib.request.urlopen(f"{self.url}/data/plugin/{path}?{query}", timeout=30) as response:
+            found: bytes = response.read()
+            return found
+
+    def _curve(self, run: str, tag: str) -> Curve:
+        return [(step, float(value)) for _, step, value in self._get("/data/plugin/scalars/scalars", run=run, tag=tag)]
+
+    def _get(self, path: str, **query: str) -> Any:
+        url = f"{self.url}{path}?{urllib.parse.urlencode(query)}"
+        with urllib.request.urlopen(url, timeout=30) as response:
+            return json.loads(response.read())
+
+
+class TensorBoardProcess(Pages):
     """`with TensorBoardProcess(logdir, "rust") as board: board.curves()`"""
 
     def __init__(self, logdir: Path, reader: Reader, *, samples_max: int = 100_000) -> None:
@@ -43,7 +77,7 @@ class TensorBoardProcess:
         ]
         self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT)
         try:
-            self._url = self._wait_for_url()
+            super().__init__(self._wait_for_url())
         except BaseException:
             self.stop()
             raise
@@ -54,6 +88,11 @@ class TensorBoardProcess:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    @property
+    def pid(self) -> int:
+        """The process that was started; its reader may be a child of it."""
+        return self._process.pid
+
     def stop(self) -> None:
         """End the process and what it started."""
         self._process.terminate()
@@ -63,15 +102,6 @@ class TensorBoardProcess:
             self._process.kill()
             self._process.wait()
         self._log.close()
-
-    def curves(self) -> Curves:
-        """Every point that the scalars page would show."""
-        found: Curves = {}
-        for run, tags in self._get("/data/plugin/scalars/tags").items():
-            curves = {tag: curve for tag in tags if (curve := self._curve(run, tag))}
-            if curves:
-                found[run] = curves
-        return found
 
     def wait_for(self, expected: Callable[[], Curves], timeout_s: float = 30.0) -> None:
         """Return once TensorBoard shows what is expected; AssertionError with the difference if it does not."""
@@ -88,16 +118,6 @@ class TensorBoardProcess:
                 raise AssertionError(f"the {self.reader} reader differs:\n{difference}\n{self.log()[-2000:]}")
             time.sleep(0.2)
 
-    def get(self, path: str, **query: str) -> Any:
-        """What a route of a plugin answers (JSON): `images/tags`."""
-        return json.loads(self.fetch(path, urllib.parse.urlencode(query)))
-
-    def fetch(self, path: str, query: str) -> bytes:
-        """What a route of a plugin answers, as it comes; the query is encoded already."""
-        with urllib.request.urlopen(f"{self._url}/data/plugin/{path}?{query}", timeout=30) as response:
-            found: bytes = response.read()
-            return found
-
     def log(self) -> str:
         """What the process printed."""
         self._log.seek(0)
@@ -110,14 +130,6 @@ class TensorBoardProcess:
                 return found[1].decode().rstrip("/")
             time.sleep(0.05)
         raise RuntimeError(f"tensorboard did not start: {self.log()}")
-
-    def _curve(self, run: str, tag: str) -> Curve:
-        return [(step, float(value)) for _, step, value in self._get("/data/plugin/scalars/scalars", run=run, tag=tag)]
-
-    def _get(self, path: str, **query: str) -> Any:
-        url = f"{self._url}{path}?{urllib.parse.urlencode(query)}"
-        with urllib.request.urlopen(url, timeout=30) as response:
-            return json.loads(response.read())
 
 
 def _difference(shown: Curves, expected: Mapping[str, Mapping[str, Curve]]) -> str:

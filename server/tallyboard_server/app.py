@@ -16,7 +16,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from tallyboard_server.api import problems, reports
+from tallyboard_server.api import board, problems, reports
+from tallyboard_server.api.board import Board
 from tallyboard_server.api.body import BodyReader
 from tallyboard_server.api.direct import DirectReports
 from tallyboard_server.api.guard import Guard
@@ -62,10 +63,11 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) ->
     """
     check_exposure(settings)
     traffic = Traffic()
+    tensorboard = Board(body_timeout_s=settings.body_timeout_s) if settings.tensorboard else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, clock, traffic) as service:
+        async with running(settings, clock, traffic) as service, showing(tensorboard, service):
             app.state.service = service
             yield
 
@@ -78,6 +80,8 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) ->
     app.router.routes.insert(0, Route(f"{API_PREFIX}/scalars/{{run:path}}", reports.report, methods=["POST"]))
     for prefix, router in ROUTERS:
         app.include_router(router, prefix=prefix)
+    if tensorboard is not None:
+        app.router.routes.extend(board.routes(tensorboard))
     for kind in (*problems.KINDS, problems.ApiError, HTTPException):
         app.add_exception_handler(kind, problems.handle)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
@@ -140,6 +144,19 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
             views={"exporter": exporter, "merger": merger, "retention": retention},
             check_views=partial(check_exporter, exporter, settings.export_backlog_bytes_max),
         )
+
+
+@asynccontextmanager
+async def showing(tensorboard: Board | None, service: Service) -> AsyncIterator[None]:
+    """Show the service's store in TensorBoard, if there is one."""
+    if tensorboard is None:
+        yield
+        return
+    tensorboard.open(service.store)
+    try:
+        yield
+    finally:
+        await run_in_threadpool(tensorboard.close)
 
 
 def check_exporter(exporter: Exporter, backlog_bytes_max: int) -> list[str]:

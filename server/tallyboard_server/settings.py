@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     take_in_spools: bool = Field(
         True, description="Once up, take in what this user's jobs left on this machine's disk while no service ran."
     )
+    tensorboard: bool = Field(True, description="Show TensorBoard itself below /tensorboard/.")
     chart_reads_at_once_max: int = Field(4, ge=1, description="Answers of GET /scalars made at the same time.")
 
     retention_superseded_days: float | None = Field(

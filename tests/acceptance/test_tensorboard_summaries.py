@@ -21,7 +21,7 @@ from tests.summary_kit import (
     text_value,
     write_every_kind,
 )
-from tests.tensorboard_process import READERS, Reader, TensorBoardProcess
+from tests.tensorboard_process import READERS, Pages, Reader, TensorBoardProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -29,7 +29,7 @@ STOCK, OURS = "stock/try1", "ours/try1"
 TIMEOUT_S = 40.0
 
 
-def shown(board: TensorBoardProcess, run: str) -> dict[str, Any]:
+def shown(board: Pages, run: str) -> dict[str, Any]:
     """All that the pages of the plugins would show of a run: (plugin, tag) → points."""
     found: dict[str, Any] = {}
     for plugin, route in (("histograms", "histograms"), ("text", "text"), ("pr_curves", "pr_curves")):

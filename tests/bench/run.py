@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from tests.bench import (
+    board_rows,
     chart_rows,
     client_rows,
     delivery_rows,
@@ -46,6 +47,7 @@ ROWS: Final[dict[str, RowsOf]] = {
     "volume": scale_rows.volume,
     "rewind": scale_rows.rewinds,
     "table": table_rows.table,
+    "board": board_rows.board,
     "charts": chart_rows.charts,
     "charts-many": chart_rows.many_charts,
     "export": export_rows.exports,

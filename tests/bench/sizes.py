@@ -16,6 +16,7 @@ class Sizes:
     the row of the 100-millionth scalar goes. rewind_points: sizes of the runs that are rewound.
     chart_points: lengths of single series that are charted; chart_runs: how many runs, of so many points, at once.
     table_runs: how many a table shows, and how many it puts in order.
+    board: runs, and reports of each, of which TensorBoard shows one tag.
     store_reports: ten-tag reports merged for the rows about the store's size; export_reports: exported.
     """
 
@@ -40,6 +41,7 @@ class Sizes:
     rewind_points: tuple[int, ...]
     rewinds: int
     table_runs: tuple[int, int]
+    board: tuple[int, int]
     chart_points: tuple[int, ...]
     chart_runs: tuple[int, int]
     store_reports: int
@@ -76,6 +78,7 @@ FULL: Final = Sizes(
     rewind_points=(10_000, 1_000_000, 20_000_000),
     rewinds=40,
     table_runs=(1_000, 10_000),
+    board=(1_000, 10_000),
     chart_points=(10_000, 1_000_000, 10_000_000, 100_000_000),
     chart_runs=(100, 100_000),
     store_reports=2_500_000,
@@ -105,6 +108,7 @@ QUICK: Final = Sizes(
     rewind_points=(10_000, 1_000_000),
     rewinds=15,
     table_runs=(1_000, 3_000),
+    board=(1_000, 200),
     chart_points=(10_000, 1_000_000),
     chart_runs=(20, 20_000),
     store_reports=500_000,
@@ -134,6 +138,7 @@ TINY: Final = Sizes(
     rewind_points=(1_000, 20_000),
     rewinds=3,
     table_runs=(20, 150),
+    board=(12, 40),
     chart_points=(500, 40_000),
     chart_runs=(3, 5_000),
     store_reports=20_000,

@@ -78,7 +78,8 @@ def metrics(service: Running) -> Response:
 @root.get("/")
 async def index(request: Request, service: Running) -> Response:
     """A page that says what this is."""
-    page = root_page(str(request.base_url).rstrip("/"), str(service.settings.event_file_dir))
+    settings = service.settings
+    page = root_page(str(request.base_url).rstrip("/"), str(settings.event_file_dir), tensorboard=settings.tensorboard)
     return HTMLResponse(page, headers={"Content-Security-Policy": ROOT_CSP})
 
 

@@ -28,14 +28,17 @@ run = tallyboard.init("mnist/try1", url="{base}")
 run.log({{"loss": 0.5}}, step=1)
 run.finish()</pre>
 <h2>See it</h2>
-<pre>curl '{base}/api/v1/scalars?run=mnist/try1'
+{board}<pre>curl '{base}/api/v1/scalars?run=mnist/try1'
 tensorboard --logdir {logdir}</pre>
 <p><a href="docs">The API, route by route</a> · <a href="api/v1/runs">Runs</a> · <a href="readyz">Ready?</a> ·
 <a href="metrics">Metrics</a></p>
 </html>
 """
 
+_BOARD: Final = """<p><a href="tensorboard/">TensorBoard</a>, the real one: a new point is there at the next reload.</p>
+"""
 
-def root_page(base: str, logdir: str) -> str:
-    """The page for a service reached at `base` (a URL without a trailing slash)."""
-    return _PAGE.format(base=escape(base), logdir=escape(logdir))
+
+def root_page(base: str, logdir: str, *, tensorboard: bool) -> str:
+    """The page for a service reached at `base` (a URL without a trailing slash); tensorboard: it is shown, too."""
+    return _PAGE.format(base=escape(base), logdir=escape(logdir), board=_BOARD if tensorboard else "")

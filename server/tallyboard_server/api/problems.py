@@ -56,9 +56,9 @@ class InvalidQueryError(ApiError):
 class UnauthorizedError(ApiError):
     """No token, or a wrong one."""
 
-    headers: ClassVar[Mapping[str, str]] = {
-        "WWW-Authenticate": 'Bearer realm="tallyboard", Basic realm="tallyboard", charset="UTF-8"'
-    }
+    headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="tallyboard"'}
+    for_browsers: ClassVar[str] = 'Basic realm="tallyboard", charset="UTF-8"'
+    """Goes into a line of its own: Chromium takes each line for one challenge, and asks for no password otherwise."""
 
 
 class ForbiddenHostError(ApiError):
@@ -178,7 +178,12 @@ def kind_of(error: Exception) -> Kind:
 
 def answer(error: Exception) -> Response:
     """The response for an exception; one that was not foreseen is logged under an id that the answer carries."""
-    return _http(error) if isinstance(error, HTTPException) else respond(*described(error))
+    if isinstance(error, HTTPException):
+        return _http(error)
+    response = respond(*described(error))
+    if isinstance(error, UnauthorizedError):
+        response.headers.append("WWW-Authenticate", error.for_browsers)
+    return response
 
 
 def described(error: Exception) -> tuple[Problem, dict[str, str]]:

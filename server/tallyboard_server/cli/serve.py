@@ -27,9 +27,14 @@ def serve(
     insecure: Annotated[
         bool | None, typer.Option("--insecure", help="Listen off loopback without a token.", show_default=False)
     ] = None,
+    tensorboard: Annotated[
+        bool | None,
+        typer.Option("--tensorboard/--no-tensorboard", help="Show TensorBoard itself.", show_default="yes"),
+    ] = None,
 ) -> None:
     """Run the service. Each option may also be given as TALLYBOARD_HOST and so on; TALLYBOARD_TOKEN is the token."""
-    options = {"host": host, "port": port, "data_dir": data_dir, "logdir": logdir, "insecure": insecure}
+    options = {"host": host, "port": port, "data_dir": data_dir, "logdir": logdir, "insecure": insecure,
+               "tensorboard": tensorboard}  # fmt: skip
     settings = read_settings({name: value for name, value in options.items() if value is not None})
     listener = listen(settings)
     from tallyboard_server.cli.server import run  # here: the other commands need no web framework
@@ -81,13 +86,14 @@ def announcement(settings: Settings, port: int) -> str:
     token = """ -H "Authorization: Bearer $TALLYBOARD_TOKEN\"""" if settings.token else ""
     logdir = settings.event_file_dir
     report = '{"step": 1, "scalars": {"loss": 0.5}}'
+    mounted = (f"  TensorBoard  {url}/tensorboard/",) if settings.tensorboard else ()
     return "\n".join(
         (
             f"Tallyboard {version()} at {url}",
+            *mounted,
             f"  API          {url}/docs",
             f"  data         {settings.data_dir}",
-            f"  event files  {logdir}",
-            f"  TensorBoard  tensorboard --logdir {logdir}",
+            f"  event files  tensorboard --logdir {logdir}",
             f"  report       curl {url}/api/v1/scalars/mnist/try1{token} --json '{report}'",
         )
     )

@@ -1,0 +1,162 @@
+"""Which runs there are, and which time series each has: what TensorBoard asks for all the time."""
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, Final
+
+from tensorboard.data import provider
+
+from tallyboard.wire.summaries import SCALARS
+from tallyboard_server.model import Counter, RunState, Tag
+from tallyboard_server.store.protocol import RunVersion, Snapshot, Store
+from tallyboard_server.tensorboard import hparams
+from tallyboard_server.tensorboard.kinds import BLOBS, TENSOR, described
+from tallyboard_server.tensorboard.perrun import PerRun
+
+WEIGHT_MAX: Final = 500_000
+"""Units of roughly 100 bytes held in all: 50 MB, which is 10,000 runs of 40 tags."""
+_BASE_WEIGHT: Final = 10
+_UNIT_BYTES: Final = 100
+_SLICE: Final = 1_000
+"""Runs in one look at the store's list of them."""
+_HOLD_S: Final = 0.1
+"""A snapshot is left after so long."""
+
+
+@dataclass(slots=True, frozen=True)
+class Listed:
+    """A run as TensorBoard lists it. created_at: seconds since the epoch.
+
+    scalars, tensors, blobs: by kind, then tag (scalars: by tag): TensorBoard's description of the time series. Those
+    of blob sequences lack the length, which only the blobs themselves tell. summary: numbers of the run's summary.
+    max_step and max_wall_time of a series are what is known without its points: where its counter stands, which is no
+    less than the series' last step, and when the run last changed.
+    """
+
+    run_id: int
+    name: str
+    version: int
+    created_at: float
+    updated_at: float
+    last_step: int
+    scalars: Mapping[str, Any]
+    tensors: Mapping[str, Mapping[str, Any]]
+    blobs: Mapping[str, Mapping[str, Any]]
+    summary: Mapping[str, float]
+
+    @property
+    def kinds(self) -> set[str]:
+        """The plugin names of what it has."""
+        return {*self.tensors, *self.blobs} | ({SCALARS} if self.scalars else set())
+
+
+class Listing:
+    """The runs of a store. A run that did not change since it was last listed is not read again."""
+
+    def __init__(
+        self, store: Store, *, weight_max: int = WEIGHT_MAX, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._known: PerRun[Listed] = PerRun(weight_max)
+
+    def runs(self, names: Collection[str] | None = None) -> Iterator[Listed]:
+        """All runs by name, or those of these names that are there; no snapshot is held between two of them."""
+        heads = self._all() if names is None else self._named(names)
+        while some := list(islice(heads, _SLICE)):
+            yield from self._listed(some)
+
+    def _listed(self, heads: list[RunVersion]) -> Iterator[Listed]:
+        found = [self._known.get(head.run_id, head.version) for head in heads]
+        missing = iter([place for place, known in enumerate(found) if known is None])
+        place = next(missing, None)
+        while place is not None:
+            with self._store.snapshot() as view:
+                until = self._clock() + _HOLD_S
+                while place is not None and self._clock() < until:
+                    found[place] = self._read(view, heads[place])
+                    place = next(missing, None)
+        return (known for known in found if known is not None)
+
+    def _read(self, view: Snapshot, head: RunVersion) -> Listed | None:
+        """The run as it is now, which may be newer than `head`; then it is read again the next time."""
+        state = view.load_by_id(head.run_id)
+        if state is None:
+            return None
+        listed = listed_run(state, head.version)
+        size = sum(len(series.plugin_content) for series in listed.tensors.get(hparams.KIND, {}).values())
+        self._known.put(head.run_id, head.version, listed, _BASE_WEIGHT + len(state.tags) + size // _UNIT_BYTES)
+        return listed
+
+    def _all(self) -> Iterator[RunVersion]:
+        after = ""
+        while True:
+            with self._store.snapshot() as view:
+                heads = view.run_versions(after=after, limit=_SLICE)
+            yield from heads
+            if len(heads) < _SLICE:
+                return
+            after = heads[-1].name
+
+    def _named(self, names: Collection[str]) -> Iterator[RunVersion]:
+        wanted = iter(sorted(names))
+        while some := list(islice(wanted, _SLICE)):
+            with self._store.snapshot() as view:
+                found = [view.run_versions(prefix=name, limit=1) for name in some]
+            yield from (heads[0] for name, heads in zip(some, found, strict=True) if heads and heads[0].name == name)
+
+
+def listed_run(state: RunState, version: int) -> Listed:
+    """A run as it is listed, from its state alone."""
+    scalars: dict[str, Any] = {}
+    tensors: dict[str, dict[str, Any]] = {}
+    blobs: dict[str, dict[str, Any]] = {}
+    alike: dict[int, Any] = {}
+    for tag, counter in _visible(state):
+        if tag.is_scalar:
+            if counter.id not in alike:
+                alike[counter.id] = _series(provider.ScalarTimeSeries, state, counter)
+            scalars[tag.name] = alike[counter.id]
+            continue
+        about = described(tag.kind, tag.metadata, tag.name)
+        if about.data_class == TENSOR:
+            named = tensors.setdefault(tag.kind, {})
+            named[tag.name] = _series(provider.TensorTimeSeries, state, counter, **about.texts)
+        elif about.data_class == BLOBS:
+            named = blobs.setdefault(tag.kind, {})
+            named[tag.name] = _series(provider.BlobSequenceTimeSeries, state, counter, max_length=None, **about.texts)
+    for name, content in hparams.contents(state.meta).items():
+        series = _series(provider.TensorTimeSeries, state, None, plugin_content=content)
+        tensors.setdefault(hparams.KIND, {}).setdefault(name, series)
+    return Listed(
+        state.id,
+        state.name,
+        version,
+        state.meta.created_at,
+        state.meta.updated_at,
+        max((c.last_step for c in state.counters.values() if c.last_step is not None), default=0),
+        scalars,
+        tensors,
+        blobs,
+        hparams.numbers(state.meta.summary),
+    )
+
+
+def _visible(state: RunState) -> Iterator[tuple[Tag, Counter]]:
+    """Tags that have a visible point, and the counters that they belong to."""
+    counters = {counter.id: (counter, counter.limits()) for counter in state.counters.values()}
+    for tag in state.tags.values():
+        if tag.counter_id in counters:
+            counter, limits = counters[tag.counter_id]
+            limit = limits.get(tag.attempts_then)
+            if limit is None or tag.first_step < limit:
+                yield tag, counter
+
+
+def _series(kind: Any, state: RunState, counter: Counter | None, **about: Any) -> Any:
+    """One of the provider's TimeSeries; no counter: one point at step 0."""
+    texts = {"plugin_content": b"", "description": "", "display_name": ""} | about
+    step = 0 if counter is None else counter.last_step
+    return kind(max_step=step or 0, max_wall_time=state.meta.updated_at, **texts)

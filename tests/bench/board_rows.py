@@ -1,0 +1,172 @@
+"""The row of the TensorBoard inside: from a cold start until one chart of many runs is whole, beside a stock one."""
+
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import quote, urlencode
+
+import numpy as np
+import psutil
+
+from tallyboard.wire import MSGPACK, Batch, Columns, encode_batch
+from tallyboard.wire.names import DEFAULT_COUNTER
+from tests.bench.plan import Bench
+from tests.bench.result import Goal, Row
+from tests.bench.service import Service, Span, serving
+from tests.bench.streams import tags
+from tests.tensorboard_process import TensorBoardProcess
+
+SOONER: Final = 20.0
+MEMORY_SHARE: Final = 0.2
+TAGS: Final = tags(10)
+CHART_RUNS: Final = 100
+_BATCH_REPORTS: Final = 2_000
+_SAMPLE_S: Final = 0.02
+_POLL_S: Final = 0.3
+"""How often a stock TensorBoard is asked whether it has read all; more would take its processors."""
+_TIMEOUT_S: Final = 900.0
+_MIB: Final = 2**20
+
+
+@dataclass(slots=True)
+class Watched:
+    """What became of one TensorBoard. seconds: until all curves were whole; points: drawn; idle_bytes: before."""
+
+    seconds: float = 0.0
+    points: int = 0
+    peak_bytes: int = 0
+    idle_bytes: int = 0
+    samples: list[int] = field(default_factory=list)
+
+
+def board(bench: Bench) -> Row:
+    """One tag of a hundred runs among many, in the mounted TensorBoard and in a stock one with its default reader."""
+    runs, reports = bench.sizes.board
+    asked = [f"board/run{number:04d}" for number in range(min(runs, CHART_RUNS))]
+    with bench.data_folder() as folder:
+        with serving(folder, bench.sizes.settings) as service:
+            before, begun = service.figures(), time.perf_counter()
+            _fill(service, runs, reports)
+            usage = service.usage(Span(begun, time.perf_counter(), before, service.figures()))
+            logdir = service.logdir
+        mounted = Watched()
+        begun = time.perf_counter()
+        with serving(folder, bench.sizes.settings) as service:
+            mounted.idle_bytes = service.process.memory_info().rss
+            _watch(mounted, service.process, begun, f"{service.url}/tensorboard", asked, reports)
+        stock = Watched()
+        begun = time.perf_counter()
+        with TensorBoardProcess(logdir, "rust", samples_max=1_000) as process:
+            _watch(stock, psutil.Process(process.pid), begun, process.url, asked, reports)
+    sooner, share = stock.seconds / mounted.seconds, mounted.peak_bytes / stock.peak_bytes
+    return Row(
+        "board",
+        f"TensorBoard inside: cold start until {len(asked)} of {runs:,} runs × {len(TAGS)} tags × {reports:,} points "
+        "are one whole chart",
+        rate=len(asked) / mounted.seconds,
+        unit="curves/s",
+        usage=usage,
+        goals=[
+            Goal(f"≥ {SOONER:g}× sooner than stock", f"{sooner:.1f}×", sooner >= SOONER),
+            Goal(f"≤ {MEMORY_SHARE:g} of its memory", f"{share:.2f}", share <= MEMORY_SHARE),
+        ],
+        notes=[_said("inside", mounted), _said("stock (Rust reader)", stock),
+               f"the service before it is first asked: {mounted.idle_bytes / _MIB:.0f} MB"],
+        details={"inside_s": mounted.seconds, "stock_s": stock.seconds, "inside_bytes": mounted.peak_bytes,
+                 "stock_bytes": stock.peak_bytes, "idle_bytes": mounted.idle_bytes},
+    )  # fmt: skip
+
+
+def _said(who: str, watched: Watched) -> str:
+    return (
+        f"{who}: whole after {watched.seconds:.2f} s ({watched.points:,} points drawn), at most "
+        f"{watched.peak_bytes / _MIB:.0f} MB"
+    )
+
+
+def _fill(service: Service, runs: int, reports: int) -> None:
+    """Make runs of so many reports with ten tags each."""
+    rng = np.random.default_rng(0)
+    for number in range(runs):
+        values = rng.normal(size=(reports, len(TAGS)))
+        for seq, first in enumerate(range(0, reports, _BATCH_REPORTS), 1):
+            steps = np.arange(first, min(first + _BATCH_REPORTS, reports), dtype=np.int64)
+            columns = Columns(DEFAULT_COUNTER, TAGS, steps, steps.astype(np.float64) * 1e-3 + 1.7e9, values[steps])
+            body = encode_batch(Batch(producer="bench", seq=seq, columns=(columns,)))
+            url = f"{service.url}/api/v1/scalars/{quote(f'board/run{number:04d}')}"
+            _until_taken(lambda url=url, body=body: service.pool.request(  # type: ignore[misc]
+                "POST", url, body=body, headers={"Content-Type": MSGPACK}).status)  # fmt: skip
+
+
+def _until_taken(send: Callable[[], int]) -> None:
+    """Send until it is acknowledged, while the service asks to wait."""
+    give_up = time.perf_counter() + _TIMEOUT_S
+    while (status := send()) != 200:
+        if status != 503 or time.perf_counter() > give_up:
+            raise RuntimeError(f"a report was answered by {status}")
+        time.sleep(0.1)
+
+
+def _watch(
+    watched: Watched, process: psutil.Process, begun: float, url: str, asked: Sequence[str], reports: int
+) -> None:
+    """Ask for the chart until every curve in it ends at the last step; seconds count from `begun`."""
+    form = urlencode({"tag": TAGS[0], "runs": asked}, doseq=True).encode()
+    with _sampled(process, watched.samples):
+        while True:
+            curves = _chart(url, form)
+            now = time.perf_counter() - begun
+            whole = [run for run, points in curves.items() if points and points[-1][1] == reports - 1]
+            if len(whole) == len(asked):
+                break
+            if now > _TIMEOUT_S:
+                raise TimeoutError(f"{len(whole)} of {len(asked)} curves were whole after {_TIMEOUT_S:.0f} s")
+            time.sleep(_POLL_S)
+    watched.seconds = now
+    watched.points = sum(map(len, curves.values()))
+    watched.peak_bytes = max(watched.samples)
+
+
+def _chart(url: str, form: bytes) -> dict[str, list[tuple[float, int, float]]]:
+    """By run the points that the scalars page gets, while there are none, none."""
+    request = urllib.request.Request(f"{url}/data/plugin/scalars/scalars_multirun", form)
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+            found: dict[str, list[tuple[float, int, float]]] = json.loads(response.read())
+            return found
+    except urllib.error.HTTPError as error:
+        if error.code in (400, 404, 500, 503):  # what it says of runs that it has not found yet
+            return {}
+        raise
+
+
+@contextmanager
+def _sampled(process: psutil.Process, samples: list[int]) -> Iterator[None]:
+    """Keep what a process and its children hold in memory, many times a second; the last sample comes at the end."""
+    stop = threading.Event()
+
+    def look() -> None:
+        held = 0
+        for one in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                held += one.memory_info().rss
+        samples.append(held)
+
+    def sample() -> None:
+        while not stop.wait(_SAMPLE_S):
+            look()
+
+    thread = threading.Thread(target=sample, name="memory", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        look()
