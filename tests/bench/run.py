@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from tests.bench import client_rows, load_rows, local_rows, scale_rows
+from tests.bench import client_rows, delivery_rows, load_rows, local_rows, scale_rows
 from tests.bench.machine import statement
 from tests.bench.plan import Bench, NoRoomError, prepared
 from tests.bench.result import Row, better
@@ -29,6 +29,9 @@ ROWS: Final[dict[str, RowsOf]] = {
     "sustained": load_rows.sustained,
     "client-log": client_rows.client_log,
     "client-stream": client_rows.client_stream,
+    "log-away": delivery_rows.log_away,
+    "spool": delivery_rows.spool,
+    "finish": delivery_rows.finish,
     "runs": scale_rows.runs,
     "volume": scale_rows.volume,
     "rewind": scale_rows.rewinds,

@@ -3,7 +3,7 @@
 import time
 from contextlib import suppress
 from fnmatch import fnmatchcase
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import typer
 
@@ -14,6 +14,8 @@ from tallyboard_server.cli.output import Exit, ago, count, fail, stderr, stdout,
 
 _FOLLOW_S: Final = 1.0
 """Seconds between two looks of `tail --follow`."""
+_TAG_WIDTH_MAX: Final = 48
+"""A longer tag pushes its own value aside, not everybody's."""
 
 
 def runs(
@@ -75,10 +77,11 @@ def tail(
             Exit.NOT_FOUND,
         )
     seen: dict[str, int] = {}
+    widths = _widths(view, tag)
     for counter in view.counters.values():
         for name in counter.tags:
             if not tag or name in tag:
-                seen[name] = _print_last(service, run, name, counter, lines)
+                seen[name] = _print_last(service, run, name, counter, lines, widths)
     with suppress(KeyboardInterrupt):
         while follow:
             time.sleep(_FOLLOW_S)
@@ -105,7 +108,24 @@ def _tags(counter: CounterView) -> str:
     return shown if len(counter.tags) <= 4 else f"{shown}, … ({count(len(counter.tags), 'tag')})"
 
 
-def _print_last(service: Service, run: str, tag: str, counter: CounterView, lines: int) -> int:
+class _Widths(NamedTuple):
+    """Of `tail`'s columns, in characters."""
+
+    counter: int
+    step: int
+    tag: int
+
+
+def _widths(view: RunView, tags: list[str] | None) -> _Widths:
+    """Wide enough for what is shown of a run, so that its columns stand under each other."""
+    shown = {name: [tag for tag in c.tags if not tags or tag in tags] for name, c in view.counters.items()}
+    names = [name for name, mine in shown.items() if mine]
+    steps = [len(str(view.counters[name].last_step or 0)) for name in names]
+    longest_tag = max((len(tag) for mine in shown.values() for tag in mine), default=0)
+    return _Widths(max(map(len, names), default=0), max(steps, default=0), min(longest_tag, _TAG_WIDTH_MAX))
+
+
+def _print_last(service: Service, run: str, tag: str, counter: CounterView, lines: int, widths: _Widths) -> int:
     """Print the last points of a tag; its last step, -1 if it has none.
 
     Steps may lie far apart: the window back from the end is widened until it holds enough of them.
@@ -118,11 +138,12 @@ def _print_last(service: Service, run: str, tag: str, counter: CounterView, line
         if first == 0 or (curve is not None and len(curve.points.step) >= lines):
             break
         width *= 4
-    return -1 if curve is None else _print(tag, curve, lines)
+    return -1 if curve is None else _print(tag, curve, widths, lines)
 
 
 def _print_news(service: Service, run: str, tags: list[str] | None, seen: dict[str, int]) -> None:
     view = service.get(run_path("/runs", run), RunView)
+    widths = _widths(view, tags)
     for counter in view.counters.values():
         for tag in counter.tags:
             if tags and tag not in tags:
@@ -132,14 +153,14 @@ def _print_news(service: Service, run: str, tags: list[str] | None, seen: dict[s
                 stderr.print(f"{tag} was rewound to {counter.last_step}", markup=False)
                 after = counter.last_step
             curve = service.points(run, tag, after + 1) if after < STEP_MAX else None
-            seen[tag] = max(after, -1 if curve is None else _print(tag, curve))
+            seen[tag] = max(after, -1 if curve is None else _print(tag, curve, widths))
 
 
-def _print(tag: str, curve: Curve, lines: int | None = None) -> int:
+def _print(tag: str, curve: Curve, widths: _Widths, lines: int | None = None) -> int:
     """Print points, the last `lines` of them; returns the last step, -1 if there are none."""
     points = curve.points
     rows = list(zip(points.step, points.wall_time, points.value, strict=True))
     for step, wall_time, value in rows[-lines:] if lines else rows:
-        line = f"{timestamp(wall_time)}  {curve.counter} {step:>8}  {tag}  {float(value):.6g}"
-        stdout.print(line, markup=False)
+        place = f"{curve.counter:<{widths.counter}} {step:>{widths.step}}  {tag:<{widths.tag}}"
+        stdout.print(f"{timestamp(wall_time)}  {place}  {float(value):.6g}", markup=False)
     return rows[-1][0] if rows else -1

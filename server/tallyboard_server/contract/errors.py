@@ -4,7 +4,7 @@ ContractError
 ├── RefusedError       reports broke the rules and the batch was all or nothing
 ├── SeqReusedError     a seq that was applied came again with other bytes
 ├── SeqGapError        a seq came before the one it follows
-└── LimitError         the run would have more counters, tags, attempts or producers than allowed
+└── LimitError         the run would have more counters, tags, attempts, producers or blocks than allowed
 """
 
 from typing import ClassVar

@@ -9,7 +9,7 @@ import apsw
 import numpy as np
 
 from tallyboard.wire import Float64, Int64
-from tallyboard_server.model import Block, Int32
+from tallyboard_server.model import POSITION_MAX, Block, Int32
 from tallyboard_server.store.merge import merge_blocks
 from tallyboard_server.store.sqlite.codec import (
     compress_floats,
@@ -23,8 +23,9 @@ from tallyboard_server.store.sqlite.codec import (
 )
 from tallyboard_server.store.sqlite.rows import RowBuffer
 
-POSITION_BITS: Final = 32
-"""Positions below 2^32 a run, run ids below 2^31: together one SQLite integer key."""
+POSITION_BITS: Final = POSITION_MAX.bit_length()
+"""32: the contract gives no higher position, and a position's successor fits, too. With run ids below 2^31 the two are
+one SQLite integer key."""
 
 _JOURNAL = "SELECT id, counter_id, attempt, n, tag_ids, at_counters, data FROM journal "
 
