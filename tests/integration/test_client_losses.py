@@ -110,7 +110,7 @@ def test_the_end_is_bounded_when_the_disk_hangs(
 def test_what_a_service_has_forgotten_is_told_and_a_new_producer_goes_on(
     tmp_path: Path, run_name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    port = free_port()
+    port = free_port("127.0.0.1")
     with serving(Settings(data_dir=tmp_path / "data", port=port)) as service:
         run = tallyboard.init(run_name, url=service.url, config={"lr": 0.1}, spool_dir=tmp_path / "spool")
         for step in range(50):
