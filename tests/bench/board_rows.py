@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 import numpy as np
 import psutil
 
-from tallyboard.wire import MSGPACK, Batch, Columns, encode_batch
+from tallyboard.wire import MSGPACK, Batch, Columns, Float64, encode_batch
 from tallyboard.wire.names import DEFAULT_COUNTER
 from tests.bench.plan import Bench
 from tests.bench.result import Goal, Row
@@ -32,14 +32,16 @@ _POLL_S: Final = 0.3
 """How often a stock TensorBoard is asked whether it has read all; more would take its processors."""
 _TIMEOUT_S: Final = 900.0
 _MIB: Final = 2**20
+Curve = list[tuple[float, int, float]]
+"""(wall time, step, value) of the points that are drawn."""
 
 
 @dataclass(slots=True)
 class Watched:
-    """What became of one TensorBoard. seconds: until all curves were whole; points: drawn; idle_bytes: before."""
+    """What became of one TensorBoard. seconds: until all `curves` were whole; idle_bytes: before."""
 
     seconds: float = 0.0
-    points: int = 0
+    curves: dict[str, Curve] = field(default_factory=dict)
     peak_bytes: int = 0
     idle_bytes: int = 0
     samples: list[int] = field(default_factory=list)
@@ -52,7 +54,7 @@ def board(bench: Bench) -> Row:
     with bench.data_folder() as folder:
         with serving(folder, bench.sizes.settings) as service:
             before, begun = service.figures(), time.perf_counter()
-            _fill(service, runs, reports)
+            sent = dict(zip(asked, _fill(service, runs, reports), strict=False))
             usage = service.usage(Span(begun, time.perf_counter(), before, service.figures()))
             logdir = service.logdir
         mounted = Watched()
@@ -64,6 +66,7 @@ def board(bench: Bench) -> Row:
         begun = time.perf_counter()
         with TensorBoardProcess(logdir, "rust", samples_max=1_000) as process:
             _watch(stock, psutil.Process(process.pid), begun, process.url, asked, reports)
+    faults = [run for run, values in sent.items() if not _is_exact(mounted.curves[run], values)]
     sooner, share = stock.seconds / mounted.seconds, mounted.peak_bytes / stock.peak_bytes
     return Row(
         "board",
@@ -75,6 +78,7 @@ def board(bench: Bench) -> Row:
         goals=[
             Goal(f"≥ {SOONER:g}× sooner than stock", f"{sooner:.1f}×", sooner >= SOONER),
             Goal(f"≤ {MEMORY_SHARE:g} of its memory", f"{share:.2f}", share <= MEMORY_SHARE),
+            Goal("curves exact", f"{len(faults)} faults", not faults),
         ],
         notes=[_said("inside", mounted), _said("stock (Rust reader)", stock),
                f"the service before it is first asked: {mounted.idle_bytes / _MIB:.0f} MB"],
@@ -84,17 +88,27 @@ def board(bench: Bench) -> Row:
 
 
 def _said(who: str, watched: Watched) -> str:
+    points = sum(map(len, watched.curves.values()))
     return (
-        f"{who}: whole after {watched.seconds:.2f} s ({watched.points:,} points drawn), at most "
+        f"{who}: whole after {watched.seconds:.2f} s ({points:,} points drawn), at most "
         f"{watched.peak_bytes / _MIB:.0f} MB"
     )
 
 
-def _fill(service: Service, runs: int, reports: int) -> None:
-    """Make runs of so many reports with ten tags each."""
+def _is_exact(curve: Curve, values: Float64) -> bool:
+    """Whether points drawn are points sent, and the first, the last, the least and the greatest are among them."""
+    drawn = {step: value for _, step, value in curve}
+    wanted = {0, len(values) - 1, int(values.argmin()), int(values.argmax())}
+    return wanted <= set(drawn) and all(value == values[step] for step, value in drawn.items())
+
+
+def _fill(service: Service, runs: int, reports: int) -> list[Float64]:
+    """Make runs of so many reports with ten tags each; returns what was sent of the first tag, float64[n] by run."""
+    sent = []
     rng = np.random.default_rng(0)
     for number in range(runs):
         values = rng.normal(size=(reports, len(TAGS)))
+        sent.append(values[:, 0].copy())
         for seq, first in enumerate(range(0, reports, _BATCH_REPORTS), 1):
             steps = np.arange(first, min(first + _BATCH_REPORTS, reports), dtype=np.int64)
             columns = Columns(DEFAULT_COUNTER, TAGS, steps, steps.astype(np.float64) * 1e-3 + 1.7e9, values[steps])
@@ -102,6 +116,7 @@ def _fill(service: Service, runs: int, reports: int) -> None:
             url = f"{service.url}/api/v1/scalars/{quote(f'board/run{number:04d}')}"
             _until_taken(lambda url=url, body=body: service.pool.request(  # type: ignore[misc]
                 "POST", url, body=body, headers={"Content-Type": MSGPACK}).status)  # fmt: skip
+    return sent
 
 
 def _until_taken(send: Callable[[], int]) -> None:
@@ -129,16 +144,16 @@ def _watch(
                 raise TimeoutError(f"{len(whole)} of {len(asked)} curves were whole after {_TIMEOUT_S:.0f} s")
             time.sleep(_POLL_S)
     watched.seconds = now
-    watched.points = sum(map(len, curves.values()))
+    watched.curves = curves
     watched.peak_bytes = max(watched.samples)
 
 
-def _chart(url: str, form: bytes) -> dict[str, list[tuple[float, int, float]]]:
+def _chart(url: str, form: bytes) -> dict[str, Curve]:
     """By run the points that the scalars page gets, while there are none, none."""
     request = urllib.request.Request(f"{url}/data/plugin/scalars/scalars_multirun", form)
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
-            found: dict[str, list[tuple[float, int, float]]] = json.loads(response.read())
+            found: dict[str, Curve] = json.loads(response.read())
             return found
     except urllib.error.HTTPError as error:
         if error.code in (400, 404, 500, 503):  # what it says of runs that it has not found yet

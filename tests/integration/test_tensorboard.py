@@ -3,7 +3,9 @@
 import json
 import math
 import socket
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -12,6 +14,8 @@ import pytest
 
 from tallyboard_server.api import board
 from tallyboard_server.settings import Settings
+from tallyboard_server.tensorboard import make_application
+from tallyboard_server.tensorboard.provider import StoreProvider
 from tests.conftest import StartService
 from tests.service import RunningService, serving
 from tests.summary_kit import event, framed, histogram_value, image_value, scalar_value, text_value, write_every_kind
@@ -268,14 +272,14 @@ class TestAccess:
         report_curve(service, "a/b", [1.0])
         assert ask(service, "runs") == ["a/b"]
         service.headers.clear()
-        routes = ("", "/", "/index.html", "/index.js", "/icon_bundle.svg", "/chart_worker.js", "/data/runs",
-                  "/data/environment", "/data/plugins_listing", "/data/plugin/scalars/tags", "/experiment/x/data/runs",
-                  "/data/plugin/scalars/scalars?run=a/b&tag=loss", "/data/plugin/images/individualImage?blob_key=x",
-                  "/no/such/route", "/?token=" + TOKEN)  # fmt: skip
-        for route in routes:
+        made: Any = make_application(service.parts.store)
+        assert len(made.exact_routes) > 100
+        queries = "/data/plugin/scalars/scalars?run=a/b&tag=loss", f"/?token={TOKEN}"
+        for route in ("", *made.exact_routes, "/experiment/x/data/runs", "/no/such/route", *queries):
             for method in ("GET", "POST", "HEAD"):
                 answer = service.request(method, f"/tensorboard{route}")
                 assert answer.status == 401, (method, route)
+        assert service.request("GET", "/font-roboto/x.woff2").status == 401
         # Each scheme in a line of its own: Chromium takes a line for one challenge.
         response = service.pool.request("GET", f"{service.url}/tensorboard/")
         assert [line.split()[0] for line in response.headers.getlist("www-authenticate")] == ["Bearer", "Basic"]
@@ -339,6 +343,34 @@ class TestBounds:
         finally:
             for connection in slow:
                 connection.close()
+
+    def test_reports_never_wait_for_it(
+        self, service: RunningService, run_name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """All its threads hang; reports and charts go on as if nothing were."""
+        ask(service, "environment")
+        go_on = threading.Event()
+        asked = threading.Semaphore(0)
+        list_runs = StoreProvider.list_runs
+
+        def hang(provider: StoreProvider, ctx: Any = None, *, experiment_id: str) -> Any:
+            asked.release()
+            assert go_on.wait(30)
+            return list_runs(provider, ctx, experiment_id=experiment_id)
+
+        monkeypatch.setattr(StoreProvider, "list_runs", hang)
+        with ThreadPoolExecutor(board.WORKERS + 3) as pool:
+            waiting = [pool.submit(ask, service, "runs") for _ in range(board.WORKERS + 3)]
+            try:
+                for _ in range(board.WORKERS):
+                    assert asked.acquire(timeout=30)
+                for step in range(20):
+                    assert service.report(run_name, {"step": step, "scalars": {"loss": step}}).status == 200
+                assert len(service.points(run_name, "loss")) == 20
+                assert not asked.acquire(blocking=False)  # no more threads than it may have
+            finally:
+                go_on.set()
+            assert all(run_name in future.result(timeout=60) for future in waiting)
 
     def test_too_many_at_once_are_told_to_come_back(
         self, service: RunningService, monkeypatch: pytest.MonkeyPatch

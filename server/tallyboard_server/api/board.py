@@ -34,7 +34,7 @@ _SET_BY_GUARD: Final = frozenset({b"x-content-type-options", b"referrer-policy"}
 
 
 class Board:
-    """An ASGI app. TensorBoard is imported and made at the first request, which takes a second longer."""
+    """An ASGI app. TensorBoard is imported and made at the first request, which takes half a second longer."""
 
     def __init__(self, *, body_timeout_s: float, make: Callable[[Store], WsgiApplication] = make_application) -> None:
         self._body_timeout_s = body_timeout_s
