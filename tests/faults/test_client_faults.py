@@ -85,7 +85,7 @@ def test_all_faults_together_through_disk_and_memory(
         assert run.flush()
         stats = run.stats()
         run.finish()
-        assert len(proxy.met) > 5
+        assert proxy.met.total() - proxy.met["none"] >= 3
     check(service, run_name, truth | {"after": {1: 1.0, 2: 1.0, 3: 1.0}})
     assert (stats.refused, stats.dropped_reports, stats.waiting) == (0, 0, 0)
     assert list((tmp_path / "spool").iterdir()) == []

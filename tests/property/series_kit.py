@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tallyboard.wire import Batch, Columns
+from tallyboard.wire import Columns
 from tallyboard.wire.limits import STEP_MAX
 from tallyboard_server.contract import Outcome
 from tallyboard_server.model import Block
@@ -71,12 +71,9 @@ class StoredMachine(Machine):
             for columns in made
         )  # fmt: skip
 
-    def _apply(self, batch: Batch, stored: dict[Any, Point]) -> Any:
-        result = super()._apply(batch, stored)
-        if isinstance(result, Outcome) and not result.replayed:
-            with self.store.transaction() as transaction:
-                transaction.save(result.state, result.blocks, result.refused)
-        return result
+    def _keep(self, outcome: Outcome) -> None:
+        with self.store.transaction() as transaction:
+            transaction.save(outcome.state, outcome.blocks, outcome.refused)
 
 
 class CutAtRandom:

@@ -146,6 +146,8 @@ class Machine:
             self._compare_outcome(result, answer, stored, before)
             self._compare_ways(result, batch, stored)
             self.state = result.state
+            if not result.replayed:
+                self._keep(result)
             if batch.producer is not None and not result.replayed:
                 self.sent.setdefault(batch.producer, []).append(batch)
         elif isinstance(result, RefusedError):
@@ -165,6 +167,9 @@ class Machine:
             return apply(self.state, batch, now=self.now, last_step_before=self._last_step_before(stored))
         except ContractError as error:
             return error
+
+    def _keep(self, outcome: Outcome) -> None:
+        """What was accepted; for machines that have a store."""
 
     def _last_step_before(self, stored: dict[Any, Point]) -> Any:
         """What the store would answer: from the points saved before this batch."""
