@@ -35,6 +35,9 @@ LARGE_DECODES_AT_ONCE_MAX: Final = 2
 VERIFICATIONS_AT_ONCE_MAX: Final = 1
 """Each reads as fast as half a core lets it."""
 
+EXPORTS_AT_ONCE_MAX: Final = 16
+"""Each holds a page or a Parquet row group, some 20 MB at most, for as long as its reader takes."""
+
 
 class App:
     """The service as an ASGI app: reports take the direct way, everything else goes through FastAPI."""
@@ -119,6 +122,7 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
             chart_reads=CapacityLimiter(settings.chart_reads_at_once_max),
             large_decodes=CapacityLimiter(LARGE_DECODES_AT_ONCE_MAX),
             verifications=CapacityLimiter(VERIFICATIONS_AT_ONCE_MAX),
+            exports=CapacityLimiter(EXPORTS_AT_ONCE_MAX),
             copying=asyncio.Lock(),
             event_files=exporter,
             clock=clock,

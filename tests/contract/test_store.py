@@ -389,6 +389,22 @@ def test_runs_are_paged_by_name_and_by_id(store: Store) -> None:
         assert view.head(10**6) is None
 
 
+def test_a_version_tells_of_every_change(store: Store) -> None:
+    states = [create(store, name) for name in ("b/2", "a/1", "b/10")]
+    with store.snapshot() as view:
+        before = view.run_versions()
+        assert [found.name for found in before] == view.run_names()
+        assert [found.run_id for found in before] == [states[1].id, states[2].id, states[0].id]
+        assert view.run_versions(prefix="b/", after="b/10", limit=1) == before[2:]
+    changed = replace(states[0], meta=replace(states[0].meta, notes="new"))
+    with store.transaction() as transaction:
+        transaction.save(changed)
+    with store.snapshot() as view:
+        after = view.run_versions()
+    assert after[:2] == before[:2]
+    assert after[2].version > before[2].version
+
+
 def test_a_hint_is_seen_but_not_saved(reopen: Reopen) -> None:
     store = reopen()
     with store.transaction() as transaction:

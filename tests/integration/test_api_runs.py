@@ -180,7 +180,7 @@ def test_a_list_shows_counters_and_may_be_msgpack(library: RunningService) -> No
 
 
 def test_a_page_is_bounded_in_bytes(start_service: StartService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tallyboard_server.api.search.PAGE_BYTES_MAX", 50_000)
+    monkeypatch.setattr("tallyboard_server.runtable.table.PAGE_BYTES_MAX", 50_000)
     service = start_service()
     for i in range(5):
         service.send("PUT", f"/runs/big/r{i}", {"config": {"text": "x" * 30_000}})
@@ -190,7 +190,7 @@ def test_a_page_is_bounded_in_bytes(start_service: StartService, monkeypatch: py
 
 
 def test_a_page_looks_at_a_bounded_number_of_runs(start_service: StartService, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tallyboard_server.api.search.SCANNED_MAX", 50)
+    monkeypatch.setattr("tallyboard_server.runtable.table.SCANNED_MAX", 50)
     service = start_service()
     for i in range(60):
         service.request("PUT", f"/api/v1/runs/p/r{i:02}")

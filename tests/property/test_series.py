@@ -1,151 +1,148 @@
-"""Points read from a real store, merged here and there, are the visible points of the brute-force model."""
+"""Points and buckets read from a real store, merged here and there, are those of the brute-force model."""
 
-import bisect
+import math
 import random
 import struct
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from tallyboard.wire import Batch
-from tallyboard_server.contract import Outcome
-from tallyboard_server.model import RunState
-from tallyboard_server.series import Points, PointsTooManyError, UnknownAxisError, read_points
+from tallyboard_server.series import (
+    Allowance,
+    Line,
+    PointsTooManyError,
+    Question,
+    Source,
+    UnknownAxisError,
+    read_lines,
+    read_points,
+)
+from tallyboard_server.store.envelope import NOWHERE, Marks
 from tallyboard_server.store.sqlite import SqliteStore
-from tests.property.contract_model import Model, Point, bits_of
-from tests.property.test_contract_history import WRITERS, Machine, likely_act, usual_bounds
+from tests.property.contract_model import bits_of
+from tests.property.series_kit import Curve, CutAtRandom, StoredMachine, curve, superseded_curve
+
+MANY = 10**9
 
 
-class StoredMachine(Machine):
-    """The machine of the contract's tests, with everything it accepts kept in a store."""
-
-    def __init__(self, store: SqliteStore) -> None:
-        super().__init__(usual_bounds())
-        self.store = store
-        self.outcome: Outcome | None = None
-
-    def _apply(self, batch: Batch, stored: dict[Any, Point]) -> Any:
-        result = super()._apply(batch, stored)
-        if isinstance(result, Outcome) and not result.replayed:
-            with self.store.transaction() as transaction:
-                transaction.save(result.state, result.blocks, result.refused)
-        return result
-
-    def merge(self, dice: random.Random) -> None:
-        """Merge some of what is there."""
-        up_to = dice.randint(0, self.state.pos)
-        with self.store.snapshot() as view:
-            places = view.mergeable(self.state.id, up_to_pos=up_to, min_blocks=dice.choice([1, 3]))
-            sources = [
-                view.whole_batches(self.state.id, *place, up_to_pos=up_to, rows_max=dice.choice([1, 5, 100]))
-                for place in places
-            ]
-        for blocks in filter(None, sources):
-            merge = self.store.prepare_merge(self.state.id, blocks)
-            with self.store.transaction() as transaction:
-                transaction.merge(merge)
+def value_of(bits: int) -> float:
+    return float(struct.unpack("<d", struct.pack("<q", bits))[0])
 
 
-def visible(model: Model, tag: str) -> list[tuple[int, Point]]:
-    return sorted(((key[3], model.points[key]) for key in model.visible() if key[2] == tag), key=lambda item: item[0])
+def check(line: Line, expected: Curve, buckets: int | None) -> None:
+    """A line shows exactly these points, or buckets of them."""
+    assert line.count == len(expected)
+    assert line.merged == (buckets is not None and len(expected) > buckets)
+    assert line.last_step == (expected[-1][0] if expected else -1)
+    if buckets is not None:
+        assert len(line.cells) <= max(buckets, 0 if line.merged else len(expected))
+    if not line.merged:
+        assert (line.cells.count == 1).all()
+    begin = 0
+    for i, count in enumerate(line.cells.count.tolist()):
+        points = expected[begin : begin + count]
+        begin += count
+        check_mark(line.cells.first, line.x.first, i, points[0])
+        check_mark(line.cells.last, line.x.last, i, points[-1])
+        values = [value_of(point.bits) for _, point, _ in points]
+        finite = [value for value in values if math.isfinite(value)]
+        assert line.cells.nonfinite[i] == count - len(finite)
+        if not finite:
+            assert line.cells.min.steps[i] == line.cells.max.steps[i] == NOWHERE
+            assert math.isnan(line.cells.mean[i])
+            continue
+        check_mark(line.cells.min, line.x.min, i, points[values.index(min(finite))])
+        check_mark(line.cells.max, line.x.max, i, points[values.index(max(finite))])
+        mean = float(sum(map(Fraction, finite)) / len(finite))
+        assert math.isclose(line.cells.mean[i], mean, rel_tol=1e-12, abs_tol=1e-12 * max(map(abs, finite)))
+    assert begin == len(expected)
+    assert (np.diff(line.x.first) >= 0).all()
 
 
-def running_max(numbers: list[Any]) -> list[Any]:
-    return [max(numbers[: i + 1]) for i in range(len(numbers))]
+def check_mark(marks: Marks, x: Any, i: int, expected: tuple[int, Any, Any]) -> None:
+    step, point, place = expected
+    found = (int(marks.steps[i]), float(marks.wall_times[i]), bits_of(float(marks.values[i])), x[i].item())
+    assert found == (step, point.wall_time, point.bits, place)
 
 
-def along(model: Model, counter: str, points: list[tuple[int, Point]], x: str) -> list[Any]:
-    """The x axis of a tag's visible points, by the definition."""
-    if x in ("step", counter):
-        return [step for step, _ in points]
-    walls = running_max([point.wall_time for _, point in points])
-    if x == "wall_time":
-        return walls
-    if x == "relative":
-        return [wall - walls[0] for wall in walls]
-    rows = {(key[1], key[3], point.wall_time) for key, point in model.points.items()
-            if key[0] == x and key in model.visible()}  # fmt: skip
-    ordered = sorted(rows, key=lambda row: (row[2], row[1]))
-    times, reached = [row[2] for row in ordered], running_max([row[1] for row in ordered])
-    found = []
-    for _, point in points:
-        before = bisect.bisect_right(times, point.wall_time)
-        found.append(point.at.get(x, reached[before - 1] if before else 0))
-    return running_max(found)
+def within(points: Curve, low: float | None, high: float | None) -> Curve:
+    return [p for p in points if (low is None or p[2] >= low) and (high is None or p[2] <= high)]
 
 
-def check(found: Points, model: Model, tag: str, x: str, low: float | None, high: float | None) -> None:
-    points = visible(model, tag)
-    xs = along(model, found.counter, points, x)
-    kept = [
-        (step, point.wall_time, point.bits, at)
-        for (step, point), at in zip(points, xs, strict=True)
-        if (low is None or at >= low) and (high is None or at <= high)
-    ]
-    got = zip(
-        found.steps.tolist(),
-        found.wall_times.tolist(),
-        map(bits_of, found.values.tolist()),
-        found.x.tolist(),
-        strict=True,
-    )
-    assert list(got) == kept
-    assert (np.diff(found.x.astype(np.float64)) >= 0).all()
-
-
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**64))
-def test_what_is_read_is_what_is_visible(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+def test_what_is_read_is_what_is_there(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     dice = random.Random(seed)
     store = SqliteStore.open(tmp_path_factory.mktemp("store"))
     try:
-        machine = StoredMachine(store)
-        with store.transaction() as transaction:
-            transaction.save(machine.state)
+        machine = StoredMachine(store, dice)
         for _ in range(25):
-            machine.play(likely_act(dice, dice.choice(WRITERS[:1] * 6 + WRITERS)))
-            if dice.random() < 0.2:
-                machine.merge(dice)
+            machine.act()
         with store.snapshot() as view:
-            state = view.load(machine.state.name)
-            assert state is not None
-            for tag in machine.model.tags:
-                check_tag(view, state, machine.model, tag, dice)
+            for source in (view, CutAtRandom(view, dice)):
+                check_run(source, machine, dice)
     finally:
         store.close()
 
 
-def check_tag(view: Any, state: RunState, model: Model, tag: str, dice: random.Random) -> None:
-    owner = model.owner(tag)
-    if owner is None:
-        assert read_points(view, state, tag) is None
-        return
+def check_run(source: Source, machine: StoredMachine, dice: random.Random) -> None:
+    state, model = machine.state, machine.model
     counters = [name for name in state.counters if state.counters[name].attempts]
     for x in ("step", "wall_time", "relative", *counters):
-        whole = read_points(view, state, tag, x=x)
-        assert whole is not None
-        assert whole.counter == owner
-        check(whole, model, tag, x, None, None)
-        low, high = sorted(float(dice.choice(whole.x.tolist())) for _ in range(2))
-        if max(abs(low), abs(high)) < 2**53:
-            part = read_points(view, state, tag, x=x, first=low, last=high)
-            assert part is not None
-            check(part, model, tag, x, low, high)
+        asked = random_question(machine, x, dice)
+        found = read_lines(source, state, sorted(model.tags), asked, Allowance(MANY))
+        for tag in sorted(model.tags):
+            lines = [line for line in found if line.tag == tag]
+            visible = [line for line in lines if line.superseded is None]
+            owner = model.owner(tag)
+            assert [line.counter for line in visible] == [owner] * (owner is not None)
+            for line in visible:
+                event(f"{'buckets' if line.merged else 'points'} along {line.x_source} x")
+                check(line, within(curve(model, tag, line.counter, x), asked.first, asked.last), asked.buckets)
+            if asked.superseded:
+                check_superseded(machine, tag, lines, asked)
+
+
+def check_superseded(machine: StoredMachine, tag: str, lines: list[Line], asked: Question) -> None:
+    found = {(line.counter, line.superseded): line for line in lines if line.superseded is not None}
+    assert len(found) == sum(line.superseded is not None for line in lines)
+    for counter, attempts in machine.model.counters.items():
+        for number in range(1, len(attempts) + 1):
+            points = superseded_curve(machine.model, tag, counter, number, asked.x)
+            points = within(points, asked.first, asked.last)
+            assert ((counter, number) in found) == bool(points)
+            if points:
+                event("a superseded line")
+                check(found.pop((counter, number)), points, asked.buckets)
+    assert not found
+
+
+def random_question(machine: StoredMachine, x: str, dice: random.Random) -> Question:
+    """Bounds are places that occur, or lie between; beyond 2^53 only whole ones say what they mean."""
+    owned = [(tag, owner) for tag in machine.model.tags if (owner := machine.model.owner(tag)) is not None]
+    places = [place for tag, owner in owned for _, _, place in curve(machine.model, tag, owner, x)]
+    low, high = None, None
+    if places and dice.random() < 0.6:
+        low, high = sorted(dice.choice(places) for _ in range(2))
+        if isinstance(low, float) or high < 2**50:
+            low, high = low - dice.choice((0, 0.5)), high + dice.choice((0, 0.25))
+        low, high = dice.choice(((low, high), (low, None), (None, high), (high, low)))
+    buckets = dice.choice((None, 1, 2, 3, 7, 10_000))
+    return Question(x, low, high, buckets, superseded=dice.random() < 0.5)
 
 
 @settings(max_examples=1)
 @given(seed=st.just(3))
 def test_a_wrong_axis_and_too_many_points_are_refused(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     store = SqliteStore.open(tmp_path_factory.mktemp("store"))
-    machine = StoredMachine(store)
-    with store.transaction() as transaction:
-        transaction.save(machine.state)
-    dice = random.Random(seed)
-    while not (machine.model.tags and len(visible(machine.model, machine.model.tags[0])) > 3):
-        machine.play(likely_act(dice, dice.choice(WRITERS[:1] * 6 + WRITERS)))
+    machine = StoredMachine(store, random.Random(seed))
+    while not (machine.model.tags and (owner := machine.model.owner(machine.model.tags[0])) and
+               len(curve(machine.model, machine.model.tags[0], owner, "step")) > 3):  # fmt: skip
+        machine.act()
     tag = machine.model.tags[0]
     with store.snapshot() as view:
         with pytest.raises(UnknownAxisError, match="the axes of project/run are step"):

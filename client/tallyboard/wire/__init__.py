@@ -4,8 +4,6 @@ from tallyboard.wire.batch import (
     JSON,
     MSGPACK,
     Batch,
-    InvalidBatchError,
-    UndecodableBodyError,
     check_document,
     check_open,
     check_rewind,
@@ -15,6 +13,7 @@ from tallyboard.wire.batch import (
     decode_message,
     encode_batch,
 )
+from tallyboard.wire.checks import InvalidBatchError, UndecodableBodyError
 from tallyboard.wire.columns import Columns, Float64, Int64
 from tallyboard.wire.messages import (
     CounterSpec,

@@ -14,8 +14,20 @@ import msgspec
 import numpy as np
 
 from tallyboard.wire import documents, faults, limits, names
-from tallyboard.wire.columns import Columns, Float64, Int64
-from tallyboard.wire.messages import BatchMessage, Block, Open, Report, Rewind, Status
+from tallyboard.wire.checks import (
+    NO_WALL_TIME,
+    InvalidBatchError,
+    UndecodableBodyError,
+    at_columns,
+    check_columns,
+    float_column,
+    int_column,
+    named,
+    view,
+)
+from tallyboard.wire.columns import Columns, Int64
+from tallyboard.wire.eventblocks import from_event_blocks, to_event_block
+from tallyboard.wire.messages import BatchMessage, Block, EventBlock, Open, Report, Rewind, Status
 
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
@@ -23,25 +35,14 @@ MSGPACK: Final = "application/msgpack"
 _T = TypeVar("_T")
 _CHECKSUM_SLICE_BYTES: Final = 4096
 """zlib lets go of the interpreter's lock above 5 KiB; beside a busy thread, getting it back costs ten checksums."""
-_NO_WALL_TIME: Final = "must be finite seconds since the epoch"
-
-
-class InvalidBatchError(ValueError):
-    """A request that can't be a batch. `field` is the path of the culprit (`$.blocks[0].steps`)."""
-
-    def __init__(self, field: str, detail: str) -> None:
-        super().__init__(f"{field}: {detail}")
-        self.field = field
-        self.detail = detail
-
-
-class UndecodableBodyError(InvalidBatchError):
-    """Bytes that are not JSON or MessagePack at all."""
 
 
 @dataclass(slots=True, frozen=True)
 class Batch:
-    """A checked request. `columns` are in request order; `checksum` tells one body from another."""
+    """A checked request. `columns` are in request order; `checksum` tells one body from another.
+
+    warnings: what of the request was left out, for the receipt.
+    """
 
     producer: str | None = None
     seq: int | None = None
@@ -53,6 +54,7 @@ class Batch:
     status: Status | None = None
     checksum: int = 0
     nbytes: int = 0
+    warnings: tuple[str, ...] = ()
 
 
 def decode_batch(body: bytes, content_type: str, *, now: float) -> Batch:
@@ -61,15 +63,19 @@ def decode_batch(body: bytes, content_type: str, *, now: float) -> Batch:
     Raises InvalidBatchError for whatever is wrong with it, naming the field.
     """
     message = decode_message(body, content_type, BatchMessage)
-    if content_type == JSON and message.blocks:
+    if content_type == JSON and (message.blocks or message.events):
         raise InvalidBatchError("$.blocks", f"blocks are binary; send them as {MSGPACK}, or use reports")
     _check_stream(message)
     single = message.scalars is not None
     reports = _reports(message)
-    if message.blocks and reports:
+    if (message.blocks or message.events) and reports:
         raise InvalidBatchError("$.reports", "a batch holds blocks or reports, not both")
-    if message.blocks:
-        columns = tuple(_from_blocks(message.blocks, now))
+    if message.blocks or message.events:
+        _check_sizes(message.blocks, message.events)
+        columns = (
+            *_from_blocks(message.blocks, now),
+            *from_event_blocks(message.events, now, first_block=len(message.blocks)),
+        )
     else:
         columns = tuple(_from_reports(reports, now, single=single))
     if message.open is not None:
@@ -121,12 +127,13 @@ def encode_batch(batch: Batch) -> bytes:
         Block(
             counter=c.counter,
             tags=c.tags,
-            steps=_view(c.steps, "<i8"),
-            wall_times=_view(c.wall_times, "<f8"),
-            values=_view(c.values, "<f8"),
-            at={name: _view(column, "<i8") for name, column in c.at.items()},
+            steps=view(c.steps, "<i8"),
+            wall_times=view(c.wall_times, "<f8"),
+            values=view(c.values, "<f8"),
+            at={name: view(column, "<i8") for name, column in c.at.items()},
         )
         for c in batch.columns
+        if not c.blobs
     ]
     return msgspec.msgpack.encode(
         BatchMessage(
@@ -136,6 +143,7 @@ def encode_batch(batch: Batch) -> bytes:
             open=batch.open,
             rewind=batch.rewind,
             blocks=blocks,
+            events=[to_event_block(c) for c in batch.columns if c.blobs],
             summary=batch.summary or {},
             status=batch.status,
         )
@@ -155,19 +163,19 @@ def checksum(body: bytes) -> int:
 def check_open(message: Open, path: str) -> None:
     """Raise InvalidBatchError if a name or document in an Open can't be used."""
     for name, spec in message.counters.items():
-        _named(f"{path}.counters", names.check_counter, name)
+        named(f"{path}.counters", names.check_counter, name)
         if spec.total is not None and not 0 <= spec.total <= limits.STEP_MAX:
             raise InvalidBatchError(f"{path}.counters.{name}.total", f"{spec.total} is not a step (0 to 2^63-1)")
     for name in message.take_over or ():
-        _named(f"{path}.take_over", names.check_counter, name)
+        named(f"{path}.take_over", names.check_any_counter, name)
     if message.uid is not None:
-        _named(f"{path}.uid", names.check_producer, message.uid)
+        named(f"{path}.uid", names.check_producer, message.uid)
     check_document(message.config, f"{path}.config")
     check_document(message.provenance, f"{path}.provenance")
     check_text(message.notes or "", f"{path}.notes")
     check_text(message.group or "", f"{path}.group")
     for tag in message.tags:
-        _named(f"{path}.tags", names.check_tag, tag)
+        named(f"{path}.tags", names.check_tag, tag)
 
 
 def check_rewind(message: Rewind, path: str) -> None:
@@ -175,12 +183,12 @@ def check_rewind(message: Rewind, path: str) -> None:
     if not message.next_steps:
         raise InvalidBatchError(f"{path}.next_steps", 'names no counter; send for example {"global_step": 1000}')
     for name, step in message.next_steps.items():
-        _named(f"{path}.next_steps", names.check_counter, name)
+        named(f"{path}.next_steps", names.check_any_counter, name)
         if not 0 <= step <= limits.STEP_MAX:
             raise InvalidBatchError(f"{path}.next_steps.{name}", f"{step} is not a step (0 to 2^63-1)")
     check_text(message.reason, f"{path}.reason")
     if message.id is not None:
-        _named(f"{path}.id", names.check_producer, message.id)
+        named(f"{path}.id", names.check_producer, message.id)
 
 
 def check_document(document: dict[str, Any], path: str) -> None:
@@ -207,7 +215,7 @@ def _check_stream(message: BatchMessage) -> None:
     if (message.producer is None) != (message.seq is None):
         raise InvalidBatchError("$.seq", "producer and seq go together: a numbered batch needs both")
     if message.producer is not None:
-        _named("$.producer", names.check_producer, message.producer)
+        named("$.producer", names.check_producer, message.producer)
     if message.seq is not None and not 1 <= message.seq <= limits.STEP_MAX:
         raise InvalidBatchError("$.seq", f"{message.seq} is no sequence number; they count 1, 2, 3, …")
 
@@ -233,20 +241,30 @@ def _reports(message: BatchMessage) -> list[Report]:
     ]
 
 
-def _from_blocks(blocks: list[Block], now: float) -> Iterator[Columns]:
-    if len(blocks) > limits.BLOCKS_PER_BATCH_MAX:
-        raise InvalidBatchError("$.blocks", f"{len(blocks)} blocks; at most {limits.BLOCKS_PER_BATCH_MAX}")
+def _check_sizes(blocks: list[Block], events: list[EventBlock]) -> None:
+    """All but empty blocks; those are found later."""
+    count = len(blocks) + len(events)
+    if count > limits.BLOCKS_PER_BATCH_MAX:
+        raise InvalidBatchError("$.blocks", f"{count} blocks; at most {limits.BLOCKS_PER_BATCH_MAX}")
     rows = 0
+    for path, block in (*(("blocks", block) for block in blocks), *(("events", block) for block in events)):
+        rows += len(block.steps) // 8
+        if rows > limits.ROWS_PER_BATCH_MAX:
+            raise InvalidBatchError(
+                f"$.{path}", f"more than {limits.ROWS_PER_BATCH_MAX} reports; send them in several batches"
+            )
+
+
+def _from_blocks(blocks: list[Block], now: float) -> Iterator[Columns]:
     for index, block in enumerate(blocks):
         path = f"$.blocks[{index}]"
-        _named(f"{path}.counter", names.check_counter, block.counter)
-        _named(f"{path}.tags", names.check_tags, block.tags)
-        steps = _int_column(block.steps, f"{path}.steps")
+        named(f"{path}.tags", names.check_tags, block.tags)
+        named(f"{path}.counter", names.check_counter_of, block.counter, block.tags)
+        steps = int_column(block.steps, f"{path}.steps")
         n, k = len(steps), len(block.tags)
-        rows += n
-        if n == 0 or rows > limits.ROWS_PER_BATCH_MAX:
-            raise InvalidBatchError(f"{path}.steps", f"{rows} reports so far; 1 to {limits.ROWS_PER_BATCH_MAX} a batch")
-        values = _float_column(block.values, f"{path}.values")
+        if n == 0:
+            raise InvalidBatchError(f"{path}.steps", f"0 reports; 1 to {limits.ROWS_PER_BATCH_MAX} a batch")
+        values = float_column(block.values, f"{path}.values")
         if len(values) != n * k:
             raise InvalidBatchError(
                 f"{path}.values", f"{len(values)} values for {n} steps × {k} tags; it takes {n * k}"
@@ -254,29 +272,11 @@ def _from_blocks(blocks: list[Block], now: float) -> Iterator[Columns]:
         if block.wall_times is None:
             wall_times = np.full(n, now)
         else:
-            wall_times = _float_column(block.wall_times, f"{path}.wall_times")
-        at = {}
-        for name, column in block.at.items():
-            _named(f"{path}.at", names.check_counter, name)
-            at[name] = _int_column(column, f"{path}.at.{name}")
+            wall_times = float_column(block.wall_times, f"{path}.wall_times")
+        at = at_columns(block.at, path)
         columns = Columns(block.counter, block.tags, steps, wall_times, values.reshape(n, k), at, block=index)
-        _check_columns(columns, path)
+        check_columns(columns, path)
         yield columns
-
-
-def _check_columns(columns: Columns, path: str) -> None:
-    n = len(columns)
-    if len(columns.wall_times) != n:
-        raise InvalidBatchError(f"{path}.wall_times", f"{len(columns.wall_times)} wall times for {n} steps")
-    if not np.isfinite(columns.wall_times).all():
-        raise InvalidBatchError(f"{path}.wall_times", _NO_WALL_TIME)
-    if columns.steps.min() < 0:
-        raise InvalidBatchError(f"{path}.steps", f"{columns.steps.min()} is negative; steps count from 0")
-    for name, column in columns.at.items():
-        if len(column) != n:
-            raise InvalidBatchError(f"{path}.at.{name}", f"{len(column)} values for {n} steps")
-        if column.min() < 0:
-            raise InvalidBatchError(f"{path}.at.{name}", f"{column.min()} is negative; steps count from 0")
 
 
 def _from_reports(reports: list[Report], now: float, *, single: bool) -> Iterator[Columns]:
@@ -290,13 +290,13 @@ def _from_reports(reports: list[Report], now: float, *, single: bool) -> Iterato
     for (counter, tags, at_names), stretch in groupby(reports, _shape):
         rows = list(stretch)
         place = _Place(row, single)
-        _named(f"{place(0)}.counter", names.check_counter, counter)
-        _named(f"{place(0)}.scalars", names.check_tags, tags)
+        named(f"{place(0)}.scalars", names.check_tags, tags)
+        named(f"{place(0)}.counter", names.check_counter_of, counter, tags)
         for name in at_names:
-            _named(f"{place(0)}.at", names.check_counter, name)
+            named(f"{place(0)}.at", names.check_counter, name)
         walls = np.array([now if report.wall_time is None else report.wall_time for report in rows])
         if not (finite := np.isfinite(walls)).all():
-            raise InvalidBatchError(f"{place(int(finite.argmin()))}.wall_time", _NO_WALL_TIME)
+            raise InvalidBatchError(f"{place(int(finite.argmin()))}.wall_time", NO_WALL_TIME)
         yield Columns(
             counter,
             tags,
@@ -335,28 +335,3 @@ def _steps(steps: list[int | float], place: _Place, field: str) -> Int64:
         if not 0 <= step <= limits.STEP_MAX:
             raise InvalidBatchError(f"{place(i)}.{field}", f"{step} is not a step (0 to 2^63-1)")
     return np.array([int(step) for step in steps], dtype=np.int64)
-
-
-def _int_column(data: memoryview, path: str) -> Int64:
-    return np.frombuffer(_whole(data, path), dtype="<i8")
-
-
-def _float_column(data: memoryview, path: str) -> Float64:
-    return np.frombuffer(_whole(data, path), dtype="<f8")
-
-
-def _whole(data: memoryview, path: str) -> memoryview:
-    if len(data) % 8:
-        raise InvalidBatchError(path, f"{len(data)} bytes are no whole number of 8-byte little-endian values")
-    return data
-
-
-def _view(column: Int64 | Float64, dtype: str) -> memoryview:
-    return np.ascontiguousarray(column, dtype=dtype).reshape(-1).view(np.uint8).data
-
-
-def _named(path: str, check: Callable[[Any], object], name: object) -> None:
-    try:
-        check(name)
-    except names.InvalidNameError as error:
-        raise InvalidBatchError(path, str(error)) from error

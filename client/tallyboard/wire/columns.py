@@ -16,7 +16,11 @@ class Columns:
 
     `steps` int64[n], `wall_times` float64[n] seconds since the epoch, `values` float64[n, k] for the k
     `tags`, `at` int64[n] per other counter. `block` and `row` say where the first of them stood in the
-    request: rows follow each other there, from `row` on.
+    request: rows follow each other there, from `row` on, unless `rows` int64[n] tells where each of them stood.
+
+    Of tags that are no scalars there is one, and `kind` (TensorBoard's plugin name) and `metadata` (a serialised
+    SummaryMetadata, may be empty) say what it is. `blobs` are its n points, and the values their keys (see
+    `summaries`).
     """
 
     counter: str
@@ -27,6 +31,14 @@ class Columns:
     at: dict[str, Int64] = field(default_factory=dict)
     block: int = 0
     row: int = 0
+    rows: Int64 | None = None
+    kind: str = "scalars"
+    metadata: bytes = b""
+    blobs: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
         return len(self.steps)
+
+    def row_of(self, index: int) -> int:
+        """Where a report stood in its block of the request."""
+        return self.row + index if self.rows is None else int(self.rows[index])

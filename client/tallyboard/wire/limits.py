@@ -25,6 +25,14 @@ COUNTERS_PER_RUN_MAX: Final = 1_000
 ATTEMPTS_PER_COUNTER_MAX: Final = 10_000
 PRODUCERS_PER_RUN_MAX: Final = 10_000
 
+BLOB_BYTES_MAX: Final = 8 * MIB
+"""Largest image, text, histogram, …: one serialised Summary.Value without its tag; half of the largest body."""
+METADATA_BYTES_MAX: Final = 64 * KIB
+"""Largest SummaryMetadata of a tag; it stands in each of the tag's records in event files."""
+SERIES_PER_EVENTS_MAX: Final = TAGS_PER_REPORT_MAX
+"""Most different tags in one body of POST /events: each costs the server some fixed work."""
+KIND_BYTES_MAX: Final = 128
+
 RUN_NAME_BYTES_MAX: Final = 512
 RUN_SEGMENT_BYTES_MAX: Final = 200
 """File systems stop at 255 bytes a name; the rest is left for suffixes (`-2`, `/rank07`)."""

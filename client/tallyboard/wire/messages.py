@@ -14,6 +14,7 @@ Reason = Literal[
     "step_decreased",
     "tag_repeated",
     "tag_of_other_counter",
+    "tag_of_other_kind",
     "counter_taken",
     "too_many_tags",
     "too_many_counters",
@@ -85,8 +86,39 @@ class Block(Message):
     at: dict[str, memoryview] = {}
 
 
+class EventBlock(Message):
+    """Points of one tag that is no scalar: images, text, histograms, … on a counter.
+
+    `steps` int64[n], `wall_times` float64[n] (the server's clock if absent), `at` int64[n] for each other counter,
+    little-endian. `values` are n serialised Summary.Value, each with nothing but its image, histo, audio or tensor.
+    `metadata` is a serialised SummaryMetadata: its plugin name is the tag's kind, else the value's form tells. The
+    first metadata of a tag stays.
+    """
+
+    counter: str
+    tag: str
+    steps: memoryview
+    values: list[bytes]
+    metadata: bytes = b""
+    wall_times: memoryview | None = None
+    at: dict[str, memoryview] = {}
+
+
+class EventsMessage(Message):
+    """A body of POST /events: serialised Event protos as TensorBoard's writers make them (in JSON: base64).
+
+    Every tag counts on `counter`; absent, each on a counter of its own.
+    """
+
+    events: list[bytes]
+    counter: str | None = None
+    producer: str | None = None
+    seq: int | None = None
+    partial: bool = False
+
+
 class BatchMessage(Message):
-    """A body of POST /scalars: open, rewind, blocks or reports, summary, status, applied in this order.
+    """A body of POST /scalars: open, rewind, blocks (and events) or reports, summary, status, applied in this order.
 
     The short form `{"step": 3, "scalars": {…}}` is one report; its fields may not be mixed with `reports`.
     """
@@ -97,6 +129,7 @@ class BatchMessage(Message):
     open: Open | None = None
     rewind: Rewind | None = None
     blocks: list[Block] = []
+    events: list[EventBlock] = []
     reports: list[Report] = []
     summary: dict[str, Any] = {}
     status: Status | None = None
@@ -130,7 +163,8 @@ class CounterValue(msgspec.Struct, frozen=True):
 class Receipt(msgspec.Struct, kw_only=True):
     """The answer to a batch. `accepted` and `refused_count` count reports, `stored` and `repeated` scalars.
 
-    `counters` holds the counters that the batch touched; after an open or a rewind, all of the run's.
+    `counters` holds the counters that the batch touched; after an open or a rewind, all of the run's. Counters of
+    single tags (`tag:…`) are left out.
     """
 
     run: str

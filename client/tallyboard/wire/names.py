@@ -5,6 +5,7 @@ whatever passes here is safe as both.
 """
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -13,6 +14,10 @@ from tallyboard.wire import limits
 DEFAULT_COUNTER: Final = "global_step"
 RESERVED_COUNTERS: Final = frozenset({"step", "wall_time", "relative"})
 """The x axes that every chart has; a counter of that name could not be told from them."""
+IMPLICIT_PREFIX: Final = "tag:"
+"""`tag:<tag>` is a counter that one tag has to itself, for those who report tags at steps of their own."""
+ALL_IMPLICIT: Final = "tag:*"
+"""In a rewind or a take-over: every such counter that the run has."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
@@ -62,7 +67,45 @@ def check_counter(name: str) -> str:
         raise InvalidNameError(f"counter {name!r} is the name of a chart axis; use for example 'global_step'")
     if "=" in name:
         raise InvalidNameError(f"counter {name!r} must not contain '='")
+    if is_implicit(name):
+        raise InvalidNameError(f"counter {name!r}: {IMPLICIT_PREFIX!r} begins the names of counters of single tags")
     return name
+
+
+def implicit_counter(tag: str) -> str:
+    """The counter that a tag has to itself."""
+    return f"{IMPLICIT_PREFIX}{tag}"
+
+
+def is_implicit(counter: str) -> bool:
+    """Whether a counter belongs to a single tag."""
+    return counter.startswith(IMPLICIT_PREFIX)
+
+
+def check_counter_of(counter: str, tags: Sequence[str]) -> str:
+    """Return `counter` if these tags may be reported on it: a named one, or the only tag's own."""
+    if not is_implicit(counter):
+        return check_counter(counter)
+    tag = counter.removeprefix(IMPLICIT_PREFIX)
+    if list(tags) != [tag]:
+        raise InvalidNameError(f"on counter {counter!r} only the tag {tag!r} may be reported, by itself")
+    if counter == ALL_IMPLICIT:
+        raise InvalidNameError(f"counter {counter!r} stands for those of all tags; report {tag!r} on a named counter")
+    return counter
+
+
+@lru_cache(maxsize=4096)
+def check_any_counter(name: str) -> str:
+    """Return `name` if it can name a counter that is there: a named one, a tag's own, or the tags' own together."""
+    if not is_implicit(name):
+        return check_counter(name)
+    check_tag(name.removeprefix(IMPLICIT_PREFIX))
+    return name
+
+
+def check_kind(name: str) -> str:
+    """Return `name` if it can be the kind of a tag (TensorBoard's plugin name)."""
+    return _check_text("kind", name, limits.KIND_BYTES_MAX)
 
 
 def check_producer(name: str) -> str:

@@ -1,5 +1,6 @@
 """Answers in the form the client asked for: JSON, or MessagePack by its Accept header."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -41,6 +42,11 @@ def json_column(column: Column) -> list[Any]:
         for index in np.flatnonzero(~finite).tolist():
             values[index] = _non_finite(values[index])
     return values
+
+
+def json_value(value: Any) -> Any:
+    """A single value as `json_column` has them; lists and objects as they are."""
+    return _non_finite(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def binary_column(column: Column) -> memoryview:

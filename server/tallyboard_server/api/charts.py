@@ -19,7 +19,8 @@ from tallyboard_server.api.service import Running, Service
 from tallyboard_server.api.views import visible_tags
 from tallyboard_server.model import RunState
 from tallyboard_server.series import points as series_points
-from tallyboard_server.series.points import PointsTooManyError, UnknownAxisError, read_points
+from tallyboard_server.series.points import read_points
+from tallyboard_server.series.question import PointsTooManyError, UnknownAxisError
 
 SERIES_MAX: Final = 1_000
 """Most runs × tags in one answer."""

@@ -184,3 +184,7 @@ READY: Final[dict[str, Any]] = {
     "warnings": [],
 }
 METRICS: Final = "# TYPE tallyboard_ingest_scalars_total counter\ntallyboard_ingest_scalars_total 1\n"
+EXPORTED_CSV: Final = "run,counter,step,wall_time,tag,value\nmnist/try1,global_step,1,1760000000.25,loss,0.5\n"
+EXPORTED_JSONL: Final = (
+    '{"run":"mnist/try1","counter":"global_step","step":1,"wall_time":1760000000.25,"tag":"loss","value":0.5}\n'
+)

@@ -106,13 +106,25 @@ class RunRow(msgspec.Struct, kw_only=True):
 
 
 class RunPage(msgspec.Struct, kw_only=True):
-    """Runs in the order of their names. `cursor` asks for what follows; null: that was all.
+    """Runs in the order of their names, or in the one asked for. `cursor` asks for what follows; null: that was all.
 
     A page may hold fewer runs than asked for, even none, and still have a cursor: each page searches a bounded
     number of runs.
     """
 
     runs: list[msgspec.Raw]
+    cursor: str | None
+
+
+class RunTablePage(msgspec.Struct, kw_only=True):
+    """What GET /runs answers if columns are named: a row per run, with a value for each column.
+
+    columns: as they were named. Values are JSON, null where there is none; NaN, Infinity and -Infinity are texts.
+    Order and `cursor` are as in a RunPage.
+    """
+
+    columns: list[str]
+    rows: list[msgspec.Raw]
     cursor: str | None
 
 

@@ -15,7 +15,8 @@ from tallyboard_server.api.routes import API_PREFIX, described_routes
 INGEST_PATH: Final = f"{API_PREFIX}/scalars/{{run}}"
 
 _KINDS: Final = (
-    BatchMessage, Open, Receipt, Problem, messages.RunView, messages.RunPage, messages.RunRow, messages.RunPatch,
+    BatchMessage, Open, Receipt, Problem, messages.RunView, messages.RunPage, messages.RunTablePage,
+    messages.RunRow, messages.RunPatch,
     messages.RewindBody, messages.HeartbeatBody, messages.HeartbeatAnswer, messages.RefusedPage, messages.Chart,
     messages.Readiness, messages.RepairBody, messages.RepairAnswer, messages.VerifyLine,
 )  # fmt: skip
@@ -40,6 +41,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     schemas.clear()  # FastAPI's own error schemas: no route answers them
     _, found = msgspec.json.schema_components(_KINDS, ref_template=SCHEMA_REF)
     schemas.update(found)
+    schemas["RunTablePage"]["properties"]["rows"]["items"] = {"type": "array", "items": {}}
     schemas["RunPage"]["properties"]["runs"]["items"] = {"$ref": SCHEMA_REF.format(name="RunRow")}
     for block in ("Block", "Points"):
         _say_binary(schemas[block]["properties"])

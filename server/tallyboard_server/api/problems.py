@@ -22,7 +22,8 @@ from tallyboard_server.ingest.errors import (
     RunExistsError,
     RunNotFoundError,
 )
-from tallyboard_server.series.points import PointsTooManyError, UnknownAxisError
+from tallyboard_server.runtable import RunsTooManyError, StillReadingError
+from tallyboard_server.series import PointsTooManyError, UnknownAxisError
 from tallyboard_server.store.protocol import StoreBusyError, StoreError, StoreFullError
 
 PROBLEM_JSON: Final = "application/problem+json"
@@ -96,6 +97,10 @@ class BodyDamagedError(ApiError):
     """A body that is cut (the connection closed early), or whose compressed data is damaged."""
 
 
+class NotInstalledError(ApiError):
+    """What was asked for needs a package that the service does not have."""
+
+
 class TooBusyError(ApiError):
     """More requests at once than the service takes on."""
 
@@ -126,6 +131,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     RunExistsError: Kind(409, "run_exists", "The run exists already"),
     RunDeletedError: Kind(410, "run_deleted", "The run was deleted"),
     BodyTooLargeError: Kind(413, "body_too_large", "The body is too large"),
+    RunsTooManyError: Kind(413, "too_many_runs", "More runs than can be put in order"),
     PointsTooManyError: Kind(413, "too_many_points", "The answer would be too large"),
     UnsupportedMediaTypeError: Kind(415, "unsupported_media_type", "The content type is not taken"),
     UnsupportedEncodingError: Kind(415, "unsupported_encoding", "The content encoding is not taken"),
@@ -136,8 +142,10 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     UnknownAxisError: Kind(422, "unknown_axis", "The runs have no such x axis"),
     InvalidQueryError: Kind(422, "invalid_query", "A query parameter can't be used"),
     RequestValidationError: Kind(422, "invalid_query", "A query parameter can't be used"),
+    NotInstalledError: Kind(501, "not_installed", "The service lacks a package for this"),
     OverloadedError: Kind(503, "overloaded", "Too much is waiting"),
     TooBusyError: Kind(503, "too_busy", "Too many requests at once"),
+    StillReadingError: Kind(503, "still_reading", "The runs' figures are still being read"),
     StoreBusyError: Kind(503, "store_busy", "The store is busy"),
     StoreError: Kind(503, "store_error", "The store could not do its work"),
     StoreFullError: Kind(507, "store_full", "The disk is full"),
@@ -183,6 +191,8 @@ def described(error: Exception) -> tuple[Problem, dict[str, str]]:
             problem.field = "x"
         case OverloadedError():
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+        case StillReadingError():
+            headers["Retry-After"] = str(_RETRY_AFTER_S)
         case StoreError():
             headers["Retry-After"] = str(_RETRY_AFTER_S)
             log.warning("the store refused: %s", error)

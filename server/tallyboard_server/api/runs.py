@@ -1,8 +1,9 @@
 """Runs: create or continue, search, show, change, delete."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from urllib.parse import quote
 
+import anyio.to_thread
 import msgspec
 from fastapi import APIRouter, Query
 from starlette.concurrency import run_in_threadpool
@@ -10,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tallyboard.wire import (
+    JSON,
     Batch,
     InvalidBatchError,
     InvalidNameError,
@@ -25,21 +27,24 @@ from tallyboard.wire.limits import REFUSED_KEPT_PER_RUN_MAX
 from tallyboard_server.api import examples
 from tallyboard_server.api.answers import answer, encoder
 from tallyboard_server.api.body import DOCUMENT_BYTES_MAX
-from tallyboard_server.api.documented import BODY, STORE, WRITE, Given, Sent, documented
-from tallyboard_server.api.messages import RunPage, RunPatch, RunView, ShownStatus
+from tallyboard_server.api.documented import BODY, STORE, WRITE, Given, Sent, documented, reference
+from tallyboard_server.api.messages import RunPage, RunPatch, RunTablePage, RunView, ShownStatus
 from tallyboard_server.api.names import RunName
 from tallyboard_server.api.queries import check_known
 from tallyboard_server.api.reading import load_run
 from tallyboard_server.api.reports import checked_producer
-from tallyboard_server.api.search import LIMIT_MAX, RunFilter, find_runs
+from tallyboard_server.api.search import LIMIT_MAX, Asked, RunFilter, config_filter, find_runs
 from tallyboard_server.api.service import Running, Service
 from tallyboard_server.api.views import run_view
 from tallyboard_server.ingest.commands import Append, Delete, Patch
 from tallyboard_server.model import RunState
+from tallyboard_server.runtable.parse import COLUMNS_EXAMPLE, FILTER_EXAMPLE, SORT_EXAMPLE
 
 router = APIRouter(tags=["runs"])
 
-_FILTERS = ("project", "status", "q", "group", "archived", "limit", "cursor", "config.<key>")
+_PARAMETERS: Final = (
+    "project", "status", "q", "group", "archived", "filter", "columns", "sort", "limit", "cursor", "config.<key>",
+)  # fmt: skip
 
 
 @router.put(
@@ -87,16 +92,17 @@ async def put_run(
     return answer(request, view, status=201, headers={"Location": f"/api/v1/runs/{quote(done.state.name, safe='/')}"})
 
 
-@router.get(
-    "/runs",
-    **documented(
-        "list_runs",
-        "Search runs",
-        answers={200: Given(RunPage, examples.RUN_PAGE, "A page of runs.")},
-        problems=("invalid_query", *STORE),
-    ),
+_LISTING: Final = documented(
+    "list_runs",
+    "Search runs, or make a table of them",
+    answers={200: Given(RunPage, examples.RUN_PAGE, "A page of runs; a RunTablePage if columns are named.")},
+    problems=("invalid_query", "too_many_runs", "still_reading", *STORE),
 )
-def list_runs(
+_LISTING["responses"][200]["content"][JSON]["schema"] = {"anyOf": [reference(RunPage), reference(RunTablePage)]}
+
+
+@router.get("/runs", **_LISTING)
+async def list_runs(
     request: Request,
     service: Running,
     project: Annotated[str | None, Query(description="What the name begins with, up to a slash.")] = None,
@@ -106,24 +112,38 @@ def list_runs(
     q: Annotated[str | None, Query(description="Text in name, display name or notes, in any case.")] = None,
     group: Annotated[str | None, Query(description="Only runs of this group.")] = None,
     archived: Annotated[bool | None, Query(description="Only archived runs, or only others.")] = None,
+    where: Annotated[
+        str | None, Query(alias="filter", description=f"Only runs of which this holds: `{FILTER_EXAMPLE}`.")
+    ] = None,
+    columns: Annotated[
+        str | None, Query(description=f"Answer with a table of these, apart by commas: `{COLUMNS_EXAMPLE}`.")
+    ] = None,
+    sort: Annotated[
+        str | None, Query(description=f"Columns to order by, - before those that descend: `{SORT_EXAMPLE}`.")
+    ] = None,
     limit: Annotated[int, Query(ge=1, le=LIMIT_MAX, description="At most so many.")] = 100,
     cursor: Annotated[str | None, Query(description="Where to go on: `cursor` of the page before.")] = None,
 ) -> Response:
-    """Runs in the order of their names, page by page.
+    """Runs in the order of their names, or in the one asked for, page by page.
 
-    Besides the parameters listed, `config.<key>=<value>` (any number of times; dots reach into nested objects)
-    keeps the runs whose config has that value, written as in JSON or as plain text.
+    Columns, filter and sort share one small language (docs/filters.md). A column is a word (`name`, `status`, `group`,
+    `created_at`, …), `config.<key>`, `summary.<key>`, `counters.<name>`, a figure of a tag's visible points
+    (`last.<tag>`, `min.<tag>`, `max_step.<tag>`, …), or `at_min(<tag>, <tag>)`: the value of the first tag where the
+    second is least. Besides the parameters listed, `config.<key>=<value>` (any number of times; dots reach into
+    nested objects) keeps the runs whose config has that value, written as in JSON or as plain text.
     """
-    check_known(request, _FILTERS, prefix="config.")
+    check_known(request, _PARAMETERS, prefix="config.")
     config = [(key, text) for key, text in request.query_params.multi_items() if key.startswith("config.")]
-    wanted = RunFilter(
-        project=project, status=status, text=q, group=group, archived=archived,
-        config=tuple((key.removeprefix("config."), text) for key, text in config),
+    single = RunFilter(
+        status=status, text=q, group=group, archived=archived,
+        config=tuple(config_filter(key.removeprefix("config."), text) for key, text in config),
     )  # fmt: skip
-    page: RunPage = find_runs(
-        service.store, wanted, service.liveness, encode=encoder(request), limit=limit, cursor=cursor
-    )
-    return answer(request, page)
+    asked = Asked(project, single, where, columns, sort, limit, cursor)
+
+    def work() -> Response:
+        return answer(request, find_runs(service, asked, encoder(request)))
+
+    return await anyio.to_thread.run_sync(work, limiter=service.chart_reads)
 
 
 @router.get(

@@ -1,105 +1,139 @@
-"""Finding runs: filters, and pages that each look at a bounded number of runs."""
+"""Finding runs: what GET /runs is asked, turned into a question to the table of runs, and its answer."""
 
-import base64
-import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 
-from tallyboard.wire.limits import MIB
-from tallyboard_server.api.messages import RunPage, ShownStatus
+from tallyboard_server.api.answers import json_value
+from tallyboard_server.api.messages import RunPage, RunTablePage, ShownStatus
 from tallyboard_server.api.problems import InvalidQueryError
-from tallyboard_server.api.views import Liveness, run_row
-from tallyboard_server.model import RunState
-from tallyboard_server.store.protocol import Store
+from tallyboard_server.api.service import Service
+from tallyboard_server.api.views import run_row
+from tallyboard_server.runtable import (
+    Column,
+    CursorError,
+    ExpressionError,
+    Filter,
+    Question,
+    Row,
+    RunTable,
+    Where,
+    parse_columns,
+    parse_filter,
+    parse_sort,
+)
 
-LIMIT_MAX: Final = 500
+LIMIT_MAX: Final = 5_000
 """Most runs in a page."""
-SCANNED_MAX: Final = 2_000
-"""Runs looked at for one page; a filter that few runs pass takes several pages."""
-PAGE_BYTES_MAX: Final = 8 * MIB
-_SLICE: Final = 50
-"""Runs read in one snapshot, which keeps it far below 250 ms."""
+
+_TEXT_COLUMNS: Final = (Column("name"), Column("display_name"), Column("notes"))
+_STATUS: Final = Column("status")
+_GROUP: Final = Column("group")
+_ARCHIVED: Final = Column("archived")
+
+Encode = Callable[[Any], bytes]
+_T = TypeVar("_T")
 
 
 @dataclass(slots=True, frozen=True)
 class RunFilter:
-    """What a run must be like; None and () ask for nothing."""
+    """What a run must be like by the single parameters; None and () ask for nothing."""
 
-    project: str | None = None
     status: ShownStatus | None = None
     text: str | None = None
     group: str | None = None
     archived: bool | None = None
-    config: tuple[tuple[str, str], ...] = ()
+    config: tuple[tuple[Column, str], ...] = ()
 
-    def admits(self, state: RunState, status: ShownStatus) -> bool:
-        """Whether the run, shown with that status, is wanted (its project is the caller's to check, by the name)."""
-        meta = state.meta
-        if self.status is not None and status != self.status:
+    @property
+    def columns(self) -> Sequence[Column]:
+        """See runtable.Filter."""
+        found = [column for column, _ in self.config]
+        found += [_STATUS] * (self.status is not None) + [_GROUP] * (self.group is not None)
+        found += [_ARCHIVED] * (self.archived is not None)
+        return (*found, *(_TEXT_COLUMNS if self.text is not None else ()))
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """See runtable.Filter."""
+        if self.status is not None and values[_STATUS.text] != self.status:
             return False
-        if self.group is not None and meta.group != self.group:
+        if self.group is not None and values[_GROUP.text] != self.group:
             return False
-        if self.archived is not None and meta.archived != self.archived:
+        if self.archived is not None and values[_ARCHIVED.text] != self.archived:
             return False
         if self.text is not None:
             text = self.text.casefold()
-            if not any(text in (part or "").casefold() for part in (state.name, meta.display_name, meta.notes)):
+            if not any(text in (values[column.text] or "").casefold() for column in _TEXT_COLUMNS):
                 return False
-        return all(_says(meta.config, key, wanted) for key, wanted in self.config)
+        return all(_says(values[column.text], wanted) for column, wanted in self.config)
 
 
-def find_runs(
-    store: Store,
-    wanted: RunFilter,
-    liveness: Callable[[RunState], Liveness],
-    *,
-    encode: Callable[[Any], bytes],
-    limit: int,
-    cursor: str | None,
-) -> RunPage:
-    """One page of the runs that pass the filter.
+@dataclass(slots=True, frozen=True)
+class Asked:
+    """The parameters of GET /runs as they were sent."""
 
-    `liveness` tells whether a run is heard of; `encode` makes each row as the whole answer will be encoded.
+    project: str | None
+    single: RunFilter
+    filter: str | None
+    columns: str | None
+    sort: str | None
+    limit: int
+    cursor: str | None
+
+
+def find_runs(service: Service, asked: Asked, encode: Encode) -> RunPage | RunTablePage:
+    """One page of the runs that are asked for; `encode` makes each row as the whole answer will be encoded.
+
+    Raises InvalidQueryError, RunsTooManyError, StillReadingError.
     """
-    after = "" if cursor is None else _opened(cursor)
-    prefix = "" if wanted.project is None else f"{wanted.project}/"
-    rows: list[msgspec.Raw] = []
-    size = 0
-    for _ in range(SCANNED_MAX // _SLICE):
-        with store.snapshot() as view:
-            names = view.run_names(prefix=prefix, after=after, limit=_SLICE)
-            found = [(name, view.load(name)) for name in names]
-        for name, state in found:
-            after = name
-            if state is None or not wanted.admits(state, (seen := liveness(state)).status):
-                continue
-            row = encode(run_row(state, seen))
-            rows.append(msgspec.Raw(row))
-            size += len(row)
-            if len(rows) >= limit or size >= PAGE_BYTES_MAX:
-                return RunPage(runs=rows, cursor=_sealed(after))
-        if len(names) < _SLICE:
-            return RunPage(runs=rows, cursor=None)
-    return RunPage(runs=rows, cursor=_sealed(after))
+    filters: list[Filter] = [asked.single]
+    if asked.filter is not None:
+        filters.append(Where(_parsed("filter", parse_filter, asked.filter)))
+    named = [] if asked.columns is None else _parsed("columns", parse_columns, asked.columns)
+    columns = [column for _, column in named]
+
+    def cells(row: Row) -> bytes:
+        return encode([json_value(row.values[column.text]) for column in columns])
+
+    def brief(row: Row) -> bytes:
+        return encode(run_row(row.state, service.liveness(row.state)))
+
+    question = Question(
+        columns=columns,
+        make=brief if asked.columns is None else cells,
+        limit=asked.limit,
+        prefix="" if asked.project is None else f"{asked.project}/",
+        filters=filters,
+        sort=[] if asked.sort is None else _parsed("sort", parse_sort, asked.sort),
+        cursor=asked.cursor,
+    )
+    try:
+        page = RunTable(service.store, service.known_values, service.liveness, service.clock).page(question)
+    except CursorError as error:
+        raise InvalidQueryError(str(error), field="cursor") from error
+    rows = [msgspec.Raw(row) for row in page.rows]
+    if asked.columns is None:
+        return RunPage(runs=rows, cursor=page.cursor)
+    return RunTablePage(columns=[text for text, _ in named], rows=rows, cursor=page.cursor)
 
 
-def _says(config: Mapping[str, Any], key: str, wanted: str) -> bool:
-    """Whether config has the value at a key, or at a dotted path, as JSON or as text."""
-    value = config[key] if key in config else _at_path(config, key.split("."))
-    if value is msgspec.UNSET:
-        return False
+def config_filter(key: str, text: str) -> tuple[Column, str]:
+    """A parameter `config.<key>=<text>` as RunFilter has it."""
+    return Column("config", tuple(key.split("."))), text
+
+
+def _parsed(field: str, parse: Callable[[str], _T], source: str) -> _T:
+    try:
+        return parse(source)
+    except ExpressionError as error:
+        raise InvalidQueryError(str(error), field=field) from error
+
+
+def _says(value: Any, wanted: str) -> bool:
+    """Whether a value of the config is so, as JSON or as text; one that is missing is null."""
     return value == wanted if isinstance(value, str) else _same_json(value, wanted)
-
-
-def _at_path(document: Any, path: list[str]) -> Any:
-    for part in path:
-        if not isinstance(document, Mapping) or part not in document:
-            return msgspec.UNSET
-        document = document[part]
-    return document
 
 
 def _same_json(value: Any, text: str) -> bool:
@@ -108,14 +142,3 @@ def _same_json(value: Any, text: str) -> bool:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         return False
     return isinstance(value, bool) == isinstance(wanted, bool) and bool(value == wanted)
-
-
-def _sealed(name: str) -> str:
-    return base64.urlsafe_b64encode(name.encode()).decode().rstrip("=")
-
-
-def _opened(cursor: str) -> str:
-    try:
-        return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeError, ValueError) as error:
-        raise InvalidQueryError("not a cursor of this API; leave it out to start over", field="cursor") from error

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Protocol
 
 from anyio import CapacityLimiter
@@ -14,6 +14,7 @@ from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.api.views import Liveness
 from tallyboard_server.ingest import Ingest
 from tallyboard_server.model import RunState
+from tallyboard_server.runtable import ValueCache
 from tallyboard_server.settings import Settings
 from tallyboard_server.store.protocol import Store
 
@@ -41,10 +42,11 @@ class EventFiles(Protocol):
 @dataclass(slots=True, frozen=True)
 class Service:
     """One running service. `clock` gives seconds since the epoch; `chart_reads` bounds answers in the making,
-    `large_decodes` large bodies being decoded, `verifications` runs being verified; `copying` is held while a backup
-    is made.
+    `large_decodes` large bodies being decoded, `verifications` runs being verified, `exports` answers of
+    GET /export being sent; `copying` is held while a backup is made.
 
     views: the background parts by name. check_views: what is wrong with them, in sentences (nothing: all is well).
+    known_values: of runs, as tables of them were last answered.
     """
 
     settings: Settings
@@ -54,12 +56,14 @@ class Service:
     chart_reads: CapacityLimiter
     large_decodes: CapacityLimiter
     verifications: CapacityLimiter
+    exports: CapacityLimiter
     copying: asyncio.Lock
     clock: Callable[[], float]
     traffic: Traffic
     views: Mapping[str, View]
     event_files: EventFiles
     check_views: Callable[[], list[str]]
+    known_values: ValueCache = field(default_factory=ValueCache)
 
     def liveness(self, state: RunState) -> Liveness:
         """Whether anything is heard of a run."""

@@ -9,7 +9,9 @@ from tallyboard_server.cli.copies import backup, restore
 from tallyboard_server.cli.demo import demo
 from tallyboard_server.cli.demo.preempt import demo_preempt
 from tallyboard_server.cli.doctor import doctor
+from tallyboard_server.cli.exporting import export
 from tallyboard_server.cli.http import ApiProblemError, UnreachableError
+from tallyboard_server.cli.listing import runs
 from tallyboard_server.cli.output import Exit, fail, stdout, version
 from tallyboard_server.cli.rewinding import rewind
 from tallyboard_server.cli.serve import environment_help, serve
@@ -51,7 +53,7 @@ def options(
 
 app.command(epilog=environment_help())(serve)
 for command in (
-    looking.runs, looking.counters, looking.tail, rewind, sync, verify, repair, backup, restore, doctor, demo,
+    runs, looking.counters, looking.tail, rewind, export, sync, verify, repair, backup, restore, doctor, demo,
     demo_preempt,
 ):  # fmt: skip
     app.command()(command)

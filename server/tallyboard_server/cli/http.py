@@ -1,7 +1,7 @@
 """The CLI's way to a running service: GET and POST with token, and errors that say what to do."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import quote, urlencode
@@ -107,6 +107,12 @@ class Service:
         with self._streamed(_api(path), _DOWNLOAD_TIMEOUT) as response:
             return sum(target.write(chunk) for chunk in response.stream(_CHUNK_BYTES))
 
+    def export(self, run: str, form: str, tags: Sequence[str], attempts: str) -> tuple[str, Iterator[bytes]]:
+        """GET /export: the file's name and its bytes as they come. Raises as `get` does, also while they come."""
+        query = urlencode([("format", form), ("attempts", attempts), *(("tag", tag) for tag in tags)])
+        pieces = self._pieces(_api(run_path("/export", run)) + f"?{query}")
+        return next(pieces).decode(), pieces
+
     def is_alive(self) -> bool:
         """Whether a service answers here."""
         try:
@@ -144,6 +150,12 @@ class Service:
         except (urllib3.exceptions.HTTPError, msgspec.DecodeError) as error:
             raise UnreachableError(f"{self.url} broke off ({_cause(error)}); try again") from error
 
+    def _pieces(self, path: str) -> Iterator[bytes]:
+        """The name that a file is sent with, then the file, piece by piece."""
+        with self._streamed(path, _TIMEOUT) as response:
+            yield _file_name(response.headers.get("Content-Disposition", "")).encode()
+            yield from response.stream(_CHUNK_BYTES)
+
     def _decode(self, response: urllib3.BaseHTTPResponse, kind: type[_T], also: int = 200) -> _T:
         """The body as `kind` if the request succeeded, or ended with the status `also`."""
         if response.status >= 400 and response.status != also:
@@ -178,6 +190,11 @@ def service_from(environment: Mapping[str, str] = os.environ, url: str | None = 
 def run_path(prefix: str, run: str) -> str:
     """`/runs/project/name` with whatever the name holds percent-encoded."""
     return f"{prefix}/{quote(run, safe='/')}"
+
+
+def _file_name(disposition: str) -> str:
+    """The file's name in a Content-Disposition header, in ASCII."""
+    return disposition.partition('filename="')[2].partition('"')[0]
 
 
 def _api(path: str) -> str:

@@ -1,41 +1,18 @@
-"""`tallyboard runs`, `counters` and `tail`: what a service holds, in a terminal."""
+"""`tallyboard counters` and `tail`: what a run holds, in a terminal."""
 
 import time
 from contextlib import suppress
-from fnmatch import fnmatchcase
 from typing import Annotated, Final
 
 import typer
 
 from tallyboard.wire.limits import STEP_MAX
-from tallyboard_server.api.messages import AttemptView, CounterView, RunRow, RunView
+from tallyboard_server.api.messages import AttemptView, CounterView, RunView
 from tallyboard_server.cli.http import Curve, Service, run_path, service_from
-from tallyboard_server.cli.output import Exit, ago, count, fail, stderr, stdout, table, timestamp
+from tallyboard_server.cli.output import Exit, count, fail, stderr, stdout, table, timestamp
 
 _FOLLOW_S: Final = 1.0
 """Seconds between two looks of `tail --follow`."""
-
-
-def runs(
-    pattern: Annotated[str, typer.Argument(help="Only runs whose name matches, as in a shell: 'mnist/*'.")] = "*",
-    limit: Annotated[int, typer.Option(min=1, help="At most that many runs.")] = 200,
-) -> None:
-    """List the runs of the service."""
-    shown = table("run", "status", "counters", "last seen", wrap=("counters",))
-    now = time.time()
-    total = 0
-    for row in service_from().runs():
-        if not fnmatchcase(row.run, pattern):
-            continue
-        if total == limit:
-            stderr.print(f"… and more; --limit {limit} reached")
-            break
-        total += 1
-        shown.add_row(row.run, row.status, _values(row), f"{ago(now - row.last_seen)} ago")
-    if total:
-        stdout.print(shown)
-    else:
-        stderr.print(f"no run matches {pattern!r}" if pattern != "*" else "no runs yet", markup=False)
 
 
 def counters(run: Annotated[str, typer.Argument(help="The run's name: project/name.")]) -> None:
@@ -91,13 +68,6 @@ def writer(attempt: AttemptView) -> str:
         return attempt.writer
     who = f"{attempt.user}@{attempt.host}" if attempt.user else attempt.host
     return who if attempt.pid is None else f"{who} pid {attempt.pid}"
-
-
-def _values(row: RunRow) -> str:
-    return "  ".join(
-        f"{name} {'–' if c.last_step is None else format(c.last_step, ',')}" + (f"/{c.total:,}" if c.total else "")
-        for name, c in row.counters.items()
-    )
 
 
 def _tags(counter: CounterView) -> str:

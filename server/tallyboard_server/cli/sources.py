@@ -11,6 +11,7 @@ from tallyboard_server.api.messages import RepairAnswer, RepairBody
 from tallyboard_server.cli.http import ApiProblemError, Service, run_path, service_from
 from tallyboard_server.cli.output import Exit, fail
 from tallyboard_server.eventfiles import Exporter, LogDirectory
+from tallyboard_server.export import Export, Format, MissingPartError, Wanted
 from tallyboard_server.ingest import Ingest
 from tallyboard_server.store.protocol import StoreError
 from tallyboard_server.store.sqlite import SqliteStore
@@ -37,6 +38,10 @@ class Source(Protocol):
 
     def repair(self, run: str) -> RepairAnswer:
         """Write a run's event file anew."""
+        ...
+
+    def export(self, run: str, form: Format, wanted: Wanted) -> tuple[str, Iterator[bytes]]:
+        """A name for a file with a run's points, and the file's bytes as they are made."""
         ...
 
     def backup(self, target: Path) -> None:
@@ -68,6 +73,10 @@ class Online:
     def repair(self, run: str) -> RepairAnswer:
         """See Source.repair."""
         return self._service.post(run_path("/repair", run), RepairBody(reason="tallyboard repair"), RepairAnswer)
+
+    def export(self, run: str, form: Format, wanted: Wanted) -> tuple[str, Iterator[bytes]]:
+        """See Source.export."""
+        return self._service.export(run, form.name, wanted.tags, "all" if wanted.superseded else "visible")
 
     def backup(self, target: Path) -> None:
         """See Source.backup."""
@@ -124,6 +133,18 @@ class Offline:
         with self._store.snapshot() as view:
             live = [generation for generation in view.generations(state.id) if generation.state == "live"]
         return RepairAnswer(run=run, event_file=live[-1].file_name if live else None, done=done)
+
+    def export(self, run: str, form: Format, wanted: Wanted) -> tuple[str, Iterator[bytes]]:
+        """See Source.export."""
+        with self._store.snapshot() as view:
+            state = view.load(run)
+        if state is None:
+            raise _not_found(f"there is no run {run!r}")
+        try:
+            made = Export(self._store, state, form, wanted)
+        except (MissingPartError, ValueError) as error:
+            fail(str(error))
+        return made.file_name, made.pieces()
 
     def backup(self, target: Path) -> None:
         """See Source.backup."""

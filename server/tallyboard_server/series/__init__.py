@@ -1,5 +1,29 @@
-"""Chart data: the visible points of a run's tags, read from blocks of every level."""
+"""Chart data: the visible points of a run's tags, or buckets of them, read from blocks of every level."""
 
-from tallyboard_server.series.points import Points, PointsTooManyError, UnknownAxisError, read_points
+from tallyboard_server.series.lines import read_lines
+from tallyboard_server.series.points import Points, read_points
+from tallyboard_server.series.question import (
+    Allowance,
+    HistoryChangedError,
+    Line,
+    Places,
+    PointsTooManyError,
+    Question,
+    UnknownAxisError,
+)
+from tallyboard_server.series.reading import RunReader, Source
 
-__all__ = ["Points", "PointsTooManyError", "UnknownAxisError", "read_points"]
+__all__ = [
+    "Allowance",
+    "HistoryChangedError",
+    "Line",
+    "Places",
+    "Points",
+    "PointsTooManyError",
+    "Question",
+    "RunReader",
+    "Source",
+    "UnknownAxisError",
+    "read_lines",
+    "read_points",
+]

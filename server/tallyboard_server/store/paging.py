@@ -25,19 +25,19 @@ def read_page(
     bytes_max: int,
     is_over: Callable[[], bool],
     up_to_pos: int | None = None,
+    tag_id: int | None = None,
 ) -> tuple[list[Block], int]:
     """Rows from the stretch's first step up to a cut, and the cut: the step at which the next page begins.
 
     Ends after about bytes_max or when is_over(), but never without having moved on; a cut beyond stretch.last means
-    that all was read. Blocks after up_to_pos are left out. Blocks come by ascending first step, so below the first
-    step of a block not yet seen everything is known.
+    that all was read. Blocks after up_to_pos are left out; with tag_id, blocks have that tag only. Blocks come by
+    ascending first step, so below the first step of a block not yet seen everything is known.
     """
     found: list[Block] = []
     size = 0
     cut = stretch.last + 1
-    for block in view.blocks(
-        stretch.run_id, stretch.counter_id, stretch.attempt, first_step=stretch.first, last_step=stretch.last
-    ):
+    place = stretch.run_id, stretch.counter_id, stretch.attempt
+    for block in view.blocks(*place, tag_id=tag_id, first_step=stretch.first, last_step=stretch.last):
         begin = int(block.steps[0])
         if begin > stretch.first and (size >= bytes_max or is_over()):
             cut = begin

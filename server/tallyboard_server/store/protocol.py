@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tallyboard_server.model import Block, KeptRefusal, RunState
+from tallyboard_server.store.envelope import Cells
 
 
 class StoreError(Exception):
@@ -57,6 +58,15 @@ class RunHead:
     name: str
     pos: int
     epoch: int
+
+
+@dataclass(slots=True, frozen=True)
+class RunVersion:
+    """Enough of a run to know whether anything of it has changed: version counts every change of its state."""
+
+    run_id: int
+    name: str
+    version: int
 
 
 class Transaction(Protocol):
@@ -144,6 +154,11 @@ class Snapshot(Protocol):
         """Names of runs in byte order, beginning with `prefix`, greater than `after`."""
         ...
 
+    def run_versions(self, *, prefix: str = "", after: str = "", limit: int = 100) -> list[RunVersion]:
+        """Runs as `run_names` lists them, each with the version of its state: what is known of a run at a version
+        need not be read again."""
+        ...
+
     def heads(self, *, after_id: int = 0, limit: int = 1000) -> list[RunHead]:
         """Runs by ascending id: what the sweeps of exporter and merger page through."""
         ...
@@ -178,6 +193,39 @@ class Snapshot(Protocol):
         With tag_id, blocks that hold that tag, reduced to it. Ascending by first step; where the step ranges of
         neighbours overlap, their rows belong merged by step. Rows outside the range may be included.
         """
+        ...
+
+    def cells(
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        tag_ids: Sequence[int],
+        *,
+        first_step: int = 0,
+        last_step: int = 2**63 - 1,
+        rows_max: int = 1,
+        at: int | None = None,
+    ) -> dict[int, Cells]:
+        """By tag id, the points of an attempt with first_step ≤ step ≤ last_step, ascending, none else, in cells.
+
+        No cell stands for more than rows_max points (1: the points themselves); the store chooses the coarsest level
+        that it keeps within that, and reads the points only of cells that the range cuts. at: the id of the counter
+        whose place is wanted. Tags without a point in the range have no cells, and may be absent.
+        """
+        ...
+
+    def points_at_most(
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        tag_ids: Sequence[int],
+        *,
+        first_step: int = 0,
+        last_step: int = 2**63 - 1,
+    ) -> dict[int, int]:
+        """By tag id, how many points `cells` would stand for, at most: more than there are by what a range cuts."""
         ...
 
     def refused(self, run_id: int, *, limit: int = 100) -> list[KeptRefusal]:

@@ -1,12 +1,15 @@
 """A consistent view of the database for reading."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import apsw
+import numpy as np
 
 from tallyboard_server.model import Block, KeptRefusal, RunState
-from tallyboard_server.store.protocol import Generation, RunHead
+from tallyboard_server.store import envelope
+from tallyboard_server.store.envelope import Cells
+from tallyboard_server.store.protocol import Generation, RunHead, RunVersion
 from tallyboard_server.store.sqlite import blocks as block_rows
 from tallyboard_server.store.sqlite.cache import StateCache
 from tallyboard_server.store.sqlite.connection import mapped_errors
@@ -58,6 +61,16 @@ class SqliteSnapshot:
             )
             return [name for (name,) in rows]
 
+    def run_versions(self, *, prefix: str = "", after: str = "", limit: int = 100) -> list[RunVersion]:
+        """See Snapshot.run_versions."""
+        with mapped_errors():
+            rows = self._connection.execute(
+                "SELECT r.id, r.name, h.version FROM runs r JOIN heads h ON h.run_id = r.id "
+                "WHERE r.name > ? AND r.name >= ? AND r.name < ? ORDER BY r.name LIMIT ?",
+                (after, prefix, f"{prefix}{LAST_CHARACTER}", limit),
+            )
+            return [RunVersion(*row) for row in rows]
+
     def heads(self, *, after_id: int = 0, limit: int = 1000) -> list[RunHead]:
         """See Snapshot.heads."""
         with mapped_errors():
@@ -107,6 +120,48 @@ class SqliteSnapshot:
         )
         self._open.append(found)
         return found
+
+    def cells(
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        tag_ids: Sequence[int],
+        *,
+        first_step: int = 0,
+        last_step: int = 2**63 - 1,
+        rows_max: int = 1,
+        at: int | None = None,
+    ) -> dict[int, Cells]:
+        """See Snapshot.cells."""
+        found: dict[int, Cells] = {}
+        for tag_id in tag_ids:
+            points = [
+                envelope.of_points(b.steps, b.wall_times, b.values[:, 0], None if at is None else b.at.get(at))
+                for block in self.blocks(
+                    run_id, counter_id, attempt, tag_id=tag_id, first_step=first_step, last_step=last_step
+                )
+                if len((b := block.between(first_step, last_step)).steps)
+            ]
+            if points:
+                cells = envelope.joined(points)
+                cells = cells.take(np.argsort(cells.first.steps, kind="stable"))
+                found[tag_id] = envelope.grouped(cells, np.arange(0, len(cells), rows_max))
+        return found
+
+    def points_at_most(
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        tag_ids: Sequence[int],
+        *,
+        first_step: int = 0,
+        last_step: int = 2**63 - 1,
+    ) -> dict[int, int]:
+        """See Snapshot.points_at_most."""
+        found = self.cells(run_id, counter_id, attempt, tag_ids, first_step=first_step, last_step=last_step)
+        return {tag_id: len(cells) for tag_id, cells in found.items()}
 
     def refused(self, run_id: int, *, limit: int = 100) -> list[KeptRefusal]:
         """See Snapshot.refused."""

@@ -1,0 +1,7 @@
+"""Every point of a run, as a stream: read in pages by step, written in one of several formats."""
+
+from tallyboard_server.export.formats import FORMATS, Format, MissingPartError, file_name
+from tallyboard_server.export.pages import Wanted
+from tallyboard_server.export.stream import Export, ExportBrokenError
+
+__all__ = ["FORMATS", "Export", "ExportBrokenError", "Format", "MissingPartError", "Wanted", "file_name"]
