@@ -11,6 +11,9 @@ _ONCE_MAX: Final = 1_000
 """Different warnings that a run gives; later ones are only counted, so that a job in trouble can't fill its log."""
 
 
+_INSIDE: Final = frozenset({"tallyboard", "tensorboardX"})
+
+
 class _StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to the present sys.stderr, unless the program has set up logging of its own (which then gets it)."""
 
@@ -73,8 +76,8 @@ class Notices:
 
 
 def caller_line() -> str:
-    """`file:line` of the innermost caller outside this package."""
+    """`file:line` of the innermost caller outside this package, and outside tensorboardX, which may stand between."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "tallyboard":
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _INSIDE:
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

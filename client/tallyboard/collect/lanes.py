@@ -1,27 +1,32 @@
 """Reports as packed bytes: what `log` leaves behind for the sender, at the price of one C call a report.
 
 A row is a struct of 8-byte little-endian fields: step int64, wall time float64, the other counters' values int64
-each, the scalars float64 each. So the rows of a lane are a matrix that numpy can read as columns in place.
+each, the scalars float64 each. So the rows of a lane are a matrix that numpy can read as columns in place. Of a tag
+that is no scalar the row holds 64 bits that tell its blobs apart, and the blob stands beside it.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from struct import Struct
 from typing import Any, Final
 
 import numpy as np
 
+from tallyboard.collect.blobs import Blob
 from tallyboard.collect.tracking import CounterState
-from tallyboard.wire import Columns, Open, Rewind, Status
+from tallyboard.wire import Columns, Open, Rewind, Status, names, summaries
 
 ROW_OVERHEAD_BYTES: Final = 64
 """Counted on top of a row's own bytes, so that one budget bounds both the bytes and the rows of a section."""
+PACKED_OVERHEAD_BYTES: Final = 256
+"""Counted for what a lane leaves in a section, which matters where thousands of tags have a row or two each."""
 
 
 class Lane:
     """Rows with the same counter, tags and `at` names, in the order in which they were logged."""
 
+    kind = summaries.SCALARS
     __slots__ = ("apart", "at_names", "buffer", "cost", "counter", "dirty", "others", "pack", "tags", "unpack_bits")
 
     def __init__(
@@ -39,7 +44,7 @@ class Lane:
         self.others = others  # whose values fill `at` by themselves; empty if the caller gave some
         self.pack: Callable[..., bytes] = _row_struct(len(at_names), len(tags)).pack
         self.unpack_bits: Callable[[bytes], tuple[int, ...]] = _bits_struct(len(at_names), len(tags)).unpack
-        self.cost = 8 * (2 + len(at_names) + len(tags)) + ROW_OVERHEAD_BYTES
+        self.cost = row_bytes(len(at_names), len(tags)) + ROW_OVERHEAD_BYTES
         self.apart = apart  # see Section
         self.dirty = False  # whether the section at hand has it
         self.buffer = bytearray()
@@ -51,6 +56,37 @@ class Lane:
         return Packed(self.counter.name, self.tags, self.at_names, rows)
 
 
+class BlobLane(Lane):
+    """Blobs of one tag, all of one kind and with the same metadata."""
+
+    __slots__ = ("kind", "metadata", "pairs")
+
+    def __init__(
+        self,
+        counter: CounterState,
+        tag: str,
+        blob: Blob,
+        at_names: tuple[str, ...] = (),
+        others: tuple[CounterState, ...] = (),
+        *,
+        apart: bool = False,
+    ) -> None:
+        super().__init__(counter, (tag,), at_names, others, apart=apart)
+        self.kind = blob.kind
+        self.metadata = blob.metadata
+        self.pack = _blob_struct(len(at_names)).pack
+        self.cost += len(self.metadata) + 2 * len(tag.encode())
+        self.pairs: list[tuple[bytes, Blob]] = []
+
+    def take(self) -> "Packed":
+        """The rows so far, with their blobs; the lane goes on empty."""
+        self.dirty = False
+        pairs, self.pairs = self.pairs, []
+        rows = bytearray(b"".join(row for row, _ in pairs))
+        blobs = [blob for _, blob in pairs]
+        return Packed(self.counter.name, self.tags, self.at_names, rows, self.kind, self.metadata, blobs)
+
+
 @dataclass(slots=True, frozen=True)
 class Packed:
     """Rows taken out of a lane."""
@@ -59,22 +95,49 @@ class Packed:
     tags: tuple[str, ...]
     at_names: tuple[str, ...]
     rows: bytearray
+    kind: str = summaries.SCALARS
+    metadata: bytes = b""
+    blobs: list[Blob] = field(default_factory=list)
 
     def __len__(self) -> int:
-        return len(self.rows) // (8 * (2 + len(self.at_names) + len(self.tags)))
+        return len(self.rows) // row_bytes(len(self.at_names), len(self.tags))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its rows and blobs, and something for itself."""
+        return PACKED_OVERHEAD_BYTES + len(self.rows) + sum(blob.nbytes for blob in self.blobs)
+
+    def encoded(self, failed: Callable[[], None]) -> "Packed":
+        """The same with its blobs encoded; without those that can't be, of which `failed` is told as it is handled."""
+        good = []
+        for index, blob in enumerate(self.blobs):
+            try:
+                blob.encode()
+                good.append(index)
+            except Exception:  # noqa: BLE001 - one that can't be encoded must not take the others with it
+                failed()
+        if len(good) == len(self.blobs):
+            return self
+        size = row_bytes(len(self.at_names), 1)
+        rows = bytearray().join(self.rows[size * index : size * (index + 1)] for index in good)
+        return replace(self, rows=rows, blobs=[self.blobs[index] for index in good])
 
     def columns(self) -> Columns:
         """The same rows as columns (copies: each contiguous)."""
         n, a = len(self), len(self.at_names)
         whole = np.frombuffer(self.rows, dtype="<i8").reshape(n, -1)
         real = np.frombuffer(self.rows, dtype="<f8").reshape(n, -1)
+        blobs = tuple(blob.encode() for blob in self.blobs)
         return Columns(
             counter=self.counter,
             tags=self.tags,
             steps=whole[:, 0].copy(),
             wall_times=real[:, 1].copy(),
-            values=real[:, 2 + a :].copy(),
+            values=summaries.keys_of(blobs) if blobs else real[:, 2 + a :].copy(),
             at={name: whole[:, 2 + i].copy() for i, name in enumerate(self.at_names)},
+            kind=self.kind,
+            metadata=self.metadata,
+            blobs=blobs,
         )
 
 
@@ -95,13 +158,22 @@ class Section:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its rows, and something for its other parts."""
-        return 1024 + sum(len(packed.rows) for packed in _both(self.rows, self.apart))
+        """Bytes of its rows and blobs, and something for its other parts."""
+        return 1024 + sum(packed.nbytes for packed in _both(self.rows, self.apart))
 
     @property
     def counters(self) -> set[str]:
-        """The counters that its rows are reported against."""
-        return {packed.counter for packed in _both(self.rows, self.apart)}
+        """The counters that its rows are reported against; tags' own together as `tag:*`."""
+        return {names.gathered(packed.counter) for packed in _both(self.rows, self.apart)}
+
+    def encoded(self, failed: Callable[[], None]) -> "Section":
+        """The same with its blobs encoded: see Packed."""
+        if not any(packed.blobs for packed in _both(self.rows, self.apart)):
+            return self
+        rows, apart = ([packed.encoded(failed) for packed in part] for part in (self.rows, self.apart))
+        return replace(
+            self, rows=[packed for packed in rows if packed.rows], apart=[packed for packed in apart if packed.rows]
+        )
 
     @property
     def reports(self) -> int:
@@ -112,6 +184,16 @@ class Section:
 def _both(rows: Iterable[Packed], apart: Iterable[Packed]) -> Iterable[Packed]:
     yield from rows
     yield from apart
+
+
+def row_bytes(at: int, tags: int) -> int:
+    """Bytes of a row."""
+    return 8 * (2 + at + tags)
+
+
+@lru_cache(maxsize=1024)
+def _blob_struct(at: int) -> Struct:
+    return Struct(f"<qd{at}qQ")
 
 
 @lru_cache(maxsize=1024)

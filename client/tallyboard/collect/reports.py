@@ -31,6 +31,11 @@ def as_scalars(scalars: object) -> tuple[dict[str, float], list[str]]:
     return good, complaints
 
 
+def as_tag(tag: object) -> str:
+    """A tag. Raises InvalidReportError."""
+    return _tag(tag)
+
+
 def as_step(step: object) -> int:
     """A step as int: whole numbers of any type. Raises InvalidReportError."""
     try:
@@ -76,8 +81,20 @@ def _value(tag: object, value: Any) -> float:
     try:
         packed = _DOUBLE.pack(value)
     except Exception as error:  # a foreign __float__ may raise anything
-        raise InvalidReportError(f"{tag!r} is {_shown(value)}, which is not one number") from error
+        number = _single(value)
+        if number is None:
+            raise InvalidReportError(f"{tag!r} is {_shown(value)}, which is not one number") from error
+        return number
     return float(_DOUBLE.unpack(packed)[0])
+
+
+def _single(value: Any) -> float | None:
+    """The number in an array that holds one, of whatever shape; None if it is no such."""
+    item = getattr(value, "item", None)
+    try:
+        return float(_DOUBLE.unpack(_DOUBLE.pack(item()))[0]) if callable(item) else None
+    except Exception:  # noqa: BLE001 - as above; the complaint is the caller's
+        return None
 
 
 def _whole(step: object) -> int:

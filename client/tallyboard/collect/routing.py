@@ -1,4 +1,4 @@
-"""Which counter a tag is reported against: `counters={"val/*": "epoch"}`."""
+"""Which counter a tag is reported against: `counters={"val/*": "epoch", "*": "tag:*"}`."""
 
 import re
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from fnmatch import translate
 from typing import Final
 
 from tallyboard.errors import ConfigurationError
-from tallyboard.wire import DEFAULT_COUNTER, InvalidNameError, check_counter, limits
+from tallyboard.wire import DEFAULT_COUNTER, InvalidNameError, limits, names
 
 _CACHE_MAX: Final = 4_096
 
@@ -15,14 +15,17 @@ Split = tuple[tuple[str, tuple[str, ...]], ...]
 
 
 class Router:
-    """Patterns as in a shell (`*`, `?`, `[ab]`; `*` matches `/` too); the first that matches counts."""
+    """Patterns as in a shell (`*`, `?`, `[ab]`; `*` matches `/` too); the first that matches counts.
+
+    The counter `tag:*` gives each tag one of its own.
+    """
 
     def __init__(self, patterns: Mapping[str, str] | None = None) -> None:
         """Raises ConfigurationError for a counter that can't be one."""
         self._patterns: list[tuple[re.Pattern[str], str]] = []
         for pattern, counter in (patterns or {}).items():
             try:
-                self._patterns.append((re.compile(translate(pattern)), check_counter(counter)))
+                self._patterns.append((re.compile(translate(pattern)), _check(counter)))
             except (InvalidNameError, TypeError) as error:
                 raise ConfigurationError(f"counters[{pattern!r}]: {error}") from error
         self._cache: dict[tuple[tuple[str, ...], str | None], Split] = {}
@@ -52,4 +55,12 @@ class Router:
         )
 
     def _counter_of(self, tag: str) -> str:
-        return next((name for pattern, name in self._patterns if pattern.match(tag)), DEFAULT_COUNTER)
+        name = next((name for pattern, name in self._patterns if pattern.match(tag)), DEFAULT_COUNTER)
+        if name != names.ALL_IMPLICIT:
+            return name
+        own = names.implicit_counter(tag)
+        return own if own != names.ALL_IMPLICIT else DEFAULT_COUNTER  # the one tag, `*`, that can't have its own
+
+
+def _check(counter: str) -> str:
+    return counter if counter == names.ALL_IMPLICIT else names.check_counter(counter)

@@ -4,13 +4,17 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from tallyboard.collect.lanes import Lane, Section
+from tallyboard.collect.blobs import Blob
+from tallyboard.collect.lanes import BlobLane, Lane, Section
 from tallyboard.collect.stats import Tally
 from tallyboard.errors import TallyboardError
 from tallyboard.wire import CounterSpec, Open, Rewind, Status, limits
 
 SECTION_COST_MAX: Final = 4 * limits.MIB
-"""A section is closed beyond this: about 26,000 reports of ten scalars (160 bytes each), at most 47,000 of one."""
+"""A section is closed beyond this: about 26,000 reports of ten scalars (160 bytes each), at most 47,000 of one.
+
+With the blob that goes beyond it (limits.BLOB_BYTES_MAX) a section is still far from limits.BODY_BYTES_MAX.
+"""
 SECTION_LANES_MAX: Final = 900
 """Lanes of a section, below wire.limits.BLOCKS_PER_BATCH_MAX."""
 BUFFER_BYTES_MAX: Final = 32 * limits.MIB
@@ -62,6 +66,12 @@ class Sections:
             return False
         self.seal()
         return True
+
+    def add_blob(self, lane: BlobLane, row: bytes, blob: Blob) -> bool:
+        """Keep a row of a lane with its blob. Returns whether this closed the section."""
+        lane.pairs.append((row, blob))
+        self._cost += blob.nbytes
+        return self.add(lane, b"")
 
     def open(self, message: Open) -> None:
         """How the run begins, ahead of everything that is recorded later."""
@@ -127,6 +137,10 @@ class Discarded(Sections):
     """Of a run that reports nothing: keeps nothing."""
 
     def add(self, lane: Lane, row: bytes) -> bool:
+        """Keep no row."""
+        return False
+
+    def add_blob(self, lane: BlobLane, row: bytes, blob: Blob) -> bool:
         """Keep no row."""
         return False
 

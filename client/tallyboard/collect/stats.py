@@ -4,12 +4,12 @@ import threading
 from dataclasses import dataclass, field
 
 from tallyboard.collect.lanes import Section
-from tallyboard.wire import Reason, Receipt
+from tallyboard.wire import Reason, Receipt, names
 
 
 @dataclass(slots=True, frozen=True)
 class CounterStats:
-    """Reports, and scalars in them, that were recorded against one counter."""
+    """Reports, and scalars (or images, texts, …) in them, that were recorded against one counter."""
 
     reports: int = 0
     scalars: int = 0
@@ -22,7 +22,8 @@ class Stats:
     reports, scalars: recorded (and for the server to judge). Of these reports, accepted and refused count the
     server's answers, dropped_reports what was given up (no room, a batch that the server rejects, after finish; this
     includes reports that were never recorded), the rest waits. stored, repeated: scalars of the accepted reports.
-    dropped_scalars: values that were no number. violations: reports that the client itself warned about.
+    dropped_scalars: values that were no number. violations: reports that the client itself warned about. counters:
+    by name, those that single tags have to themselves together as `tag:*`.
     """
 
     reports: int = 0
@@ -52,9 +53,10 @@ class Tally:
         """A section was closed."""
         with self._lock:
             for packed in (*section.rows, *section.apart):
-                seen = self._counters.get(packed.counter, CounterStats())
+                name = names.gathered(packed.counter)
+                seen = self._counters.get(name, CounterStats())
                 n = len(packed)
-                self._counters[packed.counter] = CounterStats(seen.reports + n, seen.scalars + n * len(packed.tags))
+                self._counters[name] = CounterStats(seen.reports + n, seen.scalars + n * len(packed.tags))
                 self._waiting += n
 
     def answered(self, reports: int, receipt: Receipt) -> None:

@@ -6,7 +6,7 @@ The server is the judge; this finds early what it would refuse, so that the warn
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tallyboard.wire import Reason
+from tallyboard.wire import Reason, names
 
 if TYPE_CHECKING:
     from tallyboard.collect.lanes import Lane
@@ -32,11 +32,12 @@ class CounterState:
     start: the least step that may be reported (after a rewind). active: it has a value worth recording as `at`.
     origin: the value at which it was last put (0, by a rewind or a resume), and puts: how often. placed: somebody
     said where the job stands on it: a rewind, a set, an explicit step, the server. server_last: where a continued run
-    stood. unclaimed: another writer may hold it, so it has to be taken over before this one reports.
+    stood. unclaimed: another writer may hold it, so it has to be taken over before this one reports. implicit: it is
+    one tag's own, which has no value that anybody moves: reports without a step simply count on.
     """
 
     __slots__ = (
-        "active", "last", "moved", "name", "origin", "placed", "puts", "server_last", "start", "tail", "tail_lane",
+        "active", "implicit", "last", "moved", "name", "origin", "placed", "puts", "server_last", "start", "tail", "tail_lane",
         "tail_row", "tail_step", "total", "unclaimed", "value",
     )  # fmt: skip
 
@@ -51,6 +52,7 @@ class CounterState:
         self.placed = False
         self.server_last = NOTHING
         self.unclaimed = unclaimed
+        self.implicit = names.is_implicit(name)
         self.last = NOTHING
         self.start = 0
         self.tail_lane: Lane | None = None  # lane and row that first reached `last`,
@@ -61,6 +63,12 @@ class CounterState:
     def next_step(self) -> int:
         """Where a job that is resumed from here goes on: past the value, if that was reported already."""
         return self.value + 1 if self.last >= self.value and self.last != NOTHING else self.value
+
+    def upcoming(self) -> int:
+        """The step of a report that names none."""
+        if self.implicit:
+            return max(self.last + 1, self.origin)
+        return self.value if self.moved else self.value + 1
 
     def put(self, value: int) -> None:
         """Stand at a value without having counted up to it."""
@@ -128,12 +136,23 @@ class CounterState:
 
     def _decreased(self, step: int) -> str:
         floor = f"the rewind to {self.start}" if self.last < self.start else f"step {self.last}"
+        if self.implicit:
+            return (
+                f"{self._tag!r} goes back: step {step} after {floor}. Steps of a tag never decrease; to go back on"
+                f" purpose, say SummaryWriter(…, purge_step={max(step, 0)}) or run.rewind"
+            )
         return (
             f"{self.name} goes back: step {step} after {floor}. Steps never decrease; to go back on purpose,"
             f' call run.rewind({{"{self.name}": {max(step, 0)}}})'
         )
 
+    @property
+    def _tag(self) -> str:
+        return self.name.removeprefix(names.IMPLICIT_PREFIX)
+
     def _repeated(self, tag: str, step: int) -> str:
+        if self.implicit:
+            return f"{tag!r} was reported at step {step} already, with another value. Does its step move on?"
         return (
             f"{tag!r} was reported at {self.name} {step} already, with another value. Is {self.name} being"
             " incremented? If it counts something else, give that a counter of its own"
