@@ -1,10 +1,10 @@
-"""A point of a tag that is no scalar (an image, a text, a histogram, …), from the call that reports it until it is sent."""
+"""A point of a tag that is no scalar (an image, a text, …), from the call that reports it until it is sent."""
 
 from collections.abc import Callable
 from typing import Final
 
 from tallyboard.errors import InvalidReportError
-from tallyboard.wire import limits, summaries
+from tallyboard.wire import summaries
 from tallyboard.wire.protos import MalformedError
 
 _BITS: Final = 2**64 - 1

@@ -46,7 +46,6 @@ class DisabledRecorder(Recorder):
         except (TypeError, InvalidReportError, InvalidNameError):
             return  # what a reporting rank is warned about
 
-
     def log_single(self, tag: str, value: Any, step: Any) -> bool:
         """Leave it to `log`."""
         return False

@@ -87,7 +87,7 @@ class Recorder:
                 number = state.value if state.moved else state.value + 1
             else:
                 number = step if type(step) is int else operator.index(step)
-            if number < state.last or state.implicit and step is None:
+            if number < state.last or (state.implicit and step is None):
                 return False
             if lane.others:
                 others = [other.value for other in lane.others]
@@ -125,8 +125,11 @@ class Recorder:
                     return False
                 if step <= state.last:
                     return False
-                others = [other.value for other in lane.others] if lane.others else ()
-                state.tail_row = row = lane.pack(step, self._clock(), *others, value)
+                if lane.others:
+                    row = lane.pack(step, self._clock(), *[other.value for other in lane.others], value)
+                else:
+                    row = lane.pack(step, self._clock(), value)
+                state.tail_row = row
                 state.last = step
                 state.tail_lane = lane
                 state.moved = True

@@ -58,11 +58,13 @@ class Sections:
     def add(self, lane: Lane, row: bytes) -> bool:
         """Keep a row of a lane. Returns whether this closed the section."""
         lane.buffer += row
+        self._cost += lane.cost
+        crowded = self._cost >= SECTION_COST_MAX
         if not lane.dirty:
             lane.dirty = True
             (self._apart if lane.apart else self._rows).append(lane)
-        self._cost += lane.cost
-        if self._cost < SECTION_COST_MAX and len(self._rows) + len(self._apart) < SECTION_LANES_MAX:
+            crowded = crowded or len(self._rows) + len(self._apart) >= SECTION_LANES_MAX
+        if not crowded:
             return False
         self.seal()
         return True

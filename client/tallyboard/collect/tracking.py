@@ -37,8 +37,8 @@ class CounterState:
     """
 
     __slots__ = (
-        "active", "implicit", "last", "moved", "name", "origin", "placed", "puts", "server_last", "start", "tail", "tail_lane",
-        "tail_row", "tail_step", "total", "unclaimed", "value",
+        "active", "implicit", "last", "moved", "name", "origin", "placed", "puts", "server_last", "start", "tail",
+        "tail_lane", "tail_row", "tail_step", "total", "unclaimed", "value",
     )  # fmt: skip
 
     def __init__(self, name: str, total: int | None = None, *, unclaimed: bool = False) -> None:
