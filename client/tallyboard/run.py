@@ -60,7 +60,7 @@ class Run:
         self._tally = tally
         self._name = name
         self._server_url = server_url
-        self._exit_timeout_s = exit_timeout_s
+        self.exit_timeout_s: Final = exit_timeout_s
         self._handles: dict[str, Counter] = {}
         self._finishing = threading.RLock()
         self._finished = False
@@ -78,6 +78,20 @@ class Run:
     def url(self) -> str:
         """Where the service shows it; empty if it reports to none."""
         return f"{self._server_url}/api/v1/runs/{quote(self.name)}" if self._server_url else ""
+
+    @property
+    def recorder(self) -> Recorder:
+        """What its reports go through, for other parts of the client."""
+        return self._recorder
+
+    @property
+    def finished(self) -> bool:
+        """Whether it reports nothing more."""
+        return self._finished
+
+    def tell_once(self, key: str, message: str) -> None:
+        """Tell the person who trains, unless this was said before."""
+        self._notices.warn_once((key,), message)
 
     # ── scalars and counters ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -233,13 +247,13 @@ class Run:
         self._recorder.raise_pending()
         return delivered
 
-    def finish(self, status: Status = "finished") -> None:
-        """Send the rest, at most for `exit_timeout_s`, say what was sent, and report nothing more.
+    def finish(self, status: Status = "finished", *, timeout_s: float | None = None) -> None:
+        """Send the rest, at most for `timeout_s` (`exit_timeout_s`), say what was sent, and report nothing more.
 
         What can't be sent in time stays on this machine's disk, and the command that sends it later is said. Doing it
         again changes nothing. A strict run raises here what only the server could refuse.
         """
-        self._end(status, self._exit_timeout_s)
+        self._end(status, self.exit_timeout_s if timeout_s is None else timeout_s)
 
     def preempt(self, signal_name: str, timeout_s: float) -> None:
         """Send what fits into `timeout_s`, keep the rest on disk, and leave the run's status as it is.

@@ -71,7 +71,8 @@ def _bytes(array: Array) -> png.Pixels:
         case "f":
             scaled = np.nan_to_num(array.astype(np.float32), nan=0.0, posinf=1.0, neginf=0.0)
             return np.rint(np.clip(scaled, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
-    return (array if array.dtype == np.uint8 else np.clip(array, 0, 255)).astype(np.uint8, copy=False)
+    pixels: png.Pixels = np.clip(array, 0, 255).astype(np.uint8)
+    return pixels
 
 
 def _encode(data: bytes, shape: tuple[int, ...]) -> bytes:
