@@ -201,6 +201,13 @@ class Recorder:
             part = tuple(values[tag] for tag in tags)
             self._log_part(state, numbers[name], tags, part, at, wall_time, counter)
 
+    def reject(self, what: str, error: Exception) -> None:
+        """Complain of what could not even be made a report. Raises InvalidReportError if the run is strict."""
+        said = InvalidReportError(f"{what}: {error or type(error).__name__}")
+        said.__cause__ = error
+        with self._lock:
+            self._complaints.dropped(said)
+
     def _number(self, state: CounterState, step: int | None) -> int:
         """The step of a report, which may be named."""
         number = state.upcoming() if step is None else step

@@ -6,9 +6,12 @@ from fnmatch import translate
 from typing import Final
 
 from tallyboard.errors import ConfigurationError
-from tallyboard.wire import DEFAULT_COUNTER, InvalidNameError, limits, names
+from tallyboard.wire import DEFAULT_COUNTER, InvalidNameError, limits, names, summaries
 
 _CACHE_MAX: Final = 4_096
+
+_STEPLESS: Final = frozenset({summaries.GRAPH_TAG, "custom_scalars__config__"})
+"""Tags that TensorBoard's writers report at no step: they must not move a counter that others share."""
 
 Split = tuple[tuple[str, tuple[str, ...]], ...]
 """(counter, its tags) for each report that a call makes."""
@@ -55,6 +58,8 @@ class Router:
         )
 
     def _counter_of(self, tag: str) -> str:
+        if tag in _STEPLESS:
+            return names.implicit_counter(tag)
         name = next((name for pattern, name in self._patterns if pattern.match(tag)), DEFAULT_COUNTER)
         if name != names.ALL_IMPLICIT:
             return name

@@ -65,13 +65,15 @@ def _layout(array: Array) -> str:
 
 
 def _bytes(array: Array) -> png.Pixels:
+    pixels: png.Pixels
     match array.dtype.kind:
         case "b":
-            return array.astype(np.uint8) * np.uint8(255)
+            pixels = np.where(array, np.uint8(255), np.uint8(0))
         case "f":
             scaled = np.nan_to_num(array.astype(np.float32), nan=0.0, posinf=1.0, neginf=0.0)
-            return np.rint(np.clip(scaled, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
-    pixels: png.Pixels = np.clip(array, 0, 255).astype(np.uint8)
+            pixels = np.rint(np.clip(scaled, 0.0, 1.0) * np.float32(255.0)).astype(np.uint8)
+        case _:
+            pixels = array if array.dtype == np.uint8 else np.clip(array, 0, 255).astype(np.uint8)
     return pixels
 
 
