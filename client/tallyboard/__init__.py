@@ -1,4 +1,4 @@
-"""Tallyboard's client: report scalars of a training, keyed by named step counters."""
+"""Tallyboard's client: report scalars of a training, keyed by named step counters, and read them back."""
 
 from tallyboard.collect.stats import CounterStats, Stats
 from tallyboard.counter import Counter
@@ -8,6 +8,7 @@ from tallyboard.errors import (
     ContractError,
     CounterTakenError,
     InvalidReportError,
+    ReadError,
     RunLimitError,
     RunNotFoundError,
     StepDecreasedError,
@@ -16,6 +17,7 @@ from tallyboard.errors import (
     TagRepeatedError,
     TallyboardError,
 )
+from tallyboard.reading import read
 from tallyboard.run import Run
 from tallyboard.start import init
 from tallyboard.summary_writer.writer import SummaryWriter
@@ -30,6 +32,7 @@ __all__ = [
     "CounterStats",
     "CounterTakenError",
     "InvalidReportError",
+    "ReadError",
     "Run",
     "RunLimitError",
     "RunNotFoundError",
@@ -44,5 +47,6 @@ __all__ = [
     "TallyboardError",
     "__version__",
     "init",
+    "read",
     "sync",
 ]

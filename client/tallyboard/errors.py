@@ -2,7 +2,8 @@
 
 TallyboardError
 ├── ConfigurationError          init was asked for what can't be had (also a ValueError)
-├── RunNotFoundError            resume="must", and there is no such run
+├── RunNotFoundError            resume="must" or `read`, and there is no such run
+├── ReadError                   `read` got no answer, a refusal, or not all
 └── ContractError               strict only: a report that the step contract does not take
     ├── InvalidReportError      a name, step or value that is none
     ├── StepDecreasedError
@@ -27,7 +28,11 @@ class ConfigurationError(TallyboardError, ValueError):
 
 
 class RunNotFoundError(TallyboardError):
-    """The run to go on with does not exist, and `resume="must"` said that it has to."""
+    """The run to go on with does not exist, and `resume="must"` said that it has to; or the run to be read."""
+
+
+class ReadError(TallyboardError):
+    """`tallyboard.read` could not read: no service answers, it refuses, the answer broke off, or it is too much."""
 
 
 class ContractError(TallyboardError):

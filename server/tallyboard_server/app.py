@@ -101,10 +101,11 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
             clock=clock,
         )
         exporter = Exporter(store, settings.event_file_dir, ingest.record, settings=_export_settings(settings))
-        merger = Merger(store, ingest.record)
+        merger = Merger(store, ingest.record, clock=clock)
         ingest.on_commit(lambda done: exporter.notify([item.state.id for item in done]))
         ingest.on_commit(merger.notify)
         ingest.watch_backlog(exporter.backlog_bytes)
+        ingest.watch_backlog(merger.backlog_bytes, "merges")
         ingest.start()
         on_exit(ingest.close)  # after the views: their last records go through the writer
         keeper = HeartbeatKeeper(ingest.heartbeats, store, ingest.record, clock)

@@ -34,7 +34,10 @@ def checksum(block: Block) -> int:
     """The sum over all scalars of a block: 0 to 2^64 - 1."""
     rows = row_words(block.steps, block.wall_times)
     for counter_id, column in block.at.items():
-        rows += (_words(column) * _AT) ^ np.uint64(counter_id * _COUNTER & _MASK)
+        places = (_words(column) * _AT) ^ np.uint64(counter_id * _COUNTER & _MASK)
+        if (column < 0).any():  # filled in where blocks that do not say were merged with others that do
+            places[column < 0] = 0
+        rows += places
     tags, words = tag_words(block.tag_ids.tobytes()), _words(block.values)
     if words.size <= _SLAB:
         return int(_hashed(tags, rows, words).sum(dtype=np.uint64))

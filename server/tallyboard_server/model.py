@@ -12,7 +12,8 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tallyboard.wire import CounterValue, Float64, Int64, Refusal, Status
+from tallyboard.wire import CounterValue, Float64, Int64, Refusal, Status, is_implicit
+from tallyboard.wire.summaries import SCALARS
 
 ANONYMOUS: Final = "anonymous"
 """The writer of reports that carry no producer."""
@@ -30,7 +31,8 @@ class Attempt:
     visible or not. last_visible: the largest accepted step that no later attempt hides. tail_tags and tail_values:
     the tags reported at last_step and their values (float64, compared bit for bit). reports, scalars: how many were
     accepted. refused_in_a_row: tag_repeated refusals since a report was last accepted (a hint, not saved).
-    checksum: of all scalars accepted (see `checksum`); None: the attempt is older than checksums.
+    checksum: of all scalars accepted (see `checksum`); None: the attempt is older than checksums. pruned_scalars,
+    pruned_checksum: of those of them that retention has removed from the store since.
     """
 
     number: int
@@ -44,6 +46,8 @@ class Attempt:
     scalars: int = 0
     refused_in_a_row: int = 0
     checksum: int | None = 0
+    pruned_scalars: int = 0
+    pruned_checksum: int = 0
 
 
 @dataclass(slots=True, frozen=True)
@@ -58,6 +62,11 @@ class Counter:
     name: str
     total: int | None = None
     attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def is_implicit(self) -> bool:
+        """Whether it belongs to a single tag, and so is none of those that people have to do with."""
+        return is_implicit(self.name)
 
     @property
     def current(self) -> Attempt | None:
@@ -91,6 +100,11 @@ class Counter:
         return CounterValue(self.last_step, len(self.attempts))
 
 
+def counter_values(counters: Mapping[str, Counter]) -> dict[str, CounterValue]:
+    """Counters as receipts list them: those that were ever written, without those of single tags."""
+    return {name: c.value() for name, c in counters.items() if c.attempts and not c.is_implicit}
+
+
 @dataclass(slots=True, frozen=True)
 class Tag:
     """A tag of a run and the counter that it is bound to.
@@ -98,6 +112,9 @@ class Tag:
     It is bound as long as it has a visible point: `first_step` is the least step that was visible when
     `attempts_then` attempts existed, so the point is visible still if no later attempt starts at or below it.
     counter_id 0: never bound (all its points were hidden when they came).
+
+    kind, metadata: what its points are, and TensorBoard's SummaryMetadata (serialised), as first told; for good.
+    Where a scalar has its value, a point of another kind has the key of its blob.
     """
 
     id: int
@@ -105,6 +122,13 @@ class Tag:
     counter_id: int = 0
     first_step: int = 0
     attempts_then: int = 0
+    kind: str = SCALARS
+    metadata: bytes = b""
+
+    @property
+    def is_scalar(self) -> bool:
+        """Whether its values are numbers."""
+        return self.kind == SCALARS
 
     def is_bound(self, counter: Counter) -> bool:
         """Whether it still has a visible point; `counter` is the one named by counter_id."""

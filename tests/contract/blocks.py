@@ -63,7 +63,7 @@ def points(blocks: list[Block]) -> list[tuple[int, int, float, float, tuple[tupl
     """(tag id, step, wall time, value, at) of every point, sorted: what must be equal however blocks are cut."""
     return sorted(
         (int(tag), int(b.steps[i]), float(b.wall_times[i]), float(b.values[i, j]),
-         tuple(sorted((counter, int(column[i])) for counter, column in b.at.items())))
+         tuple(sorted((counter, int(column[i])) for counter, column in b.at.items() if column[i] >= 0)))
         for b in blocks
         for i in range(len(b.steps))
         for j, tag in enumerate(b.tag_ids)

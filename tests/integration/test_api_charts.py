@@ -111,7 +111,7 @@ def test_an_answer_is_bounded(start_service: StartService) -> None:
 @pytest.mark.parametrize(("query", "field"), [
     ("", "run"), ("run=a/b&x=", "x"), ("run=a/b&from=abc", "from"), ("run=a/b&from=nan", "from"),
     ("run=a/b&to=inf", "to"), ("run=a/b&tags=loss", "tags"),
-    ("&".join(f"run=a/r{i}" for i in range(40)) + "".join(f"&tag=t{i}" for i in range(26)), "run"),
+    ("&".join(f"run=a/r{i}" for i in range(101)) + "".join(f"&tag=t{i}" for i in range(100)), "run"),
 ])  # fmt: skip
 def test_a_wrong_question_names_the_parameter(trained: RunningService, query: str, field: str) -> None:
     trained.report("a/b", {"step": 1, "scalars": {"loss": 1.0}})

@@ -16,8 +16,9 @@ ROOT = Path(__file__).parents[2]
 def test_the_public_names_are_these() -> None:
     assert sorted(tallyboard.__all__) == [
         "Config", "ConfigurationError", "ContractError", "Counter", "CounterStats", "CounterTakenError",
-        "InvalidReportError", "Run", "RunLimitError", "RunNotFoundError", "Stats", "StepDecreasedError", "Summary",
-        "Synced", "TagOfOtherCounterError", "TagRepeatedError", "TallyboardError", "__version__", "init", "sync",
+        "InvalidReportError", "ReadError", "Run", "RunLimitError", "RunNotFoundError", "Stats", "StepDecreasedError",
+        "Summary", "Synced", "TagOfOtherCounterError", "TagRepeatedError", "TallyboardError", "__version__", "init",
+        "read", "sync",
     ]  # fmt: skip
     for name in tallyboard.__all__:
         assert getattr(tallyboard, name) is not None

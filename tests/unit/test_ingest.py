@@ -386,11 +386,11 @@ def test_a_run_that_can_not_be_merged_does_not_keep_the_others(ingest: Ingest, s
     merged = threading.Event()
 
     class Faulty(Merger):
-        def merge_run(self, run_id: int) -> int:
+        def _merge_slice(self, run_id: int) -> int:
             if run_id == 1:
                 raise ZeroDivisionError
             merged.set()
-            return super().merge_run(run_id)
+            return super()._merge_slice(run_id)
 
     merger = Faulty(store, ingest.record, min_blocks=2, interval_s=0.01)
     merger.start()

@@ -14,10 +14,12 @@ from tallyboard.wire.batch import (
     encode_batch,
 )
 from tallyboard.wire.checks import InvalidBatchError, UndecodableBodyError
-from tallyboard.wire.columns import Columns, Float64, Int64
+from tallyboard.wire.columns import Blob, Columns, Float64, Int64
+from tallyboard.wire.events import decode_events
 from tallyboard.wire.messages import (
     CounterSpec,
     CounterValue,
+    EventsMessage,
     Message,
     Open,
     Problem,
@@ -30,16 +32,28 @@ from tallyboard.wire.messages import (
     Status,
     Value,
 )
-from tallyboard.wire.names import DEFAULT_COUNTER, InvalidNameError, check_counter, check_run, check_tag
+from tallyboard.wire.names import (
+    ALL_IMPLICIT,
+    DEFAULT_COUNTER,
+    InvalidNameError,
+    check_counter,
+    check_run,
+    check_tag,
+    implicit_counter,
+    is_implicit,
+)
 
 __all__ = [
+    "ALL_IMPLICIT",
     "DEFAULT_COUNTER",
     "JSON",
     "MSGPACK",
     "Batch",
+    "Blob",
     "Columns",
     "CounterSpec",
     "CounterValue",
+    "EventsMessage",
     "Float64",
     "Int64",
     "InvalidBatchError",
@@ -65,6 +79,9 @@ __all__ = [
     "check_text",
     "checksum",
     "decode_batch",
+    "decode_events",
     "decode_message",
     "encode_batch",
+    "implicit_counter",
+    "is_implicit",
 ]

@@ -65,7 +65,7 @@ def decode_batch(body: bytes, content_type: str, *, now: float) -> Batch:
     message = decode_message(body, content_type, BatchMessage)
     if content_type == JSON and (message.blocks or message.events):
         raise InvalidBatchError("$.blocks", f"blocks are binary; send them as {MSGPACK}, or use reports")
-    _check_stream(message)
+    check_stream(message.producer, message.seq)
     single = message.scalars is not None
     reports = _reports(message)
     if (message.blocks or message.events) and reports:
@@ -211,13 +211,14 @@ def check_text(text: str, path: str) -> None:
         raise InvalidBatchError(path, f"{size} bytes; at most {limits.TEXT_BYTES_MAX}")
 
 
-def _check_stream(message: BatchMessage) -> None:
-    if (message.producer is None) != (message.seq is None):
+def check_stream(producer: str | None, seq: int | None) -> None:
+    """Raise InvalidBatchError if producer and seq name no place in a numbered stream, nor none."""
+    if (producer is None) != (seq is None):
         raise InvalidBatchError("$.seq", "producer and seq go together: a numbered batch needs both")
-    if message.producer is not None:
-        named("$.producer", names.check_producer, message.producer)
-    if message.seq is not None and not 1 <= message.seq <= limits.STEP_MAX:
-        raise InvalidBatchError("$.seq", f"{message.seq} is no sequence number; they count 1, 2, 3, …")
+    if producer is not None:
+        named("$.producer", names.check_producer, producer)
+    if seq is not None and not 1 <= seq <= limits.STEP_MAX:
+        raise InvalidBatchError("$.seq", f"{seq} is no sequence number; they count 1, 2, 3, …")
 
 
 def _reports(message: BatchMessage) -> list[Report]:
@@ -242,17 +243,12 @@ def _reports(message: BatchMessage) -> list[Report]:
 
 
 def _check_sizes(blocks: list[Block], events: list[EventBlock]) -> None:
-    """All but empty blocks; those are found later."""
     count = len(blocks) + len(events)
     if count > limits.BLOCKS_PER_BATCH_MAX:
         raise InvalidBatchError("$.blocks", f"{count} blocks; at most {limits.BLOCKS_PER_BATCH_MAX}")
-    rows = 0
-    for path, block in (*(("blocks", block) for block in blocks), *(("events", block) for block in events)):
-        rows += len(block.steps) // 8
-        if rows > limits.ROWS_PER_BATCH_MAX:
-            raise InvalidBatchError(
-                f"$.{path}", f"more than {limits.ROWS_PER_BATCH_MAX} reports; send them in several batches"
-            )
+    rows = sum(len(block.steps) for block in blocks) + sum(len(block.steps) for block in events)
+    if rows > 8 * limits.ROWS_PER_BATCH_MAX:
+        raise InvalidBatchError("$.blocks", f"{rows // 8} reports; at most {limits.ROWS_PER_BATCH_MAX} a batch")
 
 
 def _from_blocks(blocks: list[Block], now: float) -> Iterator[Columns]:

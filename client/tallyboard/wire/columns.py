@@ -1,13 +1,20 @@
 """Reports as numpy columns, which is how they travel from socket to disk without an object per scalar."""
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 Int64: TypeAlias = npt.NDArray[np.int64]
 Float64: TypeAlias = npt.NDArray[np.float64]
+
+
+class Blob(NamedTuple):
+    """A point that is no scalar: its bytes, and their BLAKE2b-256 hash. `summaries.blob_of` makes one."""
+
+    data: bytes
+    hash: bytes
 
 
 @dataclass(slots=True, frozen=True)
@@ -34,7 +41,7 @@ class Columns:
     rows: Int64 | None = None
     kind: str = "scalars"
     metadata: bytes = b""
-    blobs: tuple[bytes, ...] = ()
+    blobs: tuple[Blob, ...] = ()
 
     def __len__(self) -> int:
         return len(self.steps)

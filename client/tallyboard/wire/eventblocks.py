@@ -27,17 +27,18 @@ def from_event_blocks(blocks: Sequence[EventBlock], now: float, first_block: int
             wall_times = np.full(len(steps), now)
         else:
             wall_times = float_column(block.wall_times, f"{path}.wall_times")
+        blobs = tuple(summaries.blob_of(value) for value in block.values)
         columns = Columns(
             block.counter,
             (block.tag,),
             steps,
             wall_times,
-            summaries.keys_of(tuple(block.values)),
+            summaries.keys_of(blobs),
             at_columns(block.at, path),
             block=first_block + index,
             kind=_kind(block, path),
             metadata=block.metadata,
-            blobs=tuple(block.values),
+            blobs=blobs,
         )
         check_columns(columns, path)
         yield columns
@@ -49,7 +50,7 @@ def to_event_block(columns: Columns) -> EventBlock:
         counter=columns.counter,
         tag=columns.tags[0],
         steps=view(columns.steps, "<i8"),
-        values=list(columns.blobs),
+        values=[blob.data for blob in columns.blobs],
         metadata=columns.metadata,
         wall_times=view(columns.wall_times, "<f8"),
         at={name: view(column, "<i8") for name, column in columns.at.items()},

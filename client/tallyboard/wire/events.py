@@ -75,13 +75,13 @@ def decode_events(
     """
     if counter is not None:
         named("$.counter", names.check_counter, counter)
-    gathered = _Gathered()
+    gathered = _Gathered(counter)
     for index, data in enumerate(events):
         try:
             gathered.add(index, read_event(memoryview(data), values_max=gathered.left), now)
         except (MalformedError, names.InvalidNameError) as error:
             raise InvalidBatchError(where(index), str(error)) from error
-    return tuple(gathered.columns(counter)), tuple(gathered.warnings())
+    return tuple(gathered.columns()), tuple(gathered.warnings())
 
 
 def read_event(data: memoryview, *, values_max: int = limits.ROWS_PER_BATCH_MAX) -> Event:
@@ -117,7 +117,8 @@ def read_event(data: memoryview, *, values_max: int = limits.ROWS_PER_BATCH_MAX)
 class _Gathered:
     """Events by tag, in order of first appearance."""
 
-    def __init__(self) -> None:
+    def __init__(self, counter: str | None) -> None:
+        self._counter = counter
         self.left = limits.ROWS_PER_BATCH_MAX
         self._series: dict[tuple[str, str], _Series] = {}
         self._first: dict[str, _Series] = {}
@@ -135,16 +136,16 @@ class _Gathered:
         for value in event.values:
             self._add_value(index, event, value, now)
 
-    def columns(self, counter: str | None) -> Iterator[Columns]:
+    def columns(self) -> Iterator[Columns]:
         together: dict[tuple[int, bytes], list[tuple[str, _Series]]] = {}
         for place, ((tag, kind), series) in enumerate(self._series.items()):
-            alone = counter is None or kind != summaries.SCALARS
+            alone = self._counter is None or kind != summaries.SCALARS
             key = (place, b"") if alone else (-1, np.array(series.rows).tobytes())
             together.setdefault(key, []).append((tag, series))
         block = 0
         for alike in together.values():
             for begin in range(0, len(alike), limits.TAGS_PER_REPORT_MAX):
-                yield _columns(alike[begin : begin + limits.TAGS_PER_REPORT_MAX], counter, block)
+                yield _columns(alike[begin : begin + limits.TAGS_PER_REPORT_MAX], self._counter, block)
                 block += 1
 
     def warnings(self) -> Iterator[str]:
@@ -181,6 +182,8 @@ class _Gathered:
             if len(self._series) >= limits.SERIES_PER_EVENTS_MAX:
                 raise MalformedError(f"more than {limits.SERIES_PER_EVENTS_MAX} tags; send them in several requests")
             names.check_tag(value.tag)
+            if self._counter is None:
+                names.check_counter_of(names.implicit_counter(value.tag), (value.tag,))
             series = self._series[value.tag, kind] = _Series(
                 kind, b"" if kind == summaries.SCALARS else bytes(metadata)
             )
@@ -197,7 +200,7 @@ class _Gathered:
 def _columns(alike: list[tuple[str, _Series]], counter: str | None, block: int) -> Columns:
     """Series of the same events as columns: several of scalars, or one."""
     tag, first = alike[0]
-    blobs = tuple(first.blobs)
+    blobs = tuple(summaries.blob_of(data) for data in first.blobs)
     values = summaries.keys_of(blobs) if blobs else np.array([series.numbers for _, series in alike]).T
     return Columns(
         names.implicit_counter(tag) if counter is None else counter,

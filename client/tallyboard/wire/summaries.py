@@ -7,13 +7,14 @@ values does so with blobs, too, without knowing them, and a blob that comes agai
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from tallyboard.wire import limits, names, protos
-from tallyboard.wire.columns import Float64
+from tallyboard.wire.columns import Blob, Float64
 from tallyboard.wire.protos import MalformedError
 
 SCALARS: Final = "scalars"
@@ -51,9 +52,9 @@ class Metadata:
     is_scalar: bool = False
 
 
-def blob_hash(blob: bytes | memoryview) -> bytes:
-    """The BLAKE2b-256 hash of a blob."""
-    return hashlib.blake2b(blob, digest_size=_HASH_BYTES).digest()
+def blob_of(data: bytes) -> Blob:
+    """The blob of these bytes."""
+    return Blob(data, hashlib.blake2b(data, digest_size=_HASH_BYTES).digest())
 
 
 def key_of_hash(digest: bytes) -> float:
@@ -64,11 +65,9 @@ def key_of_hash(digest: bytes) -> float:
     return float(np.uint64(word).view(np.float64))
 
 
-def keys_of(blobs: tuple[bytes, ...]) -> Float64:
+def keys_of(blobs: Sequence[Blob]) -> Float64:
     """The keys of blobs as a column of values: float64[n, 1]."""
-    known: dict[bytes, float] = {}
-    keys = [known[blob] if blob in known else known.setdefault(blob, key_of_hash(blob_hash(blob))) for blob in blobs]
-    return np.array(keys, np.float64).reshape(-1, 1)
+    return np.array([key_of_hash(blob.hash) for blob in blobs], np.float64).reshape(-1, 1)
 
 
 def read_metadata(data: bytes | memoryview) -> Metadata:

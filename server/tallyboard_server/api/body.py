@@ -61,7 +61,7 @@ class _Held:
 
 @dataclass(slots=True, frozen=True)
 class Body:
-    """A body as it is decoded: no longer compressed, and of a known type (wire.JSON or wire.MSGPACK)."""
+    """A body as it is decoded: no longer compressed, and of a known type (wire.JSON, wire.MSGPACK, or another)."""
 
     data: bytes
     content_type: str
@@ -77,11 +77,17 @@ class BodyReader:
 
     @asynccontextmanager
     async def body(
-        self, request: Request, *, bytes_max: int = BODY_BYTES_MAX, optional: bool = False
+        self,
+        request: Request,
+        *,
+        bytes_max: int = BODY_BYTES_MAX,
+        optional: bool = False,
+        others: tuple[str, ...] = (),
     ) -> AsyncIterator[Body]:
         """The request's body, whose bytes count against the budget until the block ends.
 
-        optional: none at all is fine and needs no content type. Raises an ApiError or OverloadedError.
+        optional: none at all is fine and needs no content type. others: types taken besides JSON and
+        MessagePack. Raises an ApiError or OverloadedError.
         """
         headers = request.headers
         length = headers.get("content-length")
@@ -89,7 +95,7 @@ class BodyReader:
         if optional and declared == 0 and "transfer-encoding" not in headers:
             yield Body(b"", JSON)
             return
-        content_type = check_content_type(headers.get("content-type"))
+        content_type = check_content_type(headers.get("content-type"), others)
         encoding = compression.check_encoding(headers.get("content-encoding", ""))
         held = _Held(self._budget)
         try:
@@ -140,8 +146,8 @@ async def _read(receive: Receive, bytes_max: int, held: _Held) -> bytes:
             return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def check_content_type(content_type: str | None) -> str:
-    """Return wire.JSON or wire.MSGPACK, or raise UnsupportedMediaTypeError saying what to send."""
+def check_content_type(content_type: str | None, others: tuple[str, ...] = ()) -> str:
+    """Return wire.JSON, wire.MSGPACK or one of the others, or raise UnsupportedMediaTypeError saying what to send."""
     if content_type in (MSGPACK, JSON):
         return content_type
     kind, _, parameters = (content_type or "").lower().partition(";")
@@ -151,7 +157,9 @@ def check_content_type(content_type: str | None) -> str:
         return MSGPACK
     if kind == JSON and charset in ("", "utf-8", "utf8"):
         return JSON
-    hint = f"send {JSON} (UTF-8) or {MSGPACK}"
+    if kind in others:
+        return kind
+    hint = f"send {JSON} (UTF-8) or {' or '.join((MSGPACK, *others))}"
     if kind == _FORM:
         hint += "; with curl, use --json in the place of -d"
     found = f"content type {content_type[:100]!r} is not taken" if content_type else "the content type is missing"

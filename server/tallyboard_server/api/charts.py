@@ -1,161 +1,175 @@
-"""Chart data: the visible points of many runs × tags."""
+"""Chart data: what many runs × tags show, as points or buckets, along any x axis."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Final
+import math
+import re
+from typing import Annotated, Any, Final
 
 import anyio.to_thread
 from fastapi import APIRouter, Query
+from pydantic import PlainValidator, WithJsonSchema
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tallyboard.wire import decode_message
+from tallyboard.wire.limits import MIB
 from tallyboard_server.api import examples
-from tallyboard_server.api.answers import answer, binary_column, json_column, wants_msgpack
-from tallyboard_server.api.documented import STORE, Given, documented
-from tallyboard_server.api.messages import Chart, Missing, Points, Series
+from tallyboard_server.api.answers import answer, wants_msgpack
+from tallyboard_server.api.chartmessages import Attempts, Chart, QueryBody
+from tallyboard_server.api.documented import BODY, STORE, Given, Sent, documented
 from tallyboard_server.api.problems import InvalidQueryError
 from tallyboard_server.api.queries import check_known
+from tallyboard_server.api.query import BUCKETS_MAX, SERIES_MAX, Asked, answer_query
 from tallyboard_server.api.service import Running, Service
-from tallyboard_server.api.views import visible_tags
-from tallyboard_server.model import RunState
-from tallyboard_server.series import points as series_points
-from tallyboard_server.series.points import read_points
-from tallyboard_server.series.question import PointsTooManyError, UnknownAxisError
+from tallyboard_server.series import Question
 
-SERIES_MAX: Final = 1_000
-"""Most runs × tags in one answer."""
+QUERY_BYTES_MAX: Final = 8 * MIB
+"""Largest body of a query: ten thousand names, and a cursor."""
 
-_PARAMETERS: Final = ("run", "tag", "x", "from", "to")
-_COLUMNS: Final = "Columns are binary, little-endian: step int64, wall_time and value float64, x int64 or float64."
+_PARAMETERS: Final = ("run", "tag", "x", "from", "to", "buckets", "attempts", "group", "since")
+_COLUMNS: Final = (
+    "Columns are binary, little-endian: step, count and nonfinite int64, wall_time, value, mean and the rest float64, "
+    "x int64 along a counter and else float64."
+)
+_ETAGS: Final = re.compile(r'(?:W/)?("[^"]*")|\*')
+_PROBLEMS: Final = ("invalid_query", "unknown_axis", "too_many_points", *STORE)
+_ANSWERS: Final = {
+    200: Given(
+        Chart, examples.CHART, "Series in the order of runs, then tags.", msgpack=_COLUMNS,
+        headers={"ETag": "Of this answer: the same question with If-None-Match is answered by 304 until it changes."},
+    ),
+    304: Given(None, None, "The reader has this answer already: its ETag came in If-None-Match."),
+}  # fmt: skip
 
 router = APIRouter(tags=["charts"])
 
 
-@dataclass(slots=True, frozen=True)
-class Question:
-    """What is asked for: every tag of `tags` (none: all) of every run, with first ≤ x ≤ last."""
-
-    runs: Sequence[str]
-    tags: Sequence[str]
-    x: str
-    first: float | None
-    last: float | None
-    points_max: int
-    binary: bool
+def _number(text: Any) -> float:
+    """A whole number exactly: steps may be beyond what a float64 tells apart."""
+    if isinstance(text, str) and re.fullmatch(r"[+-]?\d{1,30}", text):
+        return int(text)
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a finite number is wanted")
+    return number
 
 
-@dataclass(slots=True)
-class _Collected:
-    series: list[Series] = field(default_factory=list)
-    missing: list[Missing] = field(default_factory=list)
-    points: int = 0
+_Number = Annotated[float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
 
 
-@router.get(
-    "/scalars",
-    **documented(
-        "get_scalars",
-        "Read points of many runs and tags",
-        answers={200: Given(Chart, examples.CHART, "Series in the order of runs, then tags.", msgpack=_COLUMNS)},
-        problems=("invalid_query", "unknown_axis", "too_many_points", *STORE),
-    ),
-)
+@router.get("/scalars", **documented("get_scalars", "Read charts of many runs and tags", answers=_ANSWERS,
+                                     problems=_PROBLEMS))  # fmt: skip
 async def get_scalars(
     request: Request,
     service: Running,
     run: Annotated[
-        list[str], Query(description="A run; may be repeated.", openapi_examples={"run": {"value": [examples.RUN]}})
+        list[str],
+        Query(
+            description="A run, or a pattern of runs such as `mnist/*`; may be repeated.",
+            openapi_examples={"run": {"value": [examples.RUN]}},
+        ),
     ],
-    tag: Annotated[list[str] | None, Query(description="A tag; may be repeated. Absent: every tag.")] = None,
+    tag: Annotated[
+        list[str] | None,
+        Query(description="A tag, or a pattern of tags such as `val/*`; may be repeated. Absent: every tag."),
+    ] = None,
     x: Annotated[
         str, Query(description="step, wall_time, relative (seconds since the first point), or a counter's name.")
     ] = "step",
-    first: Annotated[float | None, Query(alias="from", allow_inf_nan=False, description="The least x wanted.")] = None,
-    last: Annotated[float | None, Query(alias="to", allow_inf_nan=False, description="The largest x wanted.")] = None,
-) -> Response:
-    """Every visible point, exactly as reported, ascending by step.
+    first: Annotated[_Number | None, Query(alias="from", description="The least x wanted.")] = None,
+    last: Annotated[_Number | None, Query(alias="to", description="The largest x wanted.")] = None,
+    buckets: Annotated[
+        int | None,
+        Query(ge=1, le=BUCKETS_MAX, description="Series of more points come in at most so many buckets each."),
+    ] = None,
+    attempts: Annotated[
+        Attempts, Query(description="all: superseded points, too, as series of their own, marked as such.")
+    ] = "visible",
+    group: Annotated[
+        str | None,
+        Query(description="A config key (dots reach into nested objects): `groups` of the runs with the same value "
+              "there, in the place of series."),
+    ] = None,
+    since: Annotated[
+        str | None, Query(description="The `cursor` of an answer to the same question: only what is new since.")
+    ] = None,
+) -> Response:  # fmt: skip
+    """Visible points, exactly as reported, ascending by step; `*` and `?` in names are wildcards.
+
+    With `buckets`, a series of more points than that comes in buckets of equal width along x, each of which says
+    exactly what a walk over its points would find: first, least, greatest and last of them, count, mean, and how many
+    are not finite. A bucket begins and ends at points, never cuts one twice, and none is left out.
 
     Along another counter x is that counter's value as recorded with the report (its `at`), or else as of the
-    report's wall time; `x_source` says which. Runs and tags that are not there are listed as `missing`.
+    report's wall time; `x_source` says which. Nothing goes back along any axis: x is the largest so far. Runs and tags
+    that are not there are listed as `missing`.
+
+    With `since`, unchanged series are left out; those with `append` true go on where the reader's end (points, or
+    buckets of the new points only), the others replace what the reader has, and what is `missing` is gone.
     """
     check_known(request, _PARAMETERS)
-    asked = Question(
-        list(dict.fromkeys(run)), list(dict.fromkeys(tag or ())), x, first, last,
-        service.settings.points_per_answer_max, wants_msgpack(request),
-    )  # fmt: skip
-    if len(asked.runs) * max(1, len(asked.tags)) > SERIES_MAX:
-        raise InvalidQueryError(f"{len(asked.runs)} runs × {len(asked.tags)} tags; at most {SERIES_MAX}", field="run")
+    question = Question(x, first, last, buckets, superseded=attempts == "all")
+    return await _answered(request, service, Asked(_once(run), _once(tag or ()), question, group, since,
+                                                   wants_msgpack(request)))  # fmt: skip
+
+
+@router.post(
+    "/query",
+    **documented(
+        "query",
+        "Read charts of very many runs and tags",
+        sent=Sent(QueryBody, examples.QUERIES),
+        answers=_ANSWERS,
+        problems=(*_PROBLEMS, *BODY),
+    ),
+)
+async def query(request: Request, service: Running) -> Response:
+    """The same as GET /scalars, with the question as a document: a thousand names don't fit into a URL."""
+    async with service.bodies.body(request, bytes_max=QUERY_BYTES_MAX) as body:
+        asked = decode_message(body.data, body.content_type, QueryBody)
+    for name, bound in (("from", asked.first), ("to", asked.last)):
+        if bound is not None and not math.isfinite(bound):
+            raise InvalidQueryError("a finite number is wanted", field=name)
+    if asked.buckets is not None and not 1 <= asked.buckets <= BUCKETS_MAX:
+        raise InvalidQueryError(f"from 1 to {BUCKETS_MAX} buckets, or none for every point", field="buckets")
+    if not asked.runs:
+        raise InvalidQueryError("name at least one run, or a pattern", field="runs")
+    question = Question(asked.x, asked.first, asked.last, asked.buckets, superseded=asked.attempts == "all")
+    return await _answered(
+        request,
+        service,
+        Asked(_once(asked.runs), _once(asked.tags), question, asked.group, asked.since, wants_msgpack(request)),
+    )
+
+
+async def _answered(request: Request, service: Service, asked: Asked) -> Response:
+    _check(asked)
+    known = [
+        f"W/{found[1]}" if found[1] else "*" for found in _ETAGS.finditer(request.headers.get("if-none-match", ""))
+    ]
 
     def work() -> Response:
-        return answer(request, read_chart(service, asked))
+        found = answer_query(service, asked, known)
+        headers = {"ETag": found.etag, "Vary": "Accept", "Cache-Control": "no-cache"}
+        if found.chart is None:
+            return Response(status_code=304, headers=headers)
+        return answer(request, found.chart, headers=headers)
 
     return await anyio.to_thread.run_sync(work, limiter=service.chart_reads)
 
 
-def read_chart(service: Service, asked: Question) -> Chart:
-    """The answer to a question; each series is read in a snapshot of its own."""
-    found = _Collected()
-    known_axis = False
-    unknown: UnknownAxisError | None = None
-    for run in asked.runs:
-        with service.store.snapshot() as view:
-            state = view.load(run)
-        if state is None:
-            found.missing.append(Missing(run=run))
-            continue
-        try:
-            _collect(service, state, asked, found)
-            known_axis = True
-        except UnknownAxisError as error:
-            unknown = error
-            found.missing.append(Missing(run=run, x=asked.x))
-    if unknown is not None and not known_axis:
-        raise unknown
-    return Chart(x=asked.x, series=found.series, missing=found.missing)
-
-
-def _collect(service: Service, state: RunState, asked: Question, found: _Collected) -> None:
-    for tag in _tags(state, asked):
-        if len(found.series) >= SERIES_MAX:
-            raise PointsTooManyError(f"more than {SERIES_MAX} series; name the tags that are wanted")
-        try:
-            with service.store.snapshot() as view:
-                points = read_points(
-                    view, state, tag, x=asked.x, first=asked.first, last=asked.last,
-                    points_max=asked.points_max - found.points,
-                )  # fmt: skip
-        except PointsTooManyError as error:
-            raise PointsTooManyError(
-                f"more than {asked.points_max} points in all; narrow the range with from= and to=, or ask for fewer "
-                "runs and tags at once"
-            ) from error
-        if points is None:
-            found.missing.append(Missing(run=state.name, tag=tag))
-            continue
-        found.points += len(points.steps)
-        found.series.append(_series(state.name, tag, points, asked))
-
-
-def _tags(state: RunState, asked: Question) -> Iterator[str]:
-    if asked.tags:
-        yield from asked.tags
+def _check(asked: Asked) -> None:
+    for field, names in (("run", asked.runs), ("tag", asked.tags)):
+        if len(names) > SERIES_MAX:
+            raise InvalidQueryError(f"{len(names)} names; at most {SERIES_MAX}", field=field)
+    if asked.group is None:
         return
-    by_counter = visible_tags(state)
-    yield from sorted(name for names in by_counter.values() for name in names)
+    if not asked.group:
+        raise InvalidQueryError("name a config key, such as lr or model.depth", field="group")
+    if asked.question.superseded:
+        raise InvalidQueryError("groups are made of visible points only; leave attempts out", field="attempts")
+    if asked.since is not None:
+        raise InvalidQueryError("groups come whole; leave since out, and use If-None-Match", field="since")
 
 
-def _series(run: str, tag: str, points: series_points.Points, asked: Question) -> Series:
-    column = binary_column if asked.binary else json_column
-    return Series(
-        run=run,
-        tag=tag,
-        counter=points.counter,
-        count=len(points.steps),
-        points=Points(
-            step=column(points.steps),
-            wall_time=column(points.wall_times),
-            value=column(points.values),
-            x=None if asked.x == "step" else column(points.x),
-        ),
-        x_source=None if points.x_source == "own" else points.x_source,
-    )
+def _once(names: list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))

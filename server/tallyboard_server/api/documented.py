@@ -40,6 +40,8 @@ class Sent:
     examples: Mapping[str, Any]
     required: bool = True
     msgpack: str = "The same fields as in JSON."
+    others: Mapping[str, str] = field(default_factory=dict)
+    """Further types, and what is in such a body."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -89,7 +91,10 @@ def request_body(sent: Sent) -> dict[str, Any]:
                 "schema": reference(sent.kind),
                 "examples": {name: {"value": value} for name, value in sent.examples.items()},
             },
-            MSGPACK: {"schema": {"type": "string", "format": "binary", "description": sent.msgpack}},
+            **{
+                media_type: {"schema": {"type": "string", "format": "binary", "description": said}}
+                for media_type, said in ((MSGPACK, sent.msgpack), *sent.others.items())
+            },
         },
     }
 

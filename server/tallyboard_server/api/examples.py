@@ -1,6 +1,10 @@
 """The examples of the API's documentation; a test sends every one of them to a running service."""
 
+import base64
+import struct
 from typing import Any, Final
+
+from tallyboard.wire import protos
 
 RUN: Final = "mnist/try1"
 
@@ -38,6 +42,30 @@ RECEIPT: Final[dict[str, Any]] = {
     "replayed": False,
     "warnings": [],
 }
+IMAGE_TAG: Final = "samples"
+_PNG: Final = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+_IMAGE: Final = b"\x08\x01\x10\x01\x18\x03" + protos.sized(4, _PNG)
+
+
+def _event(step: int, value: bytes) -> str:
+    """A serialised Event (wall time, step, summary) in base64, as JSON has it."""
+    event = b"\x09" + struct.pack("<d", 1_760_000_000.0) + b"\x10" + protos.varint(step)
+    return base64.b64encode(event + protos.sized(5, protos.sized(1, value))).decode()
+
+
+EVENTS: Final[dict[str, Any]] = {
+    "an image": {"events": [_event(1, protos.sized(1, IMAGE_TAG.encode()) + protos.sized(4, _IMAGE))]},
+    "a scalar on a named counter": {
+        "counter": "batch",
+        "producer": "forwarder-1",
+        "seq": 1,
+        "partial": True,
+        "events": [_event(1, protos.sized(1, b"batch/loss") + b"\x15" + struct.pack("<f", 0.5))],
+    },
+}
+EVENTS_RECEIPT: Final[dict[str, Any]] = RECEIPT | {"counters": {}}
 REWIND: Final[dict[str, Any]] = {
     "from a checkpoint": {"id": "restart-2", "next_steps": {"global_step": 3, "epoch": 1}, "reason": "preempted"}
 }
@@ -110,6 +138,8 @@ RUN_VIEW: Final[dict[str, Any]] = {
             "tags": ["loss"],
         }
     },
+    "tag_counters": {},
+    "kinds": {"samples": "images"},
     "health": {"last_seen": 1_760_000_000.5, "silent_s": 2.5, "refused_kept": 0, "refused_at": None},
     "warnings": [],
 }
@@ -144,6 +174,12 @@ CHART: Final[dict[str, Any]] = {
         }
     ],
     "missing": [],
+}
+QUERIES: Final[dict[str, Any]] = {
+    "curves": {"runs": ["mnist/*"], "tags": ["loss", "val/*"], "x": "relative", "buckets": 1_000},
+    "a zoom": {"runs": [RUN], "tags": ["loss"], "from": 1, "to": 2, "buckets": 500},
+    "superseded, too": {"runs": [RUN], "attempts": "all"},
+    "mean over seeds": {"runs": ["mnist/*"], "tags": ["loss"], "group": "lr", "buckets": 200},
 }
 VERIFY_LINE: Final[dict[str, Any]] = {
     "scalars_read": 2,

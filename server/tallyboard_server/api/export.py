@@ -23,7 +23,7 @@ from tallyboard_server.api.problems import InvalidQueryError, NotInstalledError,
 from tallyboard_server.api.queries import check_known
 from tallyboard_server.api.reading import load_run
 from tallyboard_server.api.service import Running, Service
-from tallyboard_server.export import FORMATS, Export, ExportBrokenError, MissingPartError, Wanted
+from tallyboard_server.export import FORMATS, Export, ExportBrokenError, MissingPartError, UnfitFormatError, Wanted
 from tallyboard_server.store.protocol import StoreError
 
 STALL_TIMEOUT_S: Final = 60.0
@@ -31,13 +31,14 @@ STALL_TIMEOUT_S: Final = 60.0
 SENT_AT_ONCE: Final = 256 * KIB
 PATTERNS_MAX: Final = 1_000
 
-_PARAMETERS: Final = ("format", "tag", "attempts")
+_PARAMETERS: Final = ("format", "tag", "attempts", "x")
 _DOCUMENTED: Final = documented(
     "export",
     "Download every point of a run",
     answers={200: Given(bytes, None, "The file; its name is in Content-Disposition.", media_type=MSGPACK)},
     problems=(
-        "invalid_run_name", "invalid_query", "run_not_found", "run_deleted", "not_installed", "too_busy", *STORE,
+        "invalid_run_name", "invalid_query", "unknown_axis", "run_not_found", "run_deleted", "not_installed",
+        "too_busy", *STORE,
     ),
 )  # fmt: skip
 _DOCUMENTED["responses"][200]["content"] |= {
@@ -65,19 +66,22 @@ async def export(
     attempts: Annotated[
         Literal["visible", "all"], Query(description="all: superseded points, too, each with its attempt.")
     ] = "visible",
+    x: Annotated[
+        str | None, Query(description="With msgpack: a counter, to be told in blocks' `x` where it stood.")
+    ] = None,
 ) -> Response:
     """One line or row a point: run, counter, step, wall_time, tag, value; with `attempts=all` attempt and superseded.
 
     The points are those that are visible when the export begins, in the order of counters, then steps, then tags (of
     a run with very many tags, 64 at a time). Floats read back bit for bit; NaN, Infinity and -Infinity are spelled
     so. `tfevents` is an event file as TensorBoard reads it (values as float32, visible points only). `msgpack` is a
-    sequence of MessagePack binaries, each of which holds a map: {run, version}, blocks of columns, {end}.
+    sequence of MessagePack binaries, each of which holds a map: {run, version}, blocks of columns, {end} or {failed}.
 
     A file that is not whole breaks the connection off: if the run is deleted or pruned meanwhile, if the store fails,
     or if nothing is taken for a minute. Its last chunk is then missing, which every HTTP client reports.
     """
     check_known(request, _PARAMETERS)
-    wanted = Wanted(tuple(dict.fromkeys(tag or ())), superseded=attempts == "all")
+    wanted = Wanted(tuple(dict.fromkeys(tag or ())), superseded=attempts == "all", x=x)
     if len(wanted.tags) > PATTERNS_MAX:
         raise InvalidQueryError(f"{len(wanted.tags)} tags; at most {PATTERNS_MAX}, or a pattern", field="tag")
     made = await anyio.to_thread.run_sync(_made, service, run, form, wanted, limiter=service.chart_reads)
@@ -94,8 +98,8 @@ def _made(service: Service, run: str, form: str, wanted: Wanted) -> Export:
         return Export(service.store, state, FORMATS[form], wanted)
     except MissingPartError as error:
         raise NotInstalledError(str(error), field="format") from error
-    except ValueError as error:
-        raise InvalidQueryError(str(error), field="attempts") from error
+    except UnfitFormatError as error:
+        raise InvalidQueryError(str(error), field=error.field) from error
 
 
 class _ExportResponse(StreamingResponse):

@@ -4,10 +4,9 @@ from typing import Any, Literal
 
 import msgspec
 
-from tallyboard.wire import Message, Problem, Refusal, Status
+from tallyboard.wire import CounterValue, Message, Problem, Refusal, Status
 from tallyboard_server.verify.report import RunReport
 
-XSource = Literal["recorded", "as_of_time"]
 ShownStatus = Literal["running", "finished", "failed", "lost"]
 """A run's status as it is shown: `lost` is a running one whose producers have fallen silent; it is never sent."""
 
@@ -69,7 +68,11 @@ class Health(msgspec.Struct, kw_only=True):
 
 
 class RunView(msgspec.Struct, kw_only=True):
-    """A run, whole. Times are seconds since the epoch. `warnings`: what a PUT could not take over."""
+    """A run, whole. Times are seconds since the epoch. `warnings`: what a PUT could not take over.
+
+    tag_counters: the visible tags that each count on a counter of their own (`tag:<tag>`), which `counters` leaves out.
+    kinds: what the visible tags are that are no scalars: images, text, histograms, … (TensorBoard's plugin name).
+    """
 
     run: str
     status: ShownStatus
@@ -84,6 +87,8 @@ class RunView(msgspec.Struct, kw_only=True):
     summary: dict[str, Any]
     provenance: dict[str, Any]
     counters: dict[str, CounterView]
+    tag_counters: dict[str, CounterValue]
+    kinds: dict[str, str]
     health: Health
     warnings: list[str] = []
 
@@ -176,51 +181,6 @@ class RefusedPage(msgspec.Struct, kw_only=True):
 
     run: str
     refused: list[RefusedItem]
-
-
-class Points(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Columns of equal length, ascending by step.
-
-    Lists in JSON, with non-finite values as "NaN", "Infinity" and "-Infinity"; little-endian binary in MessagePack
-    (step int64, wall_time and value float64, x int64 along a counter and else float64). x is left out where it is
-    the step.
-    """
-
-    step: list[int] | memoryview
-    wall_time: list[float] | memoryview
-    value: list[float | str] | memoryview
-    x: list[int | float] | memoryview | None = None
-
-
-class Series(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """The visible points of one tag of one run.
-
-    x_source says how another counter's x was found: `recorded` with every report (its `at`), or at least partly
-    `as_of_time`, from when that counter moved. It is left out on the other axes.
-    """
-
-    run: str
-    tag: str
-    counter: str
-    count: int
-    points: Points
-    x_source: XSource | None = None
-
-
-class Missing(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What was asked for and is not there: a run, a tag of a run that is, or the x axis of a run."""
-
-    run: str
-    tag: str | None = None
-    x: str | None = None
-
-
-class Chart(msgspec.Struct, kw_only=True):
-    """Chart data: series in the order of runs, then tags, as asked for."""
-
-    x: str
-    series: list[Series]
-    missing: list[Missing] = []
 
 
 class RepairBody(Message):

@@ -6,18 +6,19 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from tallyboard.wire import Open, Problem, Receipt
+from tallyboard.wire import EventsMessage, Open, Problem, Receipt
 from tallyboard.wire.messages import BatchMessage
-from tallyboard_server.api import examples, messages, reports
+from tallyboard_server.api import chartmessages, examples, messages, reports
 from tallyboard_server.api.documented import SCHEMA_REF
 from tallyboard_server.api.routes import API_PREFIX, described_routes
 
 INGEST_PATH: Final = f"{API_PREFIX}/scalars/{{run}}"
 
 _KINDS: Final = (
-    BatchMessage, Open, Receipt, Problem, messages.RunView, messages.RunPage, messages.RunTablePage,
+    BatchMessage, EventsMessage, Open, Receipt, Problem, messages.RunView, messages.RunPage, messages.RunTablePage,
     messages.RunRow, messages.RunPatch,
-    messages.RewindBody, messages.HeartbeatBody, messages.HeartbeatAnswer, messages.RefusedPage, messages.Chart,
+    messages.RewindBody, messages.HeartbeatBody, messages.HeartbeatAnswer, messages.RefusedPage, chartmessages.Chart,
+    chartmessages.QueryBody,
     messages.Readiness, messages.RepairBody, messages.RepairAnswer, messages.VerifyLine,
 )  # fmt: skip
 _DESCRIPTION: Final = """Training jobs report scalars keyed by named step counters; the service checks that each counter
@@ -43,8 +44,10 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     schemas.update(found)
     schemas["RunTablePage"]["properties"]["rows"]["items"] = {"type": "array", "items": {}}
     schemas["RunPage"]["properties"]["runs"]["items"] = {"$ref": SCHEMA_REF.format(name="RunRow")}
-    for block in ("Block", "Points"):
+    for block in ("Block", "Points", "Buckets", "GroupColumns"):
         _say_binary(schemas[block]["properties"])
+    columns = schemas["EventBlock"]["properties"]
+    _say_binary({name: columns[name] for name in ("steps", "wall_times")})
     document["components"]["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "TALLYBOARD_TOKEN, if one is set."}
     }

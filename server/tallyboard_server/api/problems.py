@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tallyboard.wire import InvalidBatchError, InvalidNameError, Problem, UndecodableBodyError
-from tallyboard_server.contract.errors import LimitError, RefusedError, SeqGapError, SeqReusedError
+from tallyboard_server.contract.errors import BlobCollisionError, LimitError, RefusedError, SeqGapError, SeqReusedError
 from tallyboard_server.ingest.errors import (
     OverloadedError,
     RunDeletedError,
@@ -67,6 +67,10 @@ class ForbiddenHostError(ApiError):
 
 class ForbiddenOriginError(ApiError):
     """A page of another site is asking."""
+
+
+class PointNotFoundError(ApiError):
+    """A tag that has no such point."""
 
 
 class UnsupportedMediaTypeError(ApiError):
@@ -127,6 +131,8 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     RefusedError: Kind(409, RefusedError.code, "Reports break the rules of their counter"),
     SeqReusedError: Kind(409, SeqReusedError.code, "The seq was used for another batch"),
     SeqGapError: Kind(409, SeqGapError.code, "A batch is missing before this one"),
+    BlobCollisionError: Kind(409, "blob_collision", "Two values can't be told apart"),
+    PointNotFoundError: Kind(404, "point_not_found", "There is no such point"),
     LimitError: Kind(409, LimitError.code, "The run is full"),
     RunExistsError: Kind(409, "run_exists", "The run exists already"),
     RunDeletedError: Kind(410, "run_deleted", "The run was deleted"),

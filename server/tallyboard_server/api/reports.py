@@ -34,6 +34,7 @@ from tallyboard_server.api.service import Running, Service, service_of
 from tallyboard_server.api.views import refused_page
 from tallyboard_server.ingest.commands import Append
 from tallyboard_server.store.protocol import Store
+from tallyboard_server.summaries import first_fault
 
 _INLINE_BYTES_MAX: Final = 256 * KIB
 """Bodies up to this size are decoded at once (JSON: 2 ms); larger ones in a thread."""
@@ -41,9 +42,13 @@ _INLINE_BYTES_MAX: Final = 256 * KIB
 _MSGPACK_BATCH: Final = (
     "A batch: the fields of BatchMessage, with `blocks` in the place of `reports`. A block is {counter, tags [k], "
     "steps: bin int64[n], wall_times?: bin float64[n], values: bin float64[n*k] row by row, at?: {counter: bin "
-    "int64[n]}}, all little-endian."
+    "int64[n]}}, all little-endian. `events` may stand beside them: points that are no scalars, in blocks {counter, "
+    "tag, metadata?: bin SummaryMetadata, steps, wall_times?, values: [bin Summary.Value without its tag], at?}."
 )
-_CONTRACT: Final = ("reports_refused", "seq_reused", "seq_gap", "run_limit", "run_exists", "run_deleted")
+CONTRACT: Final = (
+    "reports_refused", "seq_reused", "seq_gap", "run_limit", "run_exists", "run_deleted", "blob_collision",
+)  # fmt: skip
+"""Problems of a route that takes reports."""
 
 router = APIRouter(tags=["reports"])
 
@@ -70,7 +75,7 @@ REPORT_DOCUMENTED: Final = documented(
     "Report scalars",
     sent=Sent(BatchMessage, examples.REPORTS, msgpack=_MSGPACK_BATCH),
     answers={200: Given(Receipt, examples.RECEIPT, "Stored: on disk, after fsync.")},
-    problems=("invalid_run_name", "run_not_found", *_CONTRACT, *BODY, *WRITE),
+    problems=("invalid_run_name", "run_not_found", *CONTRACT, *BODY, *WRITE),
 )
 
 
@@ -154,10 +159,20 @@ def checked_producer(producer: str | None, field: str = "$.producer") -> str | N
 
 
 async def _decoded(service: Service, body: Body) -> Batch:
-    decode = partial(decode_batch, body.data, body.content_type, now=service.clock())
+    decode = partial(_checked_batch, body, now=service.clock())
     if len(body.data) <= _INLINE_BYTES_MAX:
         return decode()
     return await anyio.to_thread.run_sync(decode, limiter=service.large_decodes)
+
+
+def _checked_batch(body: Body, *, now: float) -> Batch:
+    batch = decode_batch(body.data, body.content_type, now=now)
+    events = [columns for columns in batch.columns if columns.blobs]
+    for index, columns in enumerate(events):
+        if (fault := first_fault(columns)) is not None:
+            row, detail = fault
+            raise InvalidBatchError(f"$.events[{index}].values[{row}]", detail)
+    return batch
 
 
 def _check_exists(store: Store, run: str) -> None:

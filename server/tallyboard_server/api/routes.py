@@ -6,13 +6,14 @@ from typing import Final
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-from tallyboard_server.api import charts, export, operations, reports, runs, safety
+from tallyboard_server.api import charts, events, export, operations, reports, runs, safety
 
 API_PREFIX: Final = "/api/v1"
 
 ROUTERS: Final[tuple[tuple[str, APIRouter], ...]] = (
     (API_PREFIX, runs.router),
     (API_PREFIX, reports.router),
+    (API_PREFIX, events.router),
     (API_PREFIX, charts.router),
     (API_PREFIX, export.router),
     (API_PREFIX, safety.router),

@@ -97,8 +97,10 @@ def find_runs(service: Service, asked: Asked, encode: Encode) -> RunPage | RunTa
     def cells(row: Row) -> bytes:
         return encode([json_value(row.values[column.text]) for column in columns])
 
-    def brief(row: Row) -> bytes:
-        return encode(run_row(row.state, service.liveness(row.state)))
+    def brief(row: Row) -> bytes | None:
+        with service.store.snapshot() as view:
+            state = view.load_by_id(row.run_id)
+        return None if state is None else encode(run_row(state, service.liveness(state)))
 
     question = Question(
         columns=columns,

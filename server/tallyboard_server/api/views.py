@@ -45,8 +45,17 @@ def run_view(state: RunState, refused: Sequence[KeptRefusal], liveness: Liveness
         summary=dict(meta.summary),
         provenance=dict(meta.provenance),
         counters={
-            counter.name: _counter_view(counter, tags.get(counter.id, []), state) for counter in state.counters.values()
+            counter.name: _counter_view(counter, tags.get(counter.id, []), state)
+            for counter in state.counters.values()
+            if not counter.is_implicit
         },
+        tag_counters={
+            name: counter.value()
+            for counter in state.counters.values()
+            if counter.is_implicit
+            for name in tags.get(counter.id, ())
+        },
+        kinds={name: tag.kind for names in tags.values() for name in names if not (tag := state.tags[name]).is_scalar},
         health=Health(
             last_seen=liveness.last_seen,
             silent_s=max(0.0, now - liveness.last_seen) if meta.status == "running" else None,
@@ -74,6 +83,7 @@ def run_row(state: RunState, liveness: Liveness) -> RunRow:
         counters={
             c.name: CounterBrief(last_step=c.last_step, attempt=len(c.attempts), total=c.total)
             for c in state.counters.values()
+            if not c.is_implicit
         },
     )
 
@@ -84,12 +94,12 @@ def refused_page(run: str, refused: Sequence[KeptRefusal]) -> RefusedPage:
     return RefusedPage(run=run, refused=items)
 
 
-def visible_tags(state: RunState) -> dict[int, list[str]]:
-    """The names of the tags with visible points, sorted, by counter id."""
+def visible_tags(state: RunState, *, scalars: bool = False) -> dict[int, list[str]]:
+    """The names of the tags with visible points, sorted, by counter id; scalars: only those of numbers."""
     limits = {counter.id: counter.limits() for counter in state.counters.values()}
     found: dict[int, list[str]] = {}
     for tag in state.tags.values():
-        if tag.counter_id not in limits:
+        if tag.counter_id not in limits or (scalars and not tag.is_scalar):
             continue
         limit = limits[tag.counter_id].get(tag.attempts_then)
         if limit is None or tag.first_step < limit:  # as Tag.is_bound, which would look at every attempt again

@@ -1,11 +1,13 @@
 """`tallyboard counters` and `tail`: what a run holds, in a terminal."""
 
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Annotated, Final
 
 import typer
 
+from tallyboard.wire import CounterValue
 from tallyboard.wire.limits import STEP_MAX
 from tallyboard_server.api.messages import AttemptView, CounterView, RunView
 from tallyboard_server.cli.http import Curve, Service, run_path, service_from
@@ -45,17 +47,16 @@ def tail(
     """Print a run's newest points: time, counter, step, tag, value."""
     service = service_from()
     view = service.get(run_path("/runs", run), RunView)
-    known = {name for counter in view.counters.values() for name in counter.tags}
-    if unknown := set(tag or ()) - known:
+    known = dict(_scalar_tags(view))
+    if unknown := set(tag or ()) - known.keys():
         fail(
             f"{run} has no tag {', '.join(sorted(unknown))}; it has {', '.join(sorted(known)) or 'none yet'}",
             Exit.NOT_FOUND,
         )
     seen: dict[str, int] = {}
-    for counter in view.counters.values():
-        for name in counter.tags:
-            if not tag or name in tag:
-                seen[name] = _print_last(service, run, name, counter, lines)
+    for name, counter in known.items():
+        if not tag or name in tag:
+            seen[name] = _print_last(service, run, name, counter, lines)
     with suppress(KeyboardInterrupt):
         while follow:
             time.sleep(_FOLLOW_S)
@@ -75,7 +76,14 @@ def _tags(counter: CounterView) -> str:
     return shown if len(counter.tags) <= 4 else f"{shown}, … ({count(len(counter.tags), 'tag')})"
 
 
-def _print_last(service: Service, run: str, tag: str, counter: CounterView, lines: int) -> int:
+def _scalar_tags(view: RunView) -> Iterator[tuple[str, CounterView | CounterValue]]:
+    """The tags whose points are numbers, each with its counter."""
+    for counter in view.counters.values():
+        yield from ((tag, counter) for tag in counter.tags if tag not in view.kinds)
+    yield from ((tag, value) for tag, value in view.tag_counters.items() if tag not in view.kinds)
+
+
+def _print_last(service: Service, run: str, tag: str, counter: CounterView | CounterValue, lines: int) -> int:
     """Print the last points of a tag; its last step, -1 if it has none.
 
     Steps may lie far apart: the window back from the end is widened until it holds enough of them.
@@ -93,16 +101,15 @@ def _print_last(service: Service, run: str, tag: str, counter: CounterView, line
 
 def _print_news(service: Service, run: str, tags: list[str] | None, seen: dict[str, int]) -> None:
     view = service.get(run_path("/runs", run), RunView)
-    for counter in view.counters.values():
-        for tag in counter.tags:
-            if tags and tag not in tags:
-                continue
-            after = seen.get(tag, -1)
-            if counter.last_step is not None and counter.last_step < after:
-                stderr.print(f"{tag} was rewound to {counter.last_step}", markup=False)
-                after = counter.last_step
-            curve = service.points(run, tag, after + 1) if after < STEP_MAX else None
-            seen[tag] = max(after, -1 if curve is None else _print(tag, curve))
+    for tag, counter in _scalar_tags(view):
+        if tags and tag not in tags:
+            continue
+        after = seen.get(tag, -1)
+        if counter.last_step is not None and counter.last_step < after:
+            stderr.print(f"{tag} was rewound to {counter.last_step}", markup=False)
+            after = counter.last_step
+        curve = service.points(run, tag, after + 1) if after < STEP_MAX else None
+        seen[tag] = max(after, -1 if curve is None else _print(tag, curve))
 
 
 def _print(tag: str, curve: Curve, lines: int | None = None) -> int:

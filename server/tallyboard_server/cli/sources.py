@@ -11,7 +11,7 @@ from tallyboard_server.api.messages import RepairAnswer, RepairBody
 from tallyboard_server.cli.http import ApiProblemError, Service, run_path, service_from
 from tallyboard_server.cli.output import Exit, fail
 from tallyboard_server.eventfiles import Exporter, LogDirectory
-from tallyboard_server.export import Export, Format, MissingPartError, Wanted
+from tallyboard_server.export import Export, Format, MissingPartError, UnfitFormatError, Wanted
 from tallyboard_server.ingest import Ingest
 from tallyboard_server.store.protocol import StoreError
 from tallyboard_server.store.sqlite import SqliteStore
@@ -142,7 +142,7 @@ class Offline:
             raise _not_found(f"there is no run {run!r}")
         try:
             made = Export(self._store, state, form, wanted)
-        except (MissingPartError, ValueError) as error:
+        except (MissingPartError, UnfitFormatError) as error:
             fail(str(error))
         return made.file_name, made.pieces()
 

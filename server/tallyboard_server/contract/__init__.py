@@ -8,15 +8,18 @@ reads a clock.
 from tallyboard_server.contract.apply import apply, new_run
 from tallyboard_server.contract.documents import merge_patch, too_large
 from tallyboard_server.contract.errors import (
+    BlobCollisionError,
     ContractError,
     LimitError,
     RefusedError,
     SeqGapError,
     SeqReusedError,
 )
+from tallyboard_server.contract.texts import blob_collision
 from tallyboard_server.contract.types import LastStepBefore, Outcome
 
 __all__ = [
+    "BlobCollisionError",
     "ContractError",
     "LastStepBefore",
     "LimitError",
@@ -25,6 +28,7 @@ __all__ = [
     "SeqGapError",
     "SeqReusedError",
     "apply",
+    "blob_collision",
     "merge_patch",
     "new_run",
     "too_large",

@@ -1,17 +1,18 @@
 """(state, batch) → (new state, journal blocks, receipt): the parts of a batch in order, all or nothing."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
-from tallyboard.wire import Batch, Receipt, limits
-from tallyboard_server.contract import refusals, reports, stream
+from tallyboard.wire import Batch, Blob, Receipt, is_implicit, limits
+from tallyboard_server.contract import refusals, reports, stream, texts
 from tallyboard_server.contract.documents import merge_bounded
 from tallyboard_server.contract.draft import Draft
-from tallyboard_server.contract.errors import RefusedError
+from tallyboard_server.contract.errors import BlobCollisionError, RefusedError
 from tallyboard_server.contract.opening import open_run
 from tallyboard_server.contract.rewind import rewind_run
 from tallyboard_server.contract.segments import Segment
 from tallyboard_server.contract.types import LastStepBefore, Outcome
-from tallyboard_server.model import ANONYMOUS, KeptRefusal, RunMeta, RunState
+from tallyboard_server.model import ANONYMOUS, KeptRefusal, RunMeta, RunState, counter_values
 
 
 def new_run(run_id: int, name: str, *, now: float, uid: str | None = None) -> RunState:
@@ -34,6 +35,7 @@ def apply(state: RunState, batch: Batch, *, now: float, last_step_before: LastSt
         return replayed
     writer = batch.producer or ANONYMOUS
     draft = Draft(state)
+    draft.warnings += batch.warnings
     if batch.open is not None:
         open_run(draft, batch.open, batch.producer)
     if batch.rewind is not None:
@@ -59,14 +61,31 @@ def apply(state: RunState, batch: Batch, *, now: float, last_step_before: LastSt
         tuple(draft.blocks),
         receipt,
         tuple(KeptRefusal(now, writer, refusal) for refusal in kept),
+        blobs=_blobs(judged),
     )
+
+
+def _blobs(judged: list[Segment]) -> Mapping[float, Blob]:
+    """The blobs of all accepted reports by their keys. Raises BlobCollisionError."""
+    found: dict[float, Blob] = {}
+    for segment in judged:
+        columns = segment.columns
+        if not columns.blobs or not segment.accepted:
+            continue
+        keys = columns.values[:, 0].tolist()
+        for row in segment.accepted_rows().tolist():
+            if found.setdefault(keys[row], columns.blobs[row]).hash != columns.blobs[row].hash:
+                raise BlobCollisionError(texts.blob_collision(keys[row]))
+    return found
 
 
 def _receipt(draft: Draft, batch: Batch, judged: list[Segment]) -> Receipt:
     touched = dict.fromkeys(segment.columns.counter for segment in judged)
-    counters = {name: draft.counters[name].value() for name in touched if name in draft.counters}
+    counters = {
+        name: draft.counters[name].value() for name in touched if name in draft.counters and not is_implicit(name)
+    }
     if batch.open is not None or batch.rewind is not None:
-        counters |= {name: counter.value() for name, counter in draft.counters.items() if counter.attempts}
+        counters |= counter_values(draft.counters)
     not_rewound = {}
     if batch.rewind is not None:
         named = batch.rewind.next_steps

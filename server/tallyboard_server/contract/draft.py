@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tallyboard.wire import limits
+from tallyboard.wire import is_implicit, limits
 from tallyboard_server.contract.errors import LimitError
 from tallyboard_server.model import Block, Counter, Producer, RunMeta, RunState, Tag
 
@@ -13,6 +13,7 @@ class Draft:
 
     __slots__ = (
         "_counters",
+        "_named",
         "_names",
         "_tags",
         "before",
@@ -41,6 +42,7 @@ class Draft:
         self._counters: dict[str, Counter] | None = None
         self._tags: dict[str, Tag] | None = None
         self._names: dict[int, str] | None = None
+        self._named: int | None = None
 
     def put_counter(self, counter: Counter) -> None:
         """Add or replace a counter."""
@@ -49,7 +51,16 @@ class Draft:
             self.counters = self._counters
         if self._names is not None:
             self._names[counter.id] = counter.name
+        if self._named is not None and counter.name not in self._counters and not counter.is_implicit:
+            self._named += 1
         self._counters[counter.name] = counter
+
+    @property
+    def free_counters(self) -> int:
+        """How many more counters the run may have; those of single tags are bounded with the tags."""
+        if self._named is None:
+            self._named = sum(not is_implicit(name) for name in self.counters)
+        return limits.COUNTERS_PER_RUN_MAX - self._named
 
     def put_tag(self, tag: Tag) -> None:
         """Add or replace a tag."""
@@ -62,11 +73,13 @@ class Draft:
         """The counter of that name, created without attempts if absent. Raises LimitError."""
         counter = self.counters.get(name)
         if counter is None:
-            if len(self.counters) >= limits.COUNTERS_PER_RUN_MAX:
+            if not is_implicit(name) and self.free_counters < 1:
                 raise LimitError(
                     f"counter {name!r} would be one more than the {limits.COUNTERS_PER_RUN_MAX} of a run; "
                     "use one of its counters, or another run"
                 )
+            if len(self.counters) >= limits.COUNTERS_PER_RUN_MAX + limits.TAGS_PER_RUN_MAX:
+                raise LimitError(f"counter {name!r} would be one too many: there are as many as a run may have tags")
             counter = Counter(len(self.counters) + 1, name)
             self.put_counter(counter)
         return counter

@@ -4,6 +4,7 @@ ContractError
 ├── RefusedError       reports broke the rules and the batch was all or nothing
 ├── SeqReusedError     a seq that was applied came again with other bytes
 ├── SeqGapError        a seq came before the one it follows
+├── BlobCollisionError two blobs of a run have the same key
 └── LimitError         the run would have more counters, tags, attempts or producers than allowed
 """
 
@@ -49,6 +50,12 @@ class SeqGapError(ContractError):
     def __init__(self, message: str, expected: int) -> None:
         super().__init__(message)
         self.expected = expected
+
+
+class BlobCollisionError(ContractError):
+    """A value other than one that the run has shares 62 bits of its hash with it; only one of them can be kept."""
+
+    code = "blob_collision"
 
 
 class LimitError(ContractError):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tallyboard.wire import Float64, Int64
+from tallyboard.wire import Columns, Float64, Int64
 from tallyboard_server.checksum import grown
 from tallyboard_server.contract import texts
 from tallyboard_server.contract.draft import Draft
@@ -113,7 +113,7 @@ class Landing:
                     continue
                 shown = np.flatnonzero(stored[:below, j])
                 first = int(steps[shown[0]]) if len(shown) else None
-            ids[j] = bind(self.draft, name, self.counter, first)
+            ids[j] = bind(self.draft, name, columns, self.counter, first)
         return ids
 
     def _emit(self, segment: Segment, tag_ids: Int32, rows: Int64 | slice, picked: Int64 | None) -> None:
@@ -154,17 +154,21 @@ class Landing:
         return np.concatenate(tag_ids), np.concatenate(values)
 
 
-def bind(draft: Draft, name: str, counter: Counter, first_step: int | None) -> int:
-    """Bind a tag to a counter by its visible point at first_step (None: it has none); returns its id."""
+def bind(draft: Draft, name: str, columns: Columns, counter: Counter, first_step: int | None) -> int:
+    """Bind a tag to a counter by its visible point at first_step (None: it has none); returns its id.
+
+    columns: where it was reported, which says what kind of tag it is if it is new.
+    """
     tag = draft.tags.get(name)
     if tag is None:
-        tag = Tag(len(draft.tags) + 1, name)
+        tag = Tag(len(draft.tags) + 1, name, kind=columns.kind, metadata=columns.metadata)
         draft.put_tag(tag)
     if first_step is None:
         return tag.id
     if tag.counter_id == counter.id and first_step >= tag.first_step and tag.is_bound(counter):
         return tag.id
-    draft.put_tag(Tag(tag.id, name, counter.id, first_step, len(counter.attempts)))
+    bound = replace(tag, counter_id=counter.id, first_step=first_step, attempts_then=len(counter.attempts))
+    draft.put_tag(bound)
     return tag.id
 
 

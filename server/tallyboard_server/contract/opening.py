@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tallyboard.wire import Open
+from tallyboard.wire import ALL_IMPLICIT, Open, is_implicit
 from tallyboard_server.contract.documents import merge_bounded
 from tallyboard_server.contract.draft import Draft
 from tallyboard_server.model import Counter
@@ -38,7 +38,9 @@ def open_run(draft: Draft, message: Open, producer: str | None) -> None:
 def _handed_over(draft: Draft, message: Open) -> list[str]:
     if message.take_over is None:
         return [] if message.resume == "new" else list(draft.counters)
-    return [name for name in message.take_over if name in draft.counters]
+    together = ALL_IMPLICIT in message.take_over
+    named = [name for name in message.take_over if name in draft.counters]
+    return named + [name for name in draft.counters if together and is_implicit(name)]
 
 
 def _hand_over(draft: Draft, counter: Counter, producer: str) -> None:

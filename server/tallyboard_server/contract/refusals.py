@@ -32,13 +32,13 @@ def _refusal(segment: Segment, row: int) -> Refusal:
         reason, detail, tags, last_step = segment.whole
     elif (conflict := segment.conflicts.get(row)) is not None:
         reason, tags, last_step = "tag_repeated", conflict.tags, step
-        detail = texts.tag_repeated(counter, step, conflict)
+        detail = texts.tag_repeated(counter, step, conflict, columns.kind)
     else:
         reason, tags, last_step = "step_decreased", columns.tags, _reached(segment, row)
         detail = texts.step_decreased(counter, step, last_step, segment.start)
     return Refusal(
         block=columns.block,
-        row=columns.row + row,
+        row=columns.row_of(row),
         counter=counter,
         step=step,
         last_step=last_step,

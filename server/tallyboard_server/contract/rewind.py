@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from tallyboard.wire import Rewind, limits
+from tallyboard.wire import ALL_IMPLICIT, Rewind, is_implicit, limits
 from tallyboard_server.contract.draft import Draft
 from tallyboard_server.contract.errors import LimitError
 from tallyboard_server.contract.types import LastStepBefore
@@ -30,7 +30,7 @@ def rewind_run(draft: Draft, message: Rewind, writer: str, last_step_before: Las
         draft.warnings.append(f"the rewind {message.id!r} was applied already; nothing was rewound again")
         return
     superseded = False
-    for name, next_step in message.next_steps.items():
+    for name, next_step in _next_steps(draft, message).items():
         counter = draft.add_counter(name)
         if len(counter.attempts) >= limits.ATTEMPTS_PER_COUNTER_MAX:
             raise LimitError(
@@ -45,6 +45,15 @@ def rewind_run(draft: Draft, message: Rewind, writer: str, last_step_before: Las
         draft.epoch += 1
     if message.id is not None:
         draft.rewinds = (*draft.rewinds, message.id)[-IDS_KEPT_MAX:]
+
+
+def _next_steps(draft: Draft, message: Rewind) -> dict[str, int]:
+    """The next step of each counter named; where those of single tags are named together, of all that there are."""
+    together = message.next_steps.get(ALL_IMPLICIT)
+    if together is None:
+        return message.next_steps
+    named = {name: step for name, step in message.next_steps.items() if name != ALL_IMPLICIT}
+    return {name: together for name in draft.counters if is_implicit(name)} | named
 
 
 def _superseded(counter: Counter, next_step: int, last_step_before: LastStepBefore) -> tuple[tuple[Attempt, ...], bool]:

@@ -1,8 +1,8 @@
 """What refuses a segment as a whole: its counter's writer, its tags' counters, and the limits of the run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from tallyboard.wire import limits
+from tallyboard.wire import Columns, is_implicit, limits
 from tallyboard_server.contract import texts
 from tallyboard_server.contract.draft import Draft
 from tallyboard_server.contract.segments import Refused, Segment
@@ -27,9 +27,9 @@ def screen(draft: Draft, name: str, segments: Sequence[Segment], writer: str, no
     if counter is not None and counter.current is not None and attempt is None:
         _refuse_taken(draft, counter, counter.current, segments, now)
         return None
-    free = limits.COUNTERS_PER_RUN_MAX - len(draft.counters) - (counter is None)
+    free = draft.free_counters - (counter is None and not is_implicit(name))
     new_counters: set[str] = set()
-    new_tags: set[str] = set()
+    new_tags: dict[str, str] = {}
     for segment in segments:
         if attempt is not None:
             segment.attempt = attempt.number
@@ -44,12 +44,17 @@ def screen(draft: Draft, name: str, segments: Sequence[Segment], writer: str, no
             detail = texts.tag_of_other_counter(name, foreign)
             segment.whole = Refused("tag_of_other_counter", detail, tuple(foreign), segment.last_step)
             continue
+        others = _of_other_kind(draft, columns, new_tags)
+        if others:
+            detail = texts.tag_of_other_kind(columns.kind, others)
+            segment.whole = Refused("tag_of_other_kind", detail, tuple(others), segment.last_step)
+            continue
         unknown = [tag for tag in columns.tags if tag not in draft.tags and tag not in new_tags]
         if unknown and len(draft.tags) + len(new_tags) + len(unknown) > limits.TAGS_PER_RUN_MAX:
             segment.whole = Refused("too_many_tags", texts.too_many_tags(), tuple(unknown), segment.last_step)
             continue
         new_counters |= at
-        new_tags.update(unknown)
+        new_tags.update(dict.fromkeys(unknown, columns.kind))
     return attempt
 
 
@@ -70,4 +75,15 @@ def _foreign_tags(draft: Draft, tags: Sequence[str], counter_id: int) -> dict[st
         other = draft.counter_by_id(tag.counter_id)
         if tag.is_bound(other):
             found[name] = other.name
+    return found
+
+
+def _of_other_kind(draft: Draft, columns: Columns, new_tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags that are of another kind than they are reported as, and their kind: in the run, or earlier in the batch."""
+    found: dict[str, str] = {}
+    for name in columns.tags:
+        tag = draft.tags.get(name)
+        kind = new_tags.get(name, columns.kind) if tag is None else tag.kind
+        if kind != columns.kind:
+            found[name] = kind
     return found

@@ -6,7 +6,7 @@ from tallyboard.wire import Batch, Receipt, limits
 from tallyboard_server.contract.draft import Draft
 from tallyboard_server.contract.errors import LimitError, SeqGapError, SeqReusedError
 from tallyboard_server.contract.types import Outcome
-from tallyboard_server.model import Producer, RunState, frozen
+from tallyboard_server.model import Producer, RunState, counter_values, frozen
 
 _ORIGIN_KEYS = ("host", "pid", "user", "began_at")
 
@@ -70,8 +70,7 @@ def _replayed_receipt(state: RunState, producer: Producer, seq: int, checksum: i
         receipt = _decode(producer.receipt)
         receipt.replayed = True
         return receipt
-    counters = {name: counter.value() for name, counter in state.counters.items() if counter.attempts}
-    receipt = Receipt(run=state.name, counters=counters, replayed=True)
+    receipt = Receipt(run=state.name, counters=counter_values(state.counters), replayed=True)
     if not compared:
         receipt.warnings.append(
             f"seq {seq} was applied long ago (the last one is {producer.seq}); "

@@ -4,6 +4,7 @@ import struct
 from collections.abc import Mapping
 
 from tallyboard.wire import limits
+from tallyboard.wire.summaries import SCALARS
 from tallyboard_server.contract.segments import Conflict
 from tallyboard_server.model import ANONYMOUS, Producer
 
@@ -26,12 +27,15 @@ def step_decreased(counter: str, step: int, last_step: int | None, start: int) -
     )
 
 
-def tag_repeated(counter: str, step: int, conflict: Conflict) -> str:
-    """For a tag that has another value at the same step."""
+def tag_repeated(counter: str, step: int, conflict: Conflict, kind: str) -> str:
+    """For a tag of a kind that has another value at the same step."""
     tag, times = conflict.tags[0], conflict.times
     more = f" (and {len(conflict.tags) - 1} more tags)" if len(conflict.tags) > 1 else ""
     value, got = (struct.unpack("<d", struct.pack("<q", bits))[0] for bits in (conflict.bits, conflict.got_bits))
-    said = f"tag {tag!r}{more} is {value!r} at {counter} {step} already, got {got!r}"
+    if kind == SCALARS:
+        said = f"tag {tag!r}{more} is {value!r} at {counter} {step} already, got {got!r}"
+    else:
+        said = f"tag {tag!r} has other {kind} at {counter} {step} already"
     if times >= HINT_FROM:
         return f"{said}; {counter} has been {step} for {times} reports; is it being incremented?"
     return f"{said}; a tag has one value per step: increment {counter}, or rewind it to {step} to replace it"
@@ -47,6 +51,13 @@ def tag_of_other_counter(counter: str, foreign: Mapping[str, str]) -> str:
     )
 
 
+def tag_of_other_kind(kind: str, others: Mapping[str, str]) -> str:
+    """For tags reported as one kind that are of another: `others` names the kind of each."""
+    tag, known = next(iter(others.items()))
+    more = f" (and {len(others) - 1} more of its tags)" if len(others) > 1 else ""
+    return f"tag {tag!r}{more} has {known}, got {kind}; a tag keeps its kind: report these under another name"
+
+
 def counter_taken(counter: str, writer: str, holder: Producer | None, now: float) -> str:
     """For a counter that another writer holds."""
     who = "reports without a producer" if writer == ANONYMOUS else f"producer {writer!r}"
@@ -57,6 +68,14 @@ def counter_taken(counter: str, writer: str, holder: Producer | None, now: float
     return (
         f"counter {counter!r} is being written by {who}; use another counter, rewind {counter!r} to start an "
         'attempt of your own, or resume the run (open with resume="continue") to go on in its place'
+    )
+
+
+def blob_collision(key: float) -> str:
+    """For a value whose key another value of the run has."""
+    return (
+        f"two values of the run can't be told apart by their hashes (key {key!r}); change one in any bit, or "
+        "report it to another run"
     )
 
 

@@ -1,10 +1,10 @@
 """What applying a batch gives back."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
-from tallyboard.wire import Receipt
-from tallyboard_server.model import Block, KeptRefusal, RunState
+from tallyboard.wire import Blob, Receipt
+from tallyboard_server.model import Block, KeptRefusal, RunState, frozen
 
 LastStepBefore = Callable[[int, int, int], int | None]
 """(counter id, attempt number, step) → the largest step below `step` in that attempt, or None."""
@@ -12,9 +12,10 @@ LastStepBefore = Callable[[int, int, int], int | None]
 
 @dataclass(slots=True, frozen=True)
 class Outcome:
-    """The new state, the journal blocks to store with it, the receipt, and what was refused (bounded).
+    """The new state, the journal blocks and blobs to store with it, the receipt, and what was refused (bounded).
 
-    replayed: the batch had been applied before; state is the old one and nothing is to be stored.
+    blobs: by their keys, those of all accepted reports; the store may have some of them already. replayed: the batch
+    had been applied before; state is the old one and nothing is to be stored.
     """
 
     state: RunState
@@ -22,3 +23,4 @@ class Outcome:
     receipt: Receipt
     refused: tuple[KeptRefusal, ...] = ()
     replayed: bool = False
+    blobs: Mapping[float, Blob] = field(default_factory=frozen)

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tallyboard.wire import Columns
 from tallyboard_server.checksum import grown
 from tallyboard_server.contract.draft import Draft
 from tallyboard_server.contract.screening import held_attempt
@@ -31,7 +32,7 @@ def land_whole(draft: Draft, name: str, segments: Sequence[Segment], writer: str
     for segment in segments:
         if not _is_above(segment, attempt) or not all(at in draft.counters for at in segment.columns.at):
             return False
-        ids = _bound_ids(draft.tags, segment.columns.tags, counter)
+        ids = _bound_ids(draft.tags, segment.columns, counter)
         if ids is None:
             return False
         tag_ids.append(ids)
@@ -58,14 +59,15 @@ def _is_above(segment: Segment, attempt: Attempt) -> bool:
     return len(steps) == 1 or bool((steps[1:] > steps[:-1]).all())
 
 
-def _bound_ids(tags: Mapping[str, Tag], names: Sequence[str], counter: Counter) -> Int32 | None:
-    """The ids of tags that are all bound to a counter; None if one of them is not."""
+def _bound_ids(tags: Mapping[str, Tag], columns: Columns, counter: Counter) -> Int32 | None:
+    """The ids of tags that are all bound to a counter and of the kind reported; None if one of them is not."""
     ids: list[int] = []
     attempts = len(counter.attempts)
     cuts: Mapping[int, int | None] | None = None
-    for name in names:
+    kind = columns.kind
+    for name in columns.tags:
         tag = tags.get(name)
-        if tag is None or tag.counter_id != counter.id:
+        if tag is None or tag.counter_id != counter.id or tag.kind != kind:
             return None
         if tag.attempts_then != attempts:  # what Tag.is_bound says, with the cuts found once for all tags
             cuts = cuts or counter.limits()

@@ -39,10 +39,14 @@ class ExportBrokenError(Exception):
 
 @dataclass(slots=True, frozen=True)
 class Wanted:
-    """What of a run: tags by name or shell pattern (none given: all), and whether superseded points, too."""
+    """What of a run: tags by name or shell pattern (none given: all), and whether superseded points, too.
+
+    x: another counter, if it is to be told where that stood at each report.
+    """
 
     tags: tuple[str, ...] = ()
     superseded: bool = False
+    x: str | None = None
 
     def admits(self, tag: str) -> bool:
         """Whether a tag is wanted."""
@@ -99,12 +103,12 @@ class Reader:
     def __init__(
         self, store: Store, state: RunState, wanted: Wanted, *, clock: Callable[[], float] = time.monotonic
     ) -> None:
+        self.store = store
         self.state = state
-        self._store = store
-        self._wanted = wanted
+        self.wanted = wanted
         self._clock = clock
         self.names = {tag.id: name for name, tag in state.tags.items()}
-        self._ids = {tag.id for name, tag in state.tags.items() if wanted.admits(name)}
+        self._ids = {tag.id for name, tag in state.tags.items() if tag.is_scalar and wanted.admits(name)}
         self._all = len(self._ids) == len(state.tags)
         self.ranks = np.zeros(max(self.names, default=0) + 1, np.int64)
         self.ranks[sorted(self.names, key=self.names.__getitem__)] = np.arange(len(self.names))
@@ -159,7 +163,7 @@ class Reader:
                 if (visible := attempt.last_visible) is not None:
                     for group in groups:
                         yield _Part(counter, attempt, False, attempt.start, visible, group)
-                if self._wanted.superseded and limit is not None and last >= limit:
+                if self.wanted.superseded and limit is not None and last >= limit:
                     for group in groups:
                         yield _Part(counter, attempt, True, max(limit, attempt.start), last, group)
 
@@ -172,7 +176,7 @@ class Reader:
         tags = [
             tag
             for tag in self.state.tags.values()
-            if tag.id in self._ids and (self._wanted.superseded or tag.counter_id == counter.id)
+            if tag.id in self._ids and (self.wanted.superseded or tag.counter_id == counter.id)
         ]  # superseded points may be of a tag that has gone on to another counter since
         ids = sorted((tag.id for tag in tags), key=lambda tag_id: int(self.ranks[tag_id]))
         yield from (tuple(ids[i : i + TAGS_AT_ONCE]) for i in range(0, len(ids), TAGS_AT_ONCE))
@@ -185,7 +189,7 @@ class Reader:
             return self._clock() >= until
 
         stretch = Stretch(self.state.id, part.counter.id, part.attempt.number, part.first, part.last)
-        with self._store.snapshot() as view:
+        with self.store.snapshot() as view:
             self._check_whole(view)
             if part.tag_ids is None:
                 blocks, cut = read_page(view, stretch, bytes_max=PAGE_BYTES, is_over=is_over)

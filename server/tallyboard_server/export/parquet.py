@@ -8,22 +8,23 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from tallyboard_server.export.pages import Page, Reader, Scalars
+from tallyboard_server.export.writer import Writer
 
 ROWS_PER_GROUP: Final = 262_144
 """Some 10 MB before compression."""
 _NAME: Final = pa.dictionary(pa.int32(), pa.string())
 
 
-class ParquetWriter:
+class ParquetWriter(Writer):
     """The columns of CSV: names as dictionaries, steps and attempts as int64, times and values as float64."""
 
-    def __init__(self, reader: Reader, *, superseded: bool) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
         fields = [
             ("run", _NAME), ("counter", _NAME), ("step", pa.int64()), ("wall_time", pa.float64()), ("tag", _NAME),
             ("value", pa.float64()),
         ]  # fmt: skip
-        if superseded:
+        if reader.wanted.superseded:
             fields += [("attempt", pa.int64()), ("superseded", pa.bool_())]
         self._schema = pa.schema([pa.field(name, kind, nullable=False) for name, kind in fields])
         self._sink = _Sink()

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from tallyboard_server.export.pages import Page, Reader, Scalars
+from tallyboard_server.export.writer import Writer
 
 LINES_AT_ONCE: Final = 16_384
 """About a megabyte of text."""
@@ -32,12 +33,12 @@ class _Shape(NamedTuple):
     tail: str
 
 
-class CsvWriter:
+class CsvWriter(Writer):
     """Comma-separated values as RFC 4180 has them, but for lines, which end in a line feed."""
 
-    def __init__(self, reader: Reader, *, superseded: bool) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._superseded = superseded
+        self._superseded = reader.wanted.superseded
 
     def begin(self) -> Iterator[bytes]:
         """The head line."""
@@ -49,21 +50,13 @@ class CsvWriter:
         head = f"{_quoted(self._reader.state.name)},{_quoted(page.counter)},"
         yield from _lines(self._reader, page, _Shape(head, ",", ",", ",", f"{told}\n"), _quoted, _NON_FINITE)
 
-    def end(self) -> Iterator[bytes]:
-        """Nothing."""
-        yield from ()
 
-
-class JsonLinesWriter:
+class JsonLinesWriter(Writer):
     """One JSON object a line."""
 
-    def __init__(self, reader: Reader, *, superseded: bool) -> None:
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._superseded = superseded
-
-    def begin(self) -> Iterator[bytes]:
-        """Nothing."""
-        yield from ()
+        self._superseded = reader.wanted.superseded
 
     def page(self, page: Page) -> Iterator[bytes]:
         """The lines of a page."""
@@ -71,10 +64,6 @@ class JsonLinesWriter:
         head = f'{{"run":{_json(self._reader.state.name)},"counter":{_json(page.counter)},"step":'
         shape = _Shape(head, ',"wall_time":', ',"tag":', ',"value":', f"{told}}}\n")
         yield from _lines(self._reader, page, shape, _json, tuple(map(_json, _NON_FINITE)))
-
-    def end(self) -> Iterator[bytes]:
-        """Nothing."""
-        yield from ()
 
 
 def _lines(reader: Reader, page: Page, shape: _Shape, spelled: Any, non_finite: Sequence[str]) -> Iterator[bytes]:

@@ -6,9 +6,10 @@ from tallyboard_server.eventfiles.encoder import Encoder
 from tallyboard_server.eventfiles.opening import file_head
 from tallyboard_server.eventfiles.ordering import Rows, TagNames, encode_pieces
 from tallyboard_server.export.pages import Page, Reader
+from tallyboard_server.export.writer import Writer
 
 
-class EventWriter:
+class EventWriter(Writer):
     """An event file: values as float32, one record a report (one for each 64 tags, if a run has more)."""
 
     def __init__(self, reader: Reader) -> None:
@@ -24,7 +25,3 @@ class EventWriter:
         """The records of a page."""
         pieces = [Rows(self._names.of(block), block.steps, block.wall_times, block.values) for block in page.blocks]
         yield from map(bytes, encode_pieces(self._encoder, pieces))
-
-    def end(self) -> Iterator[bytes]:
-        """Nothing."""
-        yield from ()

@@ -4,10 +4,20 @@ from dataclasses import replace
 from typing import Any, Final, NoReturn
 
 from tallyboard.wire import Batch, InvalidNameError, Open, Receipt, check_run
-from tallyboard_server.contract import LimitError, RefusedError, apply, merge_patch, new_run, too_large
+from tallyboard_server.contract import (
+    BlobCollisionError,
+    LimitError,
+    Outcome,
+    RefusedError,
+    apply,
+    blob_collision,
+    merge_patch,
+    new_run,
+    too_large,
+)
 from tallyboard_server.ingest.commands import Append, Command, Delete, Done, Patch
 from tallyboard_server.ingest.errors import RunDeletedError, RunExistsError, RunNotFoundError
-from tallyboard_server.model import RunState, frozen
+from tallyboard_server.model import RunState, counter_values, frozen
 from tallyboard_server.store.protocol import Transaction
 
 SUFFIX_MAX: Final = 10_000
@@ -51,8 +61,17 @@ def _append(command: Append, transaction: Transaction, now: float) -> Done:
             transaction.remember(error.state)
         raise
     if created or not outcome.replayed:
-        transaction.save(outcome.state, outcome.blocks, outcome.refused)
+        if outcome.blobs:
+            _check_collisions(run_id, outcome, transaction)
+        transaction.save(outcome.state, outcome.blocks, outcome.refused, outcome.blobs)
     return Done(outcome.receipt, outcome.state, created)
+
+
+def _check_collisions(run_id: int, outcome: Outcome, transaction: Transaction) -> None:
+    """Raise BlobCollisionError if the run has another blob under the key of one of these."""
+    for key, known in transaction.blob_hashes(run_id, list(outcome.blobs)).items():
+        if outcome.blobs[key].hash != known:
+            raise BlobCollisionError(blob_collision(key))
 
 
 def _settled_name(command: Append, transaction: Transaction) -> str:
@@ -107,8 +126,7 @@ def _patch(command: Patch, transaction: Transaction, now: float) -> Done:
             changes[document] = frozen(merged)
     state = replace(before, meta=replace(before.meta, updated_at=now, **changes))
     transaction.save(state)
-    counters = {counter.name: counter.value() for counter in state.counters.values() if counter.attempts}
-    return Done(Receipt(run=state.name, counters=counters), state)
+    return Done(Receipt(run=state.name, counters=counter_values(state.counters)), state)
 
 
 def _existing(name: str, transaction: Transaction) -> RunState:

@@ -1,4 +1,4 @@
-"""The merger: puts the small blocks of busy attempts together, in the background, a slice at a time."""
+"""The merger: puts small blocks of busy attempts together, and what that made again, in the background, in slices."""
 
 import logging
 import threading
@@ -9,17 +9,37 @@ from typing import Final
 from tallyboard_server.ingest.commands import Done
 from tallyboard_server.ingest.errors import IngestError
 from tallyboard_server.ingest.waiting import Record
-from tallyboard_server.store.protocol import Snapshot, Store, StoreBusyError, StoreError, StoreFullError
+from tallyboard_server.store import tiers
+from tallyboard_server.store.protocol import (
+    ROWS_PER_GROUP,
+    RunHead,
+    Snapshot,
+    Store,
+    StoreBusyError,
+    StoreError,
+    StoreFullError,
+)
 
 logger = logging.getLogger(__name__)
 
 MIN_BLOCKS: Final = 64
 """Level-0 blocks of an attempt from which a merge is worth its transaction."""
-SLICE_ROWS: Final = 65_536
-"""Rows merged in one go: about 5 MB at ten tags."""
+MIN_BLOCKS_QUIET: Final = 8
+FAN_IN_QUIET: Final = 4
+QUIET_S: Final = 60.0
+SILENT_S: Final = 600.0
+"""A run that got nothing new for so long is merged from fewer blocks on, and then from a single one. (Reports that
+come now and then must not each cost a merge.)"""
+ENDED_S: Final = 10.0
+"""A run that is finished or failed and has been quiet for so long is merged down to as little as possible."""
 INTERVAL_S: Final = 1.0
 SWEEP_EVERY_S: Final = 60.0
 SWEEP_PAGE: Final = 1_000
+SLICES_PER_TURN: Final = 32
+"""Slices of a run before others get their turn."""
+GROUPS_SEEN_MAX: Final = 1_000
+"""Groups of an attempt among which is looked for some to put together: the newest that may still grow."""
+_BYTES_PER_SCALAR: Final = 8
 _UNAVAILABLE: Final = (StoreBusyError, StoreFullError, IngestError, TimeoutError)
 
 
@@ -32,23 +52,38 @@ class Merger:
         record: Callable[[Record], None],
         *,
         min_blocks: int = MIN_BLOCKS,
-        slice_rows: int = SLICE_ROWS,
+        slice_rows: int = ROWS_PER_GROUP,
+        fan_in: int = tiers.FAN_IN,
         interval_s: float = INTERVAL_S,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         """`record` runs a function in a transaction of the writer and returns when it is durable."""
         self._store = store
         self._record = record
         self._min_blocks = min_blocks
         self._slice_rows = slice_rows
+        self._fan_in = fan_in
         self._interval_s = interval_s
+        self._clock = clock
         self._lock = threading.Lock()
-        self._touched: set[int] = set()
+        self._touched: dict[int, int] = {}
+        self._waiting_bytes = 0
+        self._settled: dict[int, int] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tallyboard-merger", daemon=True)
-        self._merges = 0
-        self._blocks = 0
-        self._errors = 0
         self._next_sweep = 0.0
+        self._figures = dict.fromkeys(
+            (
+                "merge_slices_total",
+                "merge_blocks_total",
+                "merge_scalars_total",
+                "merge_compactions_total",
+                "merge_compacted_groups_total",
+                "merge_compacted_scalars_total",
+                "merge_errors_total",
+            ),
+            0,
+        )
 
     def start(self) -> None:
         """Begin to merge in the background."""
@@ -63,22 +98,26 @@ class Merger:
     def notify(self, done: list[Done]) -> None:
         """Runs that have grown; see Ingest.on_commit."""
         with self._lock:
-            self._touched.update(item.state.id for item in done if item.receipt.stored)
+            for item in done:
+                if item.receipt.stored:
+                    nbytes = item.receipt.stored * _BYTES_PER_SCALAR
+                    self._touched[item.state.id] = self._touched.get(item.state.id, 0) + nbytes
+                    self._waiting_bytes += nbytes
+
+    def backlog_bytes(self) -> int:
+        """Values that came since their runs were last merged: how far the merger is behind."""
+        return self._waiting_bytes
 
     def merge_run(self, run_id: int) -> int:
-        """Merge all there is to merge of a run; returns how many blocks went into it."""
-        merged = 0
-        while (taken := self._merge_slice(run_id)) and not self._stop.is_set():
-            merged += taken
-        return merged
+        """Merge all there is to merge of a run; returns how many level-0 blocks went into it."""
+        return self._merge(run_id, slices_max=None)[0]
 
     def stats(self) -> dict[str, float]:
         """Figures for /metrics."""
         return {
-            "merge_slices_total": self._merges,
-            "merge_blocks_total": self._blocks,
-            "merge_errors_total": self._errors,
+            **self._figures,
             "merge_runs_waiting": len(self._touched),
+            "merge_waiting_bytes": self._waiting_bytes,
         }
 
     def _run(self) -> None:
@@ -92,54 +131,122 @@ class Merger:
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_EVERY_S
             self._sweep()
-        for run_id in self._take_touched():
+        left = list(self._touched)
+        for run_id in left:
             if self._stop.is_set():
                 return
             try:
-                self.merge_run(run_id)
-            except _UNAVAILABLE:  # for the others too: the next sweep finds them all
+                came = self._touched.get(run_id, 0)
+                _, is_done = self._merge(run_id, slices_max=SLICES_PER_TURN)
+            except _UNAVAILABLE:  # for the others too: they are tried again in the next turn
                 raise
             except Exception as error:  # noqa: BLE001 - one run that can't be merged must not keep the others
                 self._failed(f"run {run_id} can't be merged", error)
+                is_done = True
+            if is_done:
+                self._let_go(run_id, came)
+
+    def _let_go(self, run_id: int, came: int) -> None:
+        """A run was merged to its end; what came meanwhile waits for the next turn."""
+        with self._lock:
+            self._waiting_bytes -= came
+            if self._touched[run_id] == came:
+                del self._touched[run_id]
+            else:
+                self._touched[run_id] -= came
 
     def _failed(self, what: str, error: Exception) -> None:
-        self._errors += 1
+        self._figures["merge_errors_total"] += 1
         foreseen = isinstance(error, (StoreError, *_UNAVAILABLE))
         logger.warning("%s: %r", what, error, exc_info=None if foreseen else error)
 
     def _sweep(self) -> None:
-        """Look at every run once in a while: what was missed, or waited for the event files, is found here."""
+        """Look at every run once in a while: what was missed, ended, or waited for the event files, is found here."""
         after_id = 0
+        settled: dict[int, int] = {}
         while True:
             with self._store.snapshot() as view:
                 heads = view.heads(after_id=after_id, limit=SWEEP_PAGE)
             if not heads:
+                self._settled = settled
                 return
             with self._lock:
-                self._touched.update(head.run_id for head in heads)
+                for head in heads:
+                    if self._settled.get(head.run_id) == head.pos:
+                        settled[head.run_id] = head.pos
+                    else:
+                        self._touched.setdefault(head.run_id, 0)
             after_id = heads[-1].run_id
 
-    def _take_touched(self) -> set[int]:
-        with self._lock:
-            touched, self._touched = self._touched, set()
-        return touched
+    def _merge(self, run_id: int, *, slices_max: int | None) -> tuple[int, bool]:
+        """Merge a run in slices; returns how many level-0 blocks were merged, and whether nothing is left to do."""
+        merged = slices = 0
+        for work in (self._merge_slice, self._compact_slice):
+            while taken := work(run_id):
+                merged += taken if work == self._merge_slice else 0
+                slices += 1
+                if self._stop.is_set() or (slices_max is not None and slices >= slices_max):
+                    return merged, False
+        return merged, True
 
     def _merge_slice(self, run_id: int) -> int:
+        """Merge one slice of the journal; returns how many blocks it had."""
         with self._store.snapshot() as view:
+            head = view.head(run_id)
+            if head is None:
+                return 0
             up_to_pos = mergeable_up_to(view, run_id)
-            for counter_id, attempt in view.mergeable(run_id, up_to_pos=up_to_pos, min_blocks=self._min_blocks):
+            for counter_id, attempt in view.mergeable(run_id, up_to_pos=up_to_pos, min_blocks=self._fewest(head)):
                 sources = view.whole_batches(
                     run_id, counter_id, attempt, up_to_pos=up_to_pos, rows_max=self._slice_rows
                 )
-                if len(sources) > 1:
+                if sources:
                     break
             else:
                 return 0
         merge = self._store.prepare_merge(run_id, sources)
         self._record(lambda transaction: transaction.merge(merge))
-        self._merges += 1
-        self._blocks += len(sources)
+        self._figures["merge_slices_total"] += 1
+        self._figures["merge_blocks_total"] += len(sources)
+        self._figures["merge_scalars_total"] += sum(block.values.size for block in sources)
         return len(sources)
+
+    def _compact_slice(self, run_id: int) -> int:
+        """Put some groups together; returns how many."""
+        with self._store.snapshot() as view:
+            head = view.head(run_id)
+            if head is None:
+                return 0
+            is_ended = self._is_ended(head)
+            fan_in = min(self._fan_in, FAN_IN_QUIET) if self._is_quiet(head) else self._fan_in
+            for place in view.growing_attempts(run_id, min_groups=2 if is_ended else fan_in):
+                stretches = view.growing_groups(run_id, *place, limit=GROUPS_SEEN_MAX)
+                found = (tiers.due(stretch, closing=is_ended, fan_in=fan_in) for stretch in stretches)
+                if groups := next(filter(None, found), None):
+                    break
+            else:
+                if is_ended and mergeable_up_to(view, run_id) >= head.pos:
+                    self._settled[run_id] = head.pos
+                return 0
+            blocks = [block for group in groups for block in view.group_blocks(group)]
+        merge = self._store.prepare_merge(run_id, blocks, groups)
+        self._record(lambda transaction: transaction.merge(merge))
+        self._figures["merge_compactions_total"] += 1
+        self._figures["merge_compacted_groups_total"] += len(groups)
+        self._figures["merge_compacted_scalars_total"] += sum(block.values.size for block in blocks)
+        return len(groups)
+
+    def _fewest(self, head: RunHead) -> int:
+        """Level-0 blocks of an attempt that are worth a merge."""
+        if self._is_ended(head) or self._clock() - head.updated_at >= SILENT_S:
+            return 1
+        return min(self._min_blocks, MIN_BLOCKS_QUIET) if self._is_quiet(head) else self._min_blocks
+
+    def _is_quiet(self, head: RunHead) -> bool:
+        return self._clock() - head.updated_at >= QUIET_S
+
+    def _is_ended(self, head: RunHead) -> bool:
+        return head.status != "running" and self._clock() - head.updated_at >= ENDED_S
 
 
 def mergeable_up_to(view: Snapshot, run_id: int) -> int:

@@ -47,7 +47,7 @@ class Ingest:
         self._clock = clock
         self._queue = WaitingQueue(budget_bytes)
         self._backlog_bytes_max = backlog_bytes_max
-        self._backlog: Callable[[], int] = int
+        self._backlogs: dict[str, Callable[[], int]] = {}
         self._listeners: list[Committed] = []
         self._purging = True  # a former process may have left deleted runs half removed
         self._thread = threading.Thread(target=self._run, name="tallyboard-writer", daemon=True)
@@ -70,9 +70,9 @@ class Ingest:
         """Call `listener` on the writer's thread with what each group made durable; it must be quick."""
         self._listeners.append(listener)
 
-    def watch_backlog(self, backlog_bytes: Callable[[], int]) -> None:
-        """Refuse commands while `backlog_bytes()` (bytes a view lags behind) is over the limit."""
-        self._backlog = backlog_bytes
+    def watch_backlog(self, backlog_bytes: Callable[[], int], view: str = "event files") -> None:
+        """Refuse commands while `backlog_bytes()` (bytes that a view, in the plural, lags behind) is over the limit."""
+        self._backlogs[view] = backlog_bytes
 
     async def submit(self, command: Command) -> Done:
         """Carry a command out; returns when it is durable.
@@ -117,12 +117,12 @@ class Ingest:
             self._thread.join(timeout_s)
 
     def _check_backlog(self) -> None:
-        backlog = self._backlog()
-        if backlog > self._backlog_bytes_max:
-            raise OverloadedError(
-                f"event files are {backlog} bytes behind (at most {self._backlog_bytes_max}); retry",
-                BACKLOG_RETRY_S,
-            )
+        for view, backlog_bytes in self._backlogs.items():
+            if (backlog := backlog_bytes()) > self._backlog_bytes_max:
+                raise OverloadedError(
+                    f"{view} are {backlog} bytes behind (at most {self._backlog_bytes_max}); retry",
+                    BACKLOG_RETRY_S,
+                )
 
     def _wait_for(self, work: Command | Record, timeout_s: float) -> object:
         future: Future[object] = Future()

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from tallyboard_server.model import Producer, RunState, frozen
 from tallyboard_server.runtable.columns import BEST, COUNTERS, DOCUMENTS, FIGURES, LIVE_COLUMNS, RUN_COLUMNS, Column
+from tallyboard_server.series.reading import Source
 from tallyboard_server.series.summary import TagSummary, point_as_of_step, point_as_of_time, summarise
-from tallyboard_server.store.protocol import Snapshot
 
 
 class Heard(Protocol):
@@ -25,23 +25,23 @@ class Heard(Protocol):
 
 
 @dataclass(slots=True, frozen=True)
-class _Source:
+class _Origin:
     """What values of one run are read from, at one moment; tags: those that were asked for and have points."""
 
-    view: Snapshot
+    points: Source
     state: RunState
     tags: Mapping[str, TagSummary]
 
 
-def read_values(view: Snapshot, state: RunState, columns: Iterable[Column]) -> dict[str, Any]:
+def read_values(points: Source, state: RunState, columns: Iterable[Column]) -> dict[str, Any]:
     """JSON values by the columns' text, None for what is missing; live columns are not for here.
 
     Numbers may be NaN or infinite. All points are read in one go, tag by tag from the coarsest cells there are.
     """
     wanted = list(columns)
     tags = {column.arguments[-1] for column in wanted if column.kind in FIGURES or column.kind in BEST}
-    source = _Source(view, state, summarise(view, state, tags))
-    return {column.text: _value(source, column) for column in wanted}
+    origin = _Origin(points, state, summarise(points, state, tags))
+    return {column.text: _value(origin, column) for column in wanted}
 
 
 def live_value(column: Column, state: RunState, heard: Heard, now: float) -> Any:
@@ -85,8 +85,8 @@ def at_path(document: Mapping[str, Any], parts: tuple[str, ...]) -> Any:
     return found
 
 
-def _value(source: _Source, column: Column) -> Any:
-    kind, state = column.kind, source.state
+def _value(origin: _Origin, column: Column) -> Any:
+    kind, state = column.kind, origin.state
     if kind in RUN_COLUMNS:
         return RUN_COLUMNS[kind](state)
     if kind in DOCUMENTS:
@@ -95,21 +95,21 @@ def _value(source: _Source, column: Column) -> Any:
         counter = state.counters.get(column.arguments[0])
         return None if counter is None else counter.last_step
     if kind in BEST:
-        return _at_best(source, column)
-    summary = source.tags.get(column.arguments[0])
+        return _at_best(origin, column)
+    summary = origin.tags.get(column.arguments[0])
     return None if summary is None else FIGURES[kind](summary)
 
 
-def _at_best(source: _Source, column: Column) -> Any:
+def _at_best(origin: _Origin, column: Column) -> Any:
     """A tag's value where another is best: at that step or, if they belong to different counters, by that time."""
     tag, by = column.arguments
-    view, state, best = source.view, source.state, source.tags.get(by)
+    points, state, best = origin.points, origin.state, origin.tags.get(by)
     mark = None if best is None else best.min if column.kind == "at_min" else best.max
     known = state.tags.get(tag)
     if best is None or mark is None or known is None:
         return None
     if known.counter_id == state.counters[best.counter].id:
-        point = point_as_of_step(view, state, tag, mark.step)
+        point = point_as_of_step(points, state, tag, mark.step)
     else:
-        point = point_as_of_time(view, state, tag, mark.wall_time)
+        point = point_as_of_time(points, state, tag, mark.wall_time)
     return None if point is None else point.value

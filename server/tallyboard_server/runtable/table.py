@@ -15,7 +15,9 @@ from tallyboard_server.runtable.cursor import Place, open_name, open_place, seal
 from tallyboard_server.runtable.ordering import Rank, RowKey, ranks, row_key
 from tallyboard_server.runtable.parse import SortKey
 from tallyboard_server.runtable.reading import Heard, live_value, pulse, read_values
-from tallyboard_server.store.protocol import RunVersion, Snapshot, Store, StoreError
+from tallyboard_server.series.question import HistoryChangedError
+from tallyboard_server.series.reading import HOLD_S, RunReader
+from tallyboard_server.store.protocol import RunVersion, Store
 
 PAGE_BYTES_MAX: Final = 8 * MIB
 SCANNED_MAX: Final = 10_000
@@ -24,8 +26,6 @@ SORTED_MAX: Final = 20_000
 """Runs that are put in order: all of them are looked at before the first is known."""
 PAGE_S_MAX: Final = 10.0
 """Time for one page. In the order of names it ends there; in another, what was read is kept for the next attempt."""
-_SNAPSHOT_S: Final = 0.1
-"""A snapshot may last 250 ms; the run that is being read is finished, and a new one begun."""
 _SLICE: Final = 500
 """Runs listed at a time."""
 
@@ -53,27 +53,21 @@ class Filter(Protocol):
 
 @dataclass(slots=True, frozen=True)
 class Row:
-    """A run that is wanted: its values by the columns' text, and its state, to be loaded while the view lasts."""
+    """A run that is wanted: its id, and its values by the columns' text."""
 
-    head: RunVersion
+    run_id: int
     values: Mapping[str, Any]
-    view: Snapshot
-
-    @property
-    def state(self) -> RunState:
-        """The whole state of the run."""
-        return _state(self.view, self.head)
 
 
 @dataclass(slots=True, frozen=True)
 class Question:
     """Which runs (their names begin with `prefix`, every filter holds), which columns, and in which order.
 
-    sort: none is the order of names. make: a row as it will be answered.
+    sort: none is the order of names. make: a row as it will be answered; None if the run is gone.
     """
 
     columns: Sequence[Column]
-    make: Callable[[Row], bytes]
+    make: Callable[[Row], bytes | None]
     limit: int
     prefix: str = ""
     filters: Sequence[Filter] = ()
@@ -129,127 +123,112 @@ class RunTable:
     def _by_name(self, question: Question) -> Page:
         """Rows are made as the runs go by."""
         after = "" if question.cursor is None else open_name(question.cursor)
-        now, give_up = self.clock(), self.elapsed() + PAGE_S_MAX
+        give_up = self.elapsed() + PAGE_S_MAX
         asked, shown = _asked(question), _Wanted.of(question.columns)
-        rows: list[bytes] = []
-        seen = size = 0
-
-        def visit(view: Snapshot, head: RunVersion) -> bool:
-            nonlocal seen, size
-            seen += 1
-            if _holds(question, self._values(view, head, asked, now)):
-                rows.append(question.make(Row(head, self._values(view, head, shown, now), view)))
-                size += len(rows[-1])
-            full = len(rows) >= question.limit or size >= PAGE_BYTES_MAX or seen >= SCANNED_MAX
-            return not full and self.elapsed() < give_up
-
-        stopped = self._walk(question.prefix, after, visit)
-        return Page(rows, None if stopped is None else seal_name(stopped))
+        page = _Growing(question, self.clock())
+        for seen, head in enumerate(self._heads(question.prefix, after), 1):
+            values = self._values(head, asked, page.now)
+            if values is not None and _holds(question, values):
+                page.add(head, self._values(head, shown, page.now))
+            if page.full or seen >= SCANNED_MAX or self.elapsed() > give_up:
+                return Page(page.rows, seal_name(head.name))
+        return Page(page.rows, None)
 
     def _sorted(self, question: Question) -> Page:
-        """All runs are looked at; rows are made of those that the page is to show."""
+        """All runs are looked at; rows are made of those that the page is to show, as they are then."""
         place = None if question.cursor is None else open_place(question.cursor, question.sort)
-        now = self.clock() if place is None else place.now
+        page = _Growing(question, self.clock() if place is None else place.now)
         give_up = self.elapsed() + PAGE_S_MAX
-        found = self._ordered(question, place, now, give_up)
-        rows: list[bytes] = []
-        size = done = 0
-        for row in self._rows(found[: question.limit], _Wanted.of(question.columns), now):
-            done += 1
-            if row is not None:
-                rows.append(question.make(row))
-                size += len(rows[-1])
-            if size >= PAGE_BYTES_MAX or self.elapsed() > give_up:
-                break
-        if done == len(found):
-            return Page(rows, None)
-        end = found[done - 1]
-        return Page(rows, seal_place(Place(end.ranks, end.head.name, now), question.sort))
+        found = self._ordered(question, place, page.now, give_up)
+        shown = _Wanted.of(question.columns)
+        for place_of_row, row in enumerate(found, 1):
+            page.add(row.head, self._values(row.head, shown, page.now))
+            if place_of_row < len(found) and (page.full or place_of_row == question.limit or self.elapsed() > give_up):
+                return Page(page.rows, seal_place(Place(row.ranks, row.head.name, page.now), question.sort))
+        return Page(page.rows, None)
 
     def _ordered(self, question: Question, place: Place | None, now: float, give_up: float) -> list[_Found]:
         """The runs that follow a place, in order: those of the page and one more, if there is one."""
         asked = _asked(question)
         behind = None if place is None else row_key(place.ranks, place.name, question.sort)
         found: list[_Found] = []
-        seen = 0
-
-        def visit(view: Snapshot, head: RunVersion) -> bool:
-            nonlocal seen
-            seen += 1
-            if seen > SORTED_MAX:
+        for seen, head in enumerate(self._heads(question.prefix, "")):
+            if seen >= SORTED_MAX:
                 raise RunsTooManyError(
                     f"more than {SORTED_MAX} runs to put in order; narrow them down with project, or leave out sort"
                 )
-            values = self._values(view, head, asked, now)
-            if _holds(question, values):
+            if self.elapsed() > give_up:
+                raise StillReadingError(f"{seen} runs were read in {PAGE_S_MAX:g} s, and are known now; ask again")
+            values = self._values(head, asked, now)
+            if values is not None and _holds(question, values):
                 ranked = ranks(values, question.sort)
                 key = row_key(ranked, head.name, question.sort)
                 if behind is None or key > behind:
                     found.append(_Found(key, ranked, head))
-            return self.elapsed() < give_up
-
-        if self._walk(question.prefix, "", visit) is not None:
-            raise StillReadingError(f"{seen} runs were read in {PAGE_S_MAX:g} s, and are known now; ask again")
         return heapq.nsmallest(question.limit + 1, found, key=attrgetter("key"))
 
-    def _walk(self, prefix: str, after: str, visit: Callable[[Snapshot, RunVersion], bool]) -> str | None:
-        """Visit runs in the order of their names until a visit says no; where that was, None if it was nowhere."""
+    def _heads(self, prefix: str, after: str) -> Iterator[RunVersion]:
+        """Runs in the order of their names, listed slice by slice."""
         while True:
             with self.store.snapshot() as view:
-                until = self.elapsed() + _SNAPSHOT_S
                 heads = view.run_versions(prefix=prefix, after=after, limit=_SLICE)
-                for head in heads:
-                    after = head.name
-                    if not visit(view, head):
-                        return after
-                    if self.elapsed() > until:
-                        break
-                else:
-                    if len(heads) < _SLICE:
-                        return None
+            yield from heads
+            if len(heads) < _SLICE:
+                return
+            after = heads[-1].name
 
-    def _rows(self, found: Sequence[_Found], shown: _Wanted, now: float) -> Iterator[Row | None]:
-        """Rows as the runs are now, None for one that is gone; whoever takes them must not stay long at any."""
-        at = 0
-        while at < len(found):
-            with self.store.snapshot() as view:
-                until = self.elapsed() + _SNAPSHOT_S
-                while at < len(found) and self.elapsed() < until:
-                    head = _again(view, found[at].head)
-                    yield None if head is None else Row(head, self._values(view, head, shown, now), view)
-                    at += 1
-
-    def _values(self, view: Snapshot, head: RunVersion, wanted: _Wanted, now: float) -> Mapping[str, Any]:
-        """What is wanted of a run, and perhaps more."""
-        known = self._known(view, head, wanted.lasting)
-        if not wanted.live:
-            return known.values
+    def _values(self, head: RunVersion, wanted: _Wanted, now: float) -> Mapping[str, Any] | None:
+        """What is wanted of a run, and perhaps more; None if the run is gone."""
+        if not wanted.lasting and not wanted.live:
+            return {}
+        known = self._known(head, wanted.lasting)
+        if known is None or not wanted.live:
+            return None if known is None else known.values
         heard = self.heard(known.pulse)
         live = {column.text: live_value(column, known.pulse, heard, now) for column in wanted.live}
         return {**known.values, **live}
 
-    def _known(self, view: Snapshot, head: RunVersion, columns: Sequence[Column]) -> Known:
-        """What lasts as long as the run's version does, read if it is not known yet."""
+    def _known(self, head: RunVersion, columns: Sequence[Column]) -> Known | None:
+        """What lasts as long as the run's version does, read if it is not known yet; None if the run is gone."""
         known = self.cache.get(head.run_id, head.version)
-        missing = columns if known is None else [column for column in columns if column.text not in known.values]
-        if known is not None and not missing:
+        if known is not None and all(column.text in known.values for column in columns):
             return known
-        state = _state(view, head)
-        return self.cache.put(head.run_id, head.version, pulse(state), read_values(view, state, missing))
+        try:
+            return self._read(head.name, columns, HOLD_S)
+        except HistoryChangedError:
+            return self._read(head.name, columns, None)  # in one snapshot, which no rewind disturbs
+
+    def _read(self, name: str, columns: Sequence[Column], hold_s: float | None) -> Known | None:
+        """What is not known yet of a run as it is now; None if it is gone. Raises HistoryChangedError."""
+        with RunReader(self.store.snapshot, hold_s=hold_s) as reader:
+            if (loaded := reader.load_version(name)) is None:
+                return None
+            state, version = loaded
+            known = self.cache.get(state.id, version)
+            missing = [column for column in columns if known is None or column.text not in known.values]
+            return self.cache.put(state.id, version, pulse(state), read_values(reader, state, missing))
 
 
-def _state(view: Snapshot, head: RunVersion) -> RunState:
-    """The state of a run that the same view has listed."""
-    state = view.load_by_id(head.run_id)
-    if state is None:
-        raise StoreError(f"run {head.name!r} is in the list of runs, but has no state")
-    return state
+class _Growing:
+    """A page as its rows are made."""
 
+    def __init__(self, question: Question, now: float) -> None:
+        self.now = now
+        self.rows: list[bytes] = []
+        self._question = question
+        self._room = PAGE_BYTES_MAX
 
-def _again(view: Snapshot, head: RunVersion) -> RunVersion | None:
-    """A run at its version in this view; None if it was deleted."""
-    found = view.run_versions(prefix=head.name, limit=1)
-    return found[0] if found and found[0].run_id == head.run_id else None
+    @property
+    def full(self) -> bool:
+        """Whether it has as many rows as were asked for, or as many bytes as it may have."""
+        return self._room <= 0 or len(self.rows) >= self._question.limit
+
+    def add(self, head: RunVersion, values: Mapping[str, Any] | None) -> None:
+        """Make a row of a run's values, unless it is gone."""
+        made = None if values is None else self._question.make(Row(head.run_id, values))
+        if made is not None:
+            self.rows.append(made)
+            self._room -= len(made)
 
 
 def _asked(question: Question) -> _Wanted:

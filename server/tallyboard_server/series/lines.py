@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tallyboard.wire import is_implicit
 from tallyboard_server.model import Counter, RunState, Tag
 from tallyboard_server.series.asof import read_reached
 from tallyboard_server.series.axis import STEP_MAX, Axis, whole
@@ -52,8 +53,8 @@ def read_lines(
     For each tag what is visible (empty if the range or `wanted` leaves no point), then what was superseded of it, if
     asked for. Raises UnknownAxisError if x is no axis of the run, PointsTooManyError if the allowance is used up.
     """
-    if asked.x not in BUILT_IN_AXES and asked.x not in state.counters:
-        axes = ", ".join((*BUILT_IN_AXES, *state.counters))
+    if asked.x not in BUILT_IN_AXES and (asked.x not in state.counters or is_implicit(asked.x)):
+        axes = ", ".join((*BUILT_IN_AXES, *(name for name in state.counters if not is_implicit(name))))
         raise UnknownAxisError(f"x={asked.x!r}: the axes of {state.name} are {axes}")
     reader = _RunLines(source, state, asked, allowance)
     found: dict[str, list[Line]] = {tag: [] for tag in tags}
@@ -64,10 +65,12 @@ def read_lines(
 
 
 def visible_line_of(state: RunState, name: str) -> tuple[Tag, Counter] | None:
-    """A tag and its counter; None if the tag has no visible point."""
+    """A tag and its counter; None if the tag has no visible point, or its points are no numbers."""
     tag = state.tags.get(name)
-    counter = state.counter_by_id(tag.counter_id) if tag is not None else None
-    return (tag, counter) if tag is not None and counter is not None and tag.is_bound(counter) else None
+    if tag is None or not tag.is_scalar:
+        return None
+    counter = state.counter_by_id(tag.counter_id)
+    return (tag, counter) if counter is not None and tag.is_bound(counter) else None
 
 
 def _alike(
@@ -88,7 +91,7 @@ def _alike(
         yield (histories[counter_id], after), group
     if not asked.superseded:
         return
-    known = [state.tags[name] for name in tags if name in state.tags]
+    known = [state.tags[name] for name in tags if name in state.tags and state.tags[name].is_scalar]
     for counter in state.counters.values():
         for history in superseded_histories(counter):
             hidden: dict[int, list[Tag]] = {}

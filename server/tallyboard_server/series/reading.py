@@ -97,6 +97,12 @@ class RunReader:
         self._state = self._opened().load(name)
         return self._state
 
+    def load_version(self, name: str) -> tuple[RunState, int] | None:
+        """As `load`, with the version of the state."""
+        state = self.load(name)
+        found = self._opened().run_versions(prefix=name, limit=1)
+        return None if state is None else (state, found[0].version)
+
     def cells(
         self,
         run_id: int,

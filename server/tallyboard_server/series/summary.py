@@ -7,22 +7,14 @@ from typing import Final
 import numpy as np
 
 from tallyboard_server.model import Counter, RunState, Tag
+from tallyboard_server.series.history import Part, visible_history
+from tallyboard_server.series.lines import visible_line_of
+from tallyboard_server.series.reading import Source
 from tallyboard_server.store import envelope
 from tallyboard_server.store.envelope import NOWHERE, Cells, Marks
-from tallyboard_server.store.protocol import Snapshot
 
-STEP_MAX: Final = 2**63 - 1
 ANY_ROWS: Final = 2**62
 """rows_max of those to whom the coarsest cells are fine."""
-
-
-@dataclass(slots=True, frozen=True)
-class Stretch:
-    """What is visible of one attempt: first ≤ step ≤ last."""
-
-    attempt: int
-    first: int
-    last: int
 
 
 @dataclass(slots=True, frozen=True)
@@ -49,32 +41,18 @@ class TagSummary:
     nonfinite: int
 
 
-def visible_stretches(counter: Counter) -> list[Stretch]:
-    """What is visible of each attempt, ascending by step: they never overlap."""
-    limits = counter.limits()
-    found = []
-    for attempt in counter.attempts:
-        if attempt.last_visible is None:
-            continue
-        limit = limits[attempt.number]
-        last = attempt.last_visible if limit is None else min(attempt.last_visible, limit - 1)
-        if last >= attempt.start:
-            found.append(Stretch(attempt.number, attempt.start, last))
-    return found
-
-
-def summarise(view: Snapshot, state: RunState, tags: Iterable[str]) -> dict[str, TagSummary]:
+def summarise(source: Source, state: RunState, tags: Iterable[str]) -> dict[str, TagSummary]:
     """The figures of tags by name; tags without a visible point are left out."""
     by_counter: dict[str, list[Tag]] = {}
     for name in dict.fromkeys(tags):
-        if (found := bound_tag(state, name)) is not None:
+        if (found := visible_line_of(state, name)) is not None:
             by_counter.setdefault(found[1].name, []).append(found[0])
     summaries: dict[str, TagSummary] = {}
     for counter_name, wanted in by_counter.items():
         counter = state.counters[counter_name]
         parts: dict[int, list[Cells]] = {tag.id: [] for tag in wanted}
-        for stretch in visible_stretches(counter):
-            for tag_id, cells in _read(view, state, counter, stretch, list(parts)).items():
+        for part in visible_history(counter).parts:
+            for tag_id, cells in _read(source, state, counter, part, list(parts)).items():
                 parts[tag_id].append(cells)
         for tag in wanted:
             if parts[tag.id]:
@@ -82,30 +60,27 @@ def summarise(view: Snapshot, state: RunState, tags: Iterable[str]) -> dict[str,
     return summaries
 
 
-def point_as_of_step(view: Snapshot, state: RunState, tag: str, step: int) -> Mark | None:
+def point_as_of_step(source: Source, state: RunState, tag: str, step: int) -> Mark | None:
     """The last visible point of a tag at or before a step of its own counter."""
-    if (found := bound_tag(state, tag)) is None:
+    if (found := visible_line_of(state, tag)) is None:
         return None
     known, counter = found
-    for stretch in reversed(visible_stretches(counter)):
-        if stretch.first > step:
-            continue
-        part = Stretch(stretch.attempt, stretch.first, min(stretch.last, step))
-        if (cells := _read(view, state, counter, part, [known.id]).get(known.id)) is not None and len(cells):
+    for part in reversed(list(visible_history(counter).between(0, step))):
+        if (cells := _read(source, state, counter, part, [known.id]).get(known.id)) is not None and len(cells):
             return _mark(cells.last, len(cells) - 1)
     return None
 
 
-def point_as_of_time(view: Snapshot, state: RunState, tag: str, wall_time: float) -> Mark | None:
+def point_as_of_time(source: Source, state: RunState, tag: str, wall_time: float) -> Mark | None:
     """The last visible point of a tag by a time (seconds since the epoch).
 
     Times count as they do along a time axis: none is before those of the points that precede it.
     """
-    if (found := bound_tag(state, tag)) is None:
+    if (found := visible_line_of(state, tag)) is None:
         return None
     known, counter = found
     reached: Mark | None = None
-    for cells in _refined(view, state, counter, known, wall_time):
+    for cells in _refined(source, state, counter, known, wall_time):
         later = np.flatnonzero(cells.wall_max > wall_time)
         within = int(later[0]) if len(later) else len(cells)
         if within:
@@ -115,19 +90,10 @@ def point_as_of_time(view: Snapshot, state: RunState, tag: str, wall_time: float
     return reached
 
 
-def bound_tag(state: RunState, name: str) -> tuple[Tag, Counter] | None:
-    """A tag and its counter; None if the tag has no visible point."""
-    tag = state.tags.get(name)
-    counter = state.counter_by_id(tag.counter_id) if tag is not None else None
-    if tag is None or counter is None or not tag.is_bound(counter):
-        return None
-    return tag, counter
-
-
-def _refined(view: Snapshot, state: RunState, counter: Counter, tag: Tag, wall_time: float) -> Iterator[Cells]:
+def _refined(source: Source, state: RunState, counter: Counter, tag: Tag, wall_time: float) -> Iterator[Cells]:
     """A tag's cells in order: coarse ones that end by a time, then the points of the first one that doesn't."""
-    for stretch in visible_stretches(counter):
-        cells = _read(view, state, counter, stretch, [tag.id]).get(tag.id)
+    for part in visible_history(counter).parts:
+        cells = _read(source, state, counter, part, [tag.id]).get(tag.id)
         if cells is None or not len(cells):
             continue
         later = np.flatnonzero(cells.wall_max > wall_time)
@@ -136,15 +102,15 @@ def _refined(view: Snapshot, state: RunState, counter: Counter, tag: Tag, wall_t
             continue
         cut = int(later[0])
         yield cells.take(slice(0, cut))
-        part = Stretch(stretch.attempt, int(cells.first.steps[cut]), int(cells.last.steps[cut]))
-        yield _read(view, state, counter, part, [tag.id], rows_max=1)[tag.id]
+        within = Part(part.attempt, int(cells.first.steps[cut]), int(cells.last.steps[cut]))
+        yield _read(source, state, counter, within, [tag.id], rows_max=1)[tag.id]
         return
 
 
 def _read(
-    view: Snapshot, state: RunState, counter: Counter, part: Stretch, tag_ids: list[int], rows_max: int = ANY_ROWS
+    source: Source, state: RunState, counter: Counter, part: Part, tag_ids: list[int], rows_max: int = ANY_ROWS
 ) -> dict[int, Cells]:
-    return view.cells(
+    return source.cells(
         state.id, counter.id, part.attempt, tag_ids, first_step=part.first, last_step=part.last, rows_max=rows_max
     )
 

@@ -37,7 +37,7 @@ class Walk:
             self._carry = np.maximum(self._carry, self._largest(cells).max())
 
     def cut(self, cells: Cells, first: float | None, last: float | None) -> tuple[int, int]:
-        """The steps between which first ≤ x ≤ last, (0, -1) if none; goes over what lies before them.
+        """The steps between which first ≤ x ≤ last, (0, -1) if none.
 
         cells: all that follows what was gone over, as coarse as they come.
         """
@@ -62,12 +62,11 @@ class Walk:
             cell = int(np.searchsorted(self._shown(after), bound, side="left"))
             if cell == len(cells):
                 return 0, -1
-            low, carry = int(cells.first.steps[cell]), before[cell : cell + 1]
+            # What lies before it need not be carried along: the first point in the range is further than all of that.
+            low = int(cells.first.steps[cell])
             if self._shown(begins[cell : cell + 1])[0] < bound:
-                steps, places = self._points(cells, cell, carry)
-                row = int(np.searchsorted(self._shown(places[1:]), bound, side="left"))
-                low, carry = int(steps[row]), places[row : row + 1]
-            self._carry = carry
+                steps, places = self._points(cells, cell, before[cell : cell + 1])
+                low = int(steps[np.searchsorted(self._shown(places[1:]), bound, side="left")])
         return (low, high) if low <= high else (0, -1)
 
     def along(self, cells: Cells, buckets: int | None) -> tuple[Cells, Places]:

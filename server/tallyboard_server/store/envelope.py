@@ -101,6 +101,81 @@ def of_points(steps: Int64, wall_times: Float64, values: Float64, at: Int64 | No
     )
 
 
+def of_columns(steps: Int64, wall_times: Float64, columns: Float64, size: int, at: Int64 | None = None) -> list[Cells]:
+    """Cells of `size` points each (the last one: what is left) of k tags that have points in the same n rows.
+
+    columns float64[k, n]: a row for each tag; one Cells comes back for each. mean to rounding, and never beyond
+    min and max.
+    """
+    n = len(steps)
+    if size == 1 or not n:
+        return [of_points(steps, wall_times, column, at) for column in columns]
+    size = min(size, n)
+    starts = np.arange(0, n, size)
+    ends = np.minimum(starts + size, n) - 1
+    places = np.full(n, NOT_RECORDED) if at is None else at
+    axis = Marks(steps, wall_times, columns[0] if len(columns) else wall_times, places)
+    wall_max = np.maximum.reduceat(wall_times, starts)
+    at_max = np.maximum.reduceat(places, starts)
+    ordered = _ordered_within(axis, starts)
+    count = ends - starts + 1
+    least, greatest, finite, mean = _extremes(columns, starts, size)
+    found = []
+    for row, column in enumerate(columns):
+        points = Marks(steps, wall_times, column, places)
+        none = finite[row] == 0
+        low, high = points.take(least[row]), points.take(greatest[row])
+        if none.any():
+            low, high = low.absent(none), high.absent(none)
+        found.append(
+            Cells(
+                first=points.take(starts),
+                min=low,
+                max=high,
+                last=points.take(ends),
+                count=count,
+                nonfinite=count - finite[row],
+                mean=np.where(none, np.nan, np.clip(mean[row], low.values, high.values)),
+                wall_max=wall_max,
+                at_max=at_max,
+                ordered=ordered,
+            )
+        )
+    return found
+
+
+def _extremes(columns: Float64, starts: Int64, size: int) -> tuple[Int64, Int64, Int64, Float64]:
+    """Of each tag's cells: rows of the first least and greatest, how many are finite, and their mean; all [k, m]."""
+    k, n = columns.shape
+    if missing := len(starts) * size - n:
+        columns = np.concatenate([columns, np.full((k, missing), np.nan)], axis=1)
+    grid = columns.reshape(k, len(starts), size)
+    odd = ~np.isfinite(grid)
+    if odd.any():
+        finite = size - np.count_nonzero(odd, axis=2)
+        least, greatest = np.where(odd, np.inf, grid).argmin(axis=2), np.where(odd, -np.inf, grid).argmax(axis=2)
+        grid = np.where(odd, 0.0, grid)
+    else:
+        finite = np.full(grid.shape[:2], size)
+        least, greatest = grid.argmin(axis=2), grid.argmax(axis=2)
+    divisor = np.maximum(finite, 1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = grid.sum(axis=2) / divisor
+        if not np.isfinite(mean).all():  # the sum of huge values overflows, the mean never does
+            mean = np.where(np.isfinite(mean), mean, (grid / divisor[:, :, None]).sum(axis=2))
+    return least + starts, greatest + starts, finite, mean
+
+
+def _ordered_within(points: Marks, starts: Int64) -> Bool:
+    """Whether wall times and places don't decrease from point to point of a cell, places being known of all or none."""
+    fine = np.ones(len(points), bool)
+    walls, places = points.wall_times, points.at
+    known = places != NOT_RECORDED
+    fine[1:] = (walls[:-1] <= walls[1:]) & (places[:-1] <= places[1:]) & (known[:-1] == known[1:])
+    fine[starts] = True
+    return np.logical_and.reduceat(fine, starts)
+
+
 def grouped(cells: Cells, starts: Int64) -> Cells:
     """Coarser cells: each of those from one start to the next; starts ascend from 0 and are below len(cells).
 
@@ -116,14 +191,16 @@ def grouped(cells: Cells, starts: Int64) -> Cells:
     total = np.add.reduceat(finite, starts)
     with np.errstate(invalid="ignore"):
         share = np.where(finite > 0, cells.mean * (finite / np.maximum(total, 1)[group]), 0.0)
+    low = _least(cells.min, cells.min.values, group, starts)
+    high = _least(cells.max, -cells.max.values, group, starts)
     return Cells(
         first=cells.first.take(starts),
-        min=_least(cells.min, cells.min.values, group, starts),
-        max=_least(cells.max, -cells.max.values, group, starts),
+        min=low,
+        max=high,
         last=cells.last.take(ends),
         count=np.add.reduceat(cells.count, starts),
         nonfinite=np.add.reduceat(cells.nonfinite, starts),
-        mean=np.where(total > 0, np.add.reduceat(share, starts), np.nan),
+        mean=np.where(total > 0, np.clip(np.add.reduceat(share, starts), low.values, high.values), np.nan),
         wall_max=np.maximum.reduceat(cells.wall_max, starts),
         at_max=np.maximum.reduceat(cells.at_max, starts),
         ordered=np.logical_and.reduceat(cells.ordered, starts) & _ordered_between(cells, starts),

@@ -5,14 +5,23 @@ One writer calls `transaction` and `maintain`; any thread may call `snapshot`. W
 if it raised.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
-from tallyboard_server.model import Block, KeptRefusal, RunState
+import numpy as np
+import numpy.typing as npt
+
+from tallyboard.wire import Blob
+from tallyboard_server.model import Block, KeptRefusal, RunState, frozen
 from tallyboard_server.store.envelope import Cells
+
+NO_BLOBS: Final[Mapping[float, Blob]] = frozen()
+ROWS_PER_GROUP: Final = 65_536
+BYTES_PER_GROUP: Final = 8 * 2**20
+"""How much one merge takes together, and so how large groups become: one slice of work for the writer."""
 
 
 class StoreError(Exception):
@@ -52,12 +61,43 @@ class Generation:
 
 @dataclass(slots=True, frozen=True)
 class RunHead:
-    """Enough of a run to know whether a view of it is behind."""
+    """Enough of a run to know whether a view of it is behind. updated_at: when it last changed, seconds since 1970."""
 
     run_id: int
     name: str
     pos: int
     epoch: int
+    updated_at: float
+    status: str
+
+
+@dataclass(slots=True, frozen=True)
+class Group:
+    """What one merge wrote: all that consecutive whole batches of an attempt hold. The unit of compaction and pruning.
+
+    batch: position of its first block. version: grows whenever a group of that name is written anew. rows: of the tag
+    that has most. nbytes: of its columns before compression. first_step, last_step: its least and largest step;
+    groups of an attempt follow each other in steps.
+    """
+
+    run_id: int
+    counter_id: int
+    attempt: int
+    batch: int
+    version: int
+    rows: int
+    nbytes: int
+    first_step: int
+    last_step: int
+
+    @property
+    def fill(self) -> float:
+        """How much of the largest group that a merge makes it is, by rows or by bytes."""
+        return max(self.rows / ROWS_PER_GROUP, self.nbytes / BYTES_PER_GROUP)
+
+
+Keep = Callable[[Block], npt.NDArray[np.bool_]]
+"""Which rows of a block stay: bool[n], or bool[n, k] to tell its tags apart."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -92,8 +132,21 @@ class Transaction(Protocol):
         """A run id that was never used."""
         ...
 
-    def save(self, state: RunState, blocks: Sequence[Block] = (), refused: Sequence[KeptRefusal] = ()) -> None:
-        """Keep a run's new state, its new journal blocks and what was refused of it (the newest, bounded)."""
+    def save(
+        self,
+        state: RunState,
+        blocks: Sequence[Block] = (),
+        refused: Sequence[KeptRefusal] = (),
+        blobs: Mapping[float, Blob] = NO_BLOBS,
+    ) -> None:
+        """Keep a run's new state, its new journal blocks, what was refused of it (the newest, bounded), and blobs.
+
+        A blob under whose key the run has one already is passed over.
+        """
+        ...
+
+    def blob_hashes(self, run_id: int, keys: Sequence[float]) -> dict[float, bytes]:
+        """The hashes of those of a run's blobs that have one of these keys, this transaction's own included."""
         ...
 
     def remember(self, state: RunState) -> None:
@@ -126,7 +179,17 @@ class Transaction(Protocol):
     def merge(self, merge: object) -> None:
         """Put merged blocks in the place of their sources; `merge` comes from this store's `prepare_merge`.
 
-        Changes nothing that a reader can see. If a source is gone (the run was deleted), nothing is done.
+        Changes nothing that a reader can see. If a source is not what it was (the run was deleted, the group pruned),
+        nothing is done.
+        """
+        ...
+
+    def prune(self, prune: object) -> int:
+        """Remove the rows that `Store.prepare_prune` left out; returns how many scalars.
+
+        The attempt's pruned_scalars and pruned_checksum grow by them, so that sent - pruned = stored; if some of them
+        were visible, the run's epoch grows, too, and its event files are written anew. If the group is not what it
+        was (the run was deleted, a merge was faster), nothing is done, and 0 is returned: read it again.
         """
         ...
 
@@ -228,6 +291,22 @@ class Snapshot(Protocol):
         """By tag id, how many points `cells` would stand for, at most: more than there are by what a range cuts."""
         ...
 
+    def blobs(self, run_id: int, keys: Sequence[float]) -> dict[float, Blob]:
+        """A run's blobs by their keys, which block's values are; keys that it has no blob of are left out.
+
+        Each may have limits.BLOB_BYTES_MAX: ask `blob_sizes` first.
+        """
+        ...
+
+    def blob_sizes(self, run_id: int, keys: Sequence[float]) -> dict[float, int]:
+        """The bytes of a run's blobs by their keys; keys that it has no blob of are left out."""
+        ...
+
+    def blob_page(self, run_id: int, *, after: float | None, bytes_max: int) -> dict[float, Blob]:
+        """A run's blobs in the store's order: those that follow a key (None: from the first), at least one if there
+        is one, then up to bytes_max."""
+        ...
+
     def refused(self, run_id: int, *, limit: int = 100) -> list[KeptRefusal]:
         """The newest refusals kept of a run, newest first."""
         ...
@@ -244,13 +323,45 @@ class Snapshot(Protocol):
         ...
 
     def mergeable(self, run_id: int, *, up_to_pos: int, min_blocks: int) -> list[tuple[int, int]]:
-        """(counter id, attempt) pairs with at least min_blocks level-0 blocks at or before a position."""
+        """(counter id, attempt) pairs with at least min_blocks level-0 blocks at or before a position.
+
+        Of superseded attempts, which hardly grow any more, 8 blocks are enough.
+        """
         ...
 
     def whole_batches(
-        self, run_id: int, counter_id: int, attempt: int, *, up_to_pos: int, rows_max: int
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        *,
+        up_to_pos: int,
+        rows_max: int,
+        bytes_max: int = BYTES_PER_GROUP,
     ) -> list[Block]:
         """The oldest level-0 blocks of an attempt, whole batches only: what one merge takes together."""
+        ...
+
+    def level_0(self, run_id: int, *, up_to_pos: int) -> tuple[int, int]:
+        """How many level-0 blocks of a run there are at or before a position, and their bytes."""
+        ...
+
+    def growing_attempts(self, run_id: int, *, min_groups: int) -> list[tuple[int, int]]:
+        """(counter id, attempt) pairs with so many groups that may still grow, or one that has no envelopes yet."""
+        ...
+
+    def growing_groups(self, run_id: int, counter_id: int, attempt: int, *, limit: int) -> list[list[Group]]:
+        """The newest groups of an attempt that may still grow, oldest first, in stretches without gaps."""
+        ...
+
+    def groups(
+        self, run_id: int, counter_id: int, attempt: int, *, after_batch: int = 0, limit: int = 1000
+    ) -> list[Group]:
+        """An attempt's groups in order: everything of it that was merged, and so may be pruned."""
+        ...
+
+    def group_blocks(self, group: Group) -> list[Block]:
+        """All blocks of a group, each tag's ascending by step; bounded, as groups are."""
         ...
 
 
@@ -265,8 +376,19 @@ class Store(Protocol):
         """Begin a consistent read; may wait (bounded) while the writer trims its log."""
         ...
 
-    def prepare_merge(self, run_id: int, sources: Sequence[Block]) -> object:
-        """Merge and compress level-0 blocks of one attempt (from Snapshot.whole_batches) on the caller's thread."""
+    def prepare_merge(self, run_id: int, sources: Sequence[Block], groups: Sequence[Group] = ()) -> object:
+        """Merge and compress blocks of one attempt on the caller's thread.
+
+        They come from Snapshot.whole_batches, or are all blocks of `groups`, which follow each other without a gap.
+        """
+        ...
+
+    def prepare_prune(self, group: Group, blocks: Sequence[Block], keep: Keep) -> object:
+        """Write a group anew with the rows that `keep` lets stay; `blocks` are all of it (Snapshot.group_blocks).
+
+        On the caller's thread, for Transaction.prune. Only merged data can be pruned, and level 0 is merged only when
+        event files no longer need it. The first point of a tag should stay: the tag's binding to its counter is by it.
+        """
         ...
 
     def backup(self, target: Path) -> Iterator[float]:

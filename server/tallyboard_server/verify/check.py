@@ -10,6 +10,7 @@ from tallyboard.wire import Receipt
 from tallyboard_server.eventfiles import LogDirectory
 from tallyboard_server.model import Attempt, Counter, RunState
 from tallyboard_server.store.protocol import Store
+from tallyboard_server.verify.blobs import BlobCheck
 from tallyboard_server.verify.filecheck import FileCheck
 from tallyboard_server.verify.report import DIFFERENCES_MAX, AttemptReport, Difference, RunReport
 from tallyboard_server.verify.shown import foreign_files
@@ -55,6 +56,10 @@ class RunCheck:
         subject, target = yield from self._caught_up()
         stored = StoreReader(self._store, subject, self._clock)
         yield from stored.pages()
+        blobs = BlobCheck(self._store, subject.state.id, stored.keys)
+        yield from blobs.steps()
+        for fault in blobs.faults:
+            self._differs(Difference(kind="store", detail=f"{fault}; {_STORE}"))
         in_file = yield from self._check_file(stored, subject, target)
         state = subject.state
         attempts = [

@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from tallyboard.wire import Int64
 from tallyboard.wire.limits import MIB, STEP_MAX
 from tallyboard_server.checksum import add, checksum
 from tallyboard_server.model import Attempt, Block, Counter, RunState
@@ -59,6 +60,11 @@ class Subject:
     tails: dict[Place, list[Block]]
 
 
+def blob_tags(state: RunState) -> frozenset[int]:
+    """Ids of the tags that are no scalars."""
+    return frozenset(tag.id for tag in state.tags.values() if not tag.is_scalar)
+
+
 def take(view: Snapshot, state: RunState) -> Subject:
     """Begin with a run in one snapshot."""
     generations = view.generations(state.id)
@@ -100,7 +106,10 @@ class StoreReader:
         self._store = store
         self._subject = subject
         self._clock = clock
-        self.ledger = Ledger()
+        self._blob_tags = blob_tags(subject.state)
+        self.ledger = Ledger(self._blob_tags)
+        self.keys: list[Int64] = []
+        """Packed keys of the blobs that were read of, as columns, each key at least once."""
         self.sums: dict[Place, Sums] = {}
 
     def pages(self) -> Iterator[int]:
@@ -157,6 +166,8 @@ class StoreReader:
         for block in merged:
             sums.checksum = add(sums.checksum, checksum(block))
             sums.last_step = max(sums.last_step, int(block.steps[-1]))
+            if int(block.tag_ids[0]) in self._blob_tags:
+                self.keys.append(np.unique(np.ascontiguousarray(block.values[:, 0]).view(np.int64)))
         sums.faults += _faults(merged, attempt.start)
         first = max(first, attempt.start)
         if (limit is None or first < limit) and self._subject.generation is not None:

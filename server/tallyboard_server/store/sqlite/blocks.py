@@ -1,8 +1,7 @@
-"""Blocks as rows: the journal as it grows, merged columns, and one way to read both."""
+"""Reading an attempt's blocks at all levels in one way: the journal, and the columns that merges wrote."""
 
 import heapq
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Final
 
 import apsw
@@ -10,309 +9,182 @@ import numpy as np
 
 from tallyboard.wire import Float64, Int64
 from tallyboard_server.model import Block, Int32
-from tallyboard_server.store.merge import merge_blocks
-from tallyboard_server.store.sqlite.codec import (
-    compress_floats,
-    compress_ints,
-    decompress_floats,
-    decompress_ints,
-    pack_ids,
-    pack_rows,
-    unpack_ids,
-    unpack_rows,
-)
-from tallyboard_server.store.sqlite.rows import RowBuffer
+from tallyboard_server.store.protocol import Group
+from tallyboard_server.store.sqlite import journal
+from tallyboard_server.store.sqlite.codec import decompress_floats, decompress_ints, unpack_ids
+from tallyboard_server.store.sqlite.journal import Place
 
-POSITION_BITS: Final = 32
-"""Positions below 2^32 a run, run ids below 2^31: together one SQLite integer key."""
-
-_JOURNAL = "SELECT id, counter_id, attempt, n, tag_ids, at_counters, data FROM journal "
-
-
-def journal_key(run_id: int, pos: int) -> int:
-    """The journal's key of a run's position."""
-    return run_id << POSITION_BITS | pos
-
-
-def append(rows: RowBuffer, run_id: int, blocks: Sequence[Block]) -> None:
-    """Add one batch's blocks to the journal rows that wait to be written."""
-    for block in blocks:
-        rows.add(
-            "journal",
-            (
-                journal_key(run_id, block.pos),
-                block.counter_id,
-                block.attempt,
-                blocks[0].pos,
-                len(block.steps),
-                int(block.steps[0]),
-                int(block.steps[-1]),
-                pack_ids(block.tag_ids),
-                pack_ids(np.fromiter(block.at, np.int32, len(block.at))),
-                pack_rows(block),
-            ),
-        )
-
-
-def read_journal(
-    connection: apsw.Connection, run_id: int, *, after_pos: int, bytes_max: int, up_to_pos: int | None = None
-) -> list[Block]:
-    """Blocks after a position, in order, whole batches: at least one if there is one, then up to bytes_max."""
-    last = journal_key(run_id, up_to_pos) if up_to_pos is not None else journal_key(run_id + 1, 0) - 1
-    found: list[Block] = []
-    size = 0
-    newest_batch = 0
-    for batch, *row in connection.execute(
-        "SELECT batch, id, counter_id, attempt, n, tag_ids, at_counters, data FROM journal "
-        "WHERE id BETWEEN ? AND ? ORDER BY id",
-        (journal_key(run_id, after_pos + 1), last),
-    ):
-        if size >= bytes_max and batch != newest_batch:
-            break
-        newest_batch = batch
-        found.append(_block(tuple(row)))
-        size += len(row[6])
-    return found
+PLACE: Final = "run_id = ? AND counter_id = ? AND attempt = ? "
+_AXIS: Final = "a.id, a.batch, a.n, a.at_counters, a.tag_ids, a.steps, a.wall_times, a.at_values"
+_IN_RANGE: Final = "a.last_step >= ? AND a.first_step <= ? ORDER BY a.batch, a.first_step, a.id"
+_GROUP: Final = "counter_id, attempt, batch, version, n, bytes, first_step, last_step"
 
 
 def read_attempt(
-    connection: apsw.Connection,
-    run_id: int,
-    counter_id: int,
-    attempt: int,
-    *,
-    tag_id: int | None,
-    first_step: int,
-    last_step: int,
+    connection: apsw.Connection, place: Place, *, tag_id: int | None, first_step: int, last_step: int
 ) -> Iterator[Block]:
     """Blocks of an attempt that may hold steps in the range, by ascending first step, merged ones first."""
-    place = (run_id, counter_id, attempt)
+    batches = batches_between(connection, place, first_step, last_step)
     merged = (
-        _read_axes(connection, place, first_step, last_step)
+        _read_axes(connection, place, batches, first_step, last_step)
         if tag_id is None
-        else _read_columns(connection, place, tag_id, first_step, last_step)
+        else _read_columns(connection, place, batches, tag_id, first_step, last_step)
     )
-    fresh = _read_level_0(connection, place, tag_id, first_step, last_step)
+    fresh = journal.read_level_0(connection, place, tag_id, first_step, last_step)
     return heapq.merge(merged, fresh, key=lambda block: (int(block.steps[0]), block.pos))
 
 
-def last_step_before(connection: apsw.Connection, run_id: int, counter_id: int, attempt: int, step: int) -> int | None:
+def batches_between(connection: apsw.Connection, place: Place, first_step: int, last_step: int) -> tuple[int, int]:
+    """The first and last group of an attempt that may hold steps in the range.
+
+    Groups follow each other in steps: of those that begin below the range, only the newest can reach into it.
+    """
+    first = _newest_group(connection, place, first_step)
+    last = _newest_group(connection, place, last_step + 1) if last_step < 2**63 - 1 else None
+    return first or 0, 2**62 if last_step >= 2**63 - 1 else last or 0
+
+
+def last_step_before(connection: apsw.Connection, place: Place, step: int) -> int | None:
     """The largest step below `step` in an attempt.
 
-    Steps of an attempt never decrease from batch to batch, so the newest batch that holds a lower step holds the
-    largest of them; within that batch every block is looked at.
+    Steps of an attempt never decrease from batch to batch, so the newest batch (or group) that holds a lower step
+    holds the largest of them; within that every block is looked at.
     """
-    journal = (journal_key(run_id, 0), journal_key(run_id + 1, 0) - 1, counter_id, attempt, step)
-    batch = connection.execute(
-        "SELECT batch FROM journal WHERE id BETWEEN ? AND ? AND counter_id = ? AND attempt = ? AND first_step < ? "
-        "ORDER BY id DESC LIMIT 1",
-        journal,
-    ).get
-    if batch is not None:
-        rows = connection.execute(
-            _JOURNAL + "WHERE id BETWEEN ? AND ? AND counter_id = ? AND attempt = ? AND first_step < ? AND batch = ?",
-            (*journal, batch),
-        )
-        return max(_largest_below(_block(row).steps, step) for row in rows)
-    axes = (run_id, counter_id, attempt, step)
-    batch = connection.execute(
-        "SELECT batch FROM axes WHERE run_id = ? AND counter_id = ? AND attempt = ? AND first_step < ? "
-        "ORDER BY first_step DESC, batch DESC LIMIT 1",
-        axes,
-    ).get
+    if (found := journal.last_step_before(connection, place, step)) is not None:
+        return found
+    if (batch := _newest_group(connection, place, step)) is None:
+        return None
     rows = connection.execute(
-        "SELECT n, steps FROM axes WHERE run_id = ? AND counter_id = ? AND attempt = ? AND first_step < ? "
-        "AND batch = ?",
-        (*axes, batch),
+        f"SELECT last_step, n, CASE WHEN last_step >= ? THEN steps END FROM axes WHERE {PLACE} "  # noqa: S608 - constant
+        "AND batch = ? AND first_step < ?",
+        (step, *place, batch, step),
     )
-    return max((_largest_below(decompress_ints(steps, n), step) for n, steps in rows), default=None)
+    return max(
+        (last if steps is None else _largest_below(decompress_ints(steps, n), step) for last, n, steps in rows),
+        default=None,
+    )
 
 
-def mergeable(connection: apsw.Connection, run_id: int, up_to_pos: int, min_blocks: int) -> list[tuple[int, int]]:
-    """(counter id, attempt) of every attempt with at least min_blocks journal blocks up to a position."""
-    return [
-        (counter_id, attempt)
-        for counter_id, attempt in connection.execute(
-            "SELECT counter_id, attempt FROM journal WHERE id BETWEEN ? AND ? GROUP BY counter_id, attempt "
-            "HAVING count(*) >= ?",
-            (journal_key(run_id, 0), journal_key(run_id, up_to_pos), min_blocks),
-        )
-    ]
+def growing_attempts(connection: apsw.Connection, run_id: int, min_groups: int) -> list[tuple[int, int]]:
+    """(counter id, attempt) of attempts with so many groups that may still grow, or one without envelopes."""
+    rows = connection.execute(
+        "SELECT counter_id, attempt FROM groups INDEXED BY groups_growing WHERE run_id = ? AND grown = 0 "
+        "GROUP BY counter_id, attempt HAVING count(*) >= ? OR min(version) = 0",
+        (run_id, min_groups),
+    )
+    return [(counter_id, attempt) for counter_id, attempt in rows]
 
 
-def read_whole_batches(
-    connection: apsw.Connection, run_id: int, counter_id: int, attempt: int, *, up_to_pos: int, rows_max: int
-) -> list[Block]:
-    """The oldest journal blocks of an attempt, whole batches only, up to a position and about rows_max rows.
-
-    At least one batch if one is complete; a batch that goes on beyond up_to_pos is left for later.
-    """
-    cut = connection.execute(
-        "SELECT batch FROM journal WHERE id BETWEEN ? AND ? ORDER BY id LIMIT 1",
-        (journal_key(run_id, up_to_pos + 1), journal_key(run_id + 1, 0) - 1),
-    ).get
-    last_pos = up_to_pos if not isinstance(cut, int) else min(up_to_pos, cut - 1)
-    found: list[Block] = []
-    rows = 0
-    newest_batch = 0
-    for batch, *row in connection.execute(
-        "SELECT batch, id, counter_id, attempt, n, tag_ids, at_counters, data FROM journal "
-        "WHERE id BETWEEN ? AND ? AND counter_id = ? AND attempt = ? ORDER BY id",
-        (journal_key(run_id, 0), journal_key(run_id, last_pos), counter_id, attempt),
-    ):
-        if rows >= rows_max and batch != newest_batch:
-            break
-        newest_batch = batch
-        found.append(_block(tuple(row)))
-        rows += row[3]
-    return found
-
-
-@dataclass(slots=True, frozen=True)
-class PackedMerge:
-    """A merge ready to be written: the rows of merged blocks and the positions that they replace."""
-
-    run_id: int
-    sources: tuple[int, ...]
-    axes: list[tuple[object, ...]]
-    columns: list[tuple[object, ...]]
-
-
-def pack_merge(run_id: int, sources: Sequence[Block]) -> PackedMerge:
-    """Merge and compress journal blocks of one attempt (whole batches); takes the time, but no lock."""
-    positions = tuple(block.pos for block in sources)
-    packed = PackedMerge(run_id, positions, [], [])
-    for block in merge_blocks(sources):
-        place = (block.counter_id, block.attempt, block.pos)
-        packed.axes.append(
-            (
-                run_id,
-                *place,
-                min(positions),
-                len(block.steps),
-                int(block.steps[0]),
-                int(block.steps[-1]),
-                pack_ids(np.fromiter(block.at, np.int32, len(block.at))),
-                pack_ids(block.tag_ids),
-                compress_ints(block.steps),
-                compress_floats(block.wall_times),
-                compress_ints(np.concatenate([np.empty(0, np.int64), *block.at.values()])),
-            )
-        )
-        packed.columns.extend(
-            (run_id, int(tag_id), *place, compress_floats(block.values[:, column]))
-            for column, tag_id in enumerate(block.tag_ids)
-        )
-    return packed
-
-
-def apply_merge(connection: apsw.Connection, merge: PackedMerge) -> None:
-    """Put merged rows in the place of their sources, unless a source is gone (the run was deleted)."""
-    keys = [(journal_key(merge.run_id, pos),) for pos in merge.sources]
-    connection.executemany("DELETE FROM journal WHERE id = ?", keys[:1])
-    if not connection.changes():
-        return
-    connection.executemany("DELETE FROM journal WHERE id = ?", keys[1:])
-    connection.executemany("INSERT INTO axes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", merge.axes)
-    connection.executemany("INSERT INTO value_columns VALUES (?, ?, ?, ?, ?, ?)", merge.columns)
-
-
-def _block(row: tuple[int, int, int, int, bytes, bytes, bytes]) -> Block:
-    key, counter_id, attempt, n, tag_ids, at_counters, data = row
-    return unpack_rows(key & ((1 << POSITION_BITS) - 1), counter_id, attempt, n, tag_ids, at_counters, data)
-
-
-def _read_level_0(
-    connection: apsw.Connection,
-    place: tuple[int, int, int],
-    tag_id: int | None,
-    first_step: int,
-    last_step: int,
-) -> Iterator[Block]:
-    """Blocks of the journal by ascending first step: sorted by key first, so that only one at a time is in memory."""
-    run_id, counter_id, attempt = place
-    keys = connection.execute(
-        "SELECT id FROM journal WHERE id BETWEEN ? AND ? AND counter_id = ? AND attempt = ? AND last_step >= ? "
-        "AND first_step <= ? ORDER BY first_step, id",
-        (journal_key(run_id, 0), journal_key(run_id + 1, 0) - 1, counter_id, attempt, first_step, last_step),
+def growing_groups(connection: apsw.Connection, place: Place, limit: int) -> list[list[Group]]:
+    """The newest groups of an attempt that may still grow, in stretches of groups that follow each other."""
+    rows = connection.execute(
+        f"SELECT {_GROUP}, (SELECT min(h.batch) FROM groups AS h WHERE h.run_id = g.run_id "  # noqa: S608 - constants
+        "AND h.counter_id = g.counter_id AND h.attempt = g.attempt AND h.batch > g.batch) "
+        f"FROM groups AS g INDEXED BY groups_growing WHERE {PLACE} AND grown = 0 ORDER BY batch DESC LIMIT ?",
+        (*place, limit),
     ).fetchall()
-    for key in keys:
-        row = connection.execute(_JOURNAL + "WHERE id = ?", key).fetchone()
-        if row is None:  # cannot be within one read transaction
-            raise LookupError(f"journal block {key} vanished from a consistent view")
-        block = _block(row)
-        if tag_id is not None:
-            columns = np.flatnonzero(block.tag_ids == tag_id)
-            if not len(columns):
-                continue
-            block = Block(
-                block.pos,
-                counter_id,
-                attempt,
-                block.tag_ids[columns],
-                block.steps,
-                block.wall_times,
-                block.values[:, columns],
-                block.at,
-            )
-        yield block
+    stretches: list[list[Group]] = []
+    follows = -1
+    for *row, next_batch in reversed(rows):
+        if row[2] != follows:
+            stretches.append([])
+        stretches[-1].append(Group(place[0], *row))
+        follows = next_batch
+    return stretches
 
 
-_AXIS = "a.id, a.n, a.at_counters, a.tag_ids, a.steps, a.wall_times, a.at_values"
+def read_groups_after(connection: apsw.Connection, place: Place, after_batch: int, limit: int) -> list[Group]:
+    """Groups of an attempt in order."""
+    rows = connection.execute(
+        f"SELECT {_GROUP} FROM groups WHERE {PLACE} AND batch > ? ORDER BY batch LIMIT ?",  # noqa: S608 - constants
+        (*place, after_batch, limit),
+    )
+    return [Group(place[0], *row) for row in rows]
+
+
+def read_group(connection: apsw.Connection, group: Group) -> list[Block]:
+    """The blocks of a group."""
+    place = group.run_id, group.counter_id, group.attempt
+    return list(_read_axes(connection, place, (group.batch, group.batch), 0, 2**63 - 1))
+
+
+def groups_without_envelopes(connection: apsw.Connection, place: Place, first_step: int, last_step: int) -> list[Group]:
+    """Groups that an older version wrote, as far as they may hold steps in the range."""
+    rows = connection.execute(
+        f"SELECT {_GROUP} FROM groups INDEXED BY groups_without_envelopes "  # noqa: S608 - constants
+        f"WHERE {PLACE} AND version = 0 AND last_step >= ? AND first_step <= ? ORDER BY batch",
+        (*place, first_step, last_step),
+    )
+    return [Group(place[0], *row) for row in rows]
+
+
+def read_old_columns(
+    connection: apsw.Connection, group: Group, tag_id: int, first_step: int, last_step: int
+) -> list[Block]:
+    """The blocks of a tag in one group."""
+    place = group.run_id, group.counter_id, group.attempt
+    return list(_read_columns(connection, place, (group.batch, group.batch), tag_id, first_step, last_step))
+
+
+def _newest_group(connection: apsw.Connection, place: Place, below: int) -> int | None:
+    """The newest group of an attempt that begins below a step."""
+    batch = connection.execute(
+        f"SELECT batch FROM groups WHERE {PLACE} AND first_step < ? "  # noqa: S608 - a constant
+        "ORDER BY first_step DESC, batch DESC LIMIT 1",
+        (*place, below),
+    ).get
+    return batch if isinstance(batch, int) else None
 
 
 def _read_axes(
-    connection: apsw.Connection, place: tuple[int, int, int], first_step: int, last_step: int
+    connection: apsw.Connection, place: Place, batches: tuple[int, int], first_step: int, last_step: int
 ) -> Iterator[Block]:
-    run_id, counter_id, attempt = place
     for row in connection.execute(
-        f"SELECT {_AXIS} FROM axes a WHERE run_id = ? AND counter_id = ? AND attempt = ? "  # noqa: S608 - a constant
-        "AND last_step >= ? AND first_step <= ? ORDER BY first_step, id",
-        (*place, first_step, last_step),
+        f"SELECT {_AXIS} FROM axes AS a WHERE {PLACE} AND a.batch BETWEEN ? AND ? AND {_IN_RANGE}",  # noqa: S608 - constants
+        (*place, *batches, first_step, last_step),
     ):
-        n, tag_ids = row[1], unpack_ids(row[3])
-        columns: dict[int, bytes] = {}
-        for tag_id in tag_ids.tolist():
+        n, tag_ids = row[2], unpack_ids(row[4])
+        values = np.empty((n, len(tag_ids)))
+        for column, tag_id in enumerate(tag_ids.tolist()):
             blob = connection.execute(
                 "SELECT vals FROM value_columns WHERE run_id = ? AND tag_id = ? AND counter_id = ? AND attempt = ? "
                 "AND axis_id = ?",
-                (run_id, tag_id, counter_id, attempt, row[0]),
+                (place[0], tag_id, *place[1:], row[0]),
             ).get
-            columns[tag_id] = bytes(blob)
-        values = np.stack([decompress_floats(columns[tag], n) for tag in tag_ids.tolist()], axis=1)
-        yield _merged_block(row, counter_id, attempt, tag_ids, values)
+            values[:, column] = decompress_floats(bytes(blob), n)
+        yield _merged_block(row, place, tag_ids, values)
 
 
 def _read_columns(
-    connection: apsw.Connection, place: tuple[int, int, int], tag_id: int, first_step: int, last_step: int
+    connection: apsw.Connection,
+    place: Place,
+    batches: tuple[int, int],
+    tag_id: int,
+    first_step: int,
+    last_step: int,
 ) -> Iterator[Block]:
-    run_id, counter_id, attempt = place
     tag_ids = np.array([tag_id], np.int32)
     for row in connection.execute(
-        f"SELECT {_AXIS}, c.vals FROM value_columns c JOIN axes a ON a.run_id = c.run_id "  # noqa: S608 - a constant
-        "AND a.counter_id = c.counter_id AND a.attempt = c.attempt AND a.id = c.axis_id "
-        "WHERE c.run_id = ? AND c.tag_id = ? AND c.counter_id = ? AND c.attempt = ? "
-        "AND a.last_step >= ? AND a.first_step <= ? ORDER BY a.first_step, a.id",
-        (run_id, tag_id, counter_id, attempt, first_step, last_step),
+        f"SELECT {_AXIS}, c.vals FROM axes AS a CROSS JOIN value_columns AS c ON c.run_id = a.run_id "  # noqa: S608
+        "AND c.tag_id = ? AND c.counter_id = a.counter_id AND c.attempt = a.attempt AND c.axis_id = a.id "
+        "WHERE a.run_id = ? AND a.counter_id = ? AND a.attempt = ? "
+        f"AND a.batch BETWEEN ? AND ? AND {_IN_RANGE}",
+        (tag_id, *place, *batches, first_step, last_step),
     ):
-        values = decompress_floats(row[7], row[1]).reshape(-1, 1)
-        yield _merged_block(row, counter_id, attempt, tag_ids, values)
+        values = decompress_floats(row[8], row[2]).reshape(-1, 1)
+        yield _merged_block(row[:8], place, tag_ids, values)
 
 
 def _merged_block(
-    row: tuple[int, int, bytes, bytes, bytes, bytes, bytes],
-    counter_id: int,
-    attempt: int,
-    tag_ids: Int32,
-    values: Float64,
+    row: tuple[int, int, int, bytes, bytes, bytes, bytes, bytes], place: Place, tag_ids: Int32, values: Float64
 ) -> Block:
-    axis_id, n, at_counters, _, steps, wall_times, at_values = row[:7]
+    _, batch, n, at_counters, _, steps, wall_times, at_values = row
     at_ids = unpack_ids(at_counters).tolist()
     at = decompress_ints(at_values, n * len(at_ids)).reshape(len(at_ids), n)
     return Block(
-        axis_id,
-        counter_id,
-        attempt,
+        batch,
+        place[1],
+        place[2],
         tag_ids,
         decompress_ints(steps, n),
         decompress_floats(wall_times, n),

@@ -4,7 +4,8 @@ Byte planes (all first bytes, then all second bytes, …) put the slow bytes of 
 which is what makes float64 columns compressible (the shuffle filter of HDF5 and Blosc).
 """
 
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -75,25 +76,46 @@ def unpack_rows(
     )
 
 
+def unpack_equal_rows(
+    counter_id: int, attempt: int, n: int, tag_ids: bytes, at_counters: bytes, packed: Sequence[bytes]
+) -> Block:
+    """Blocks of n rows each with the same tags and counters in `at`, as one block (of position 0)."""
+    tags = unpack_ids(tag_ids)
+    counters = unpack_ids(at_counters).tolist()
+    k = len(tags)
+    words = np.frombuffer(b"".join(packed), _I8).reshape(len(packed), (2 + k + len(counters)) * n)
+    at = words[:, (2 + k) * n :].reshape(len(packed), len(counters), n)
+    return Block(
+        pos=0,
+        counter_id=counter_id,
+        attempt=attempt,
+        tag_ids=tags,
+        steps=words[:, :n].reshape(-1),
+        wall_times=words[:, n : 2 * n].reshape(-1).view(_F8),
+        values=words[:, 2 * n : (2 + k) * n].reshape(-1, k).view(_F8),
+        at={int(counter): at[:, i].reshape(-1) for i, counter in enumerate(counters)},
+    )
+
+
 def compress_ints(column: Int64) -> bytes:
     """Differences (wrapping, so exact for all int64), byte planes, zstd."""
     first = np.zeros(1, np.int64)
-    return _squeeze(np.diff(np.ascontiguousarray(column, _I8), prepend=first).view(_I8))
+    return squeeze(np.diff(np.ascontiguousarray(column, _I8), prepend=first).view(_I8))
 
 
 def decompress_ints(blob: bytes, n: int) -> Int64:
     """The n integers that compress_ints compressed."""
-    return np.cumsum(_expand(blob, n).view(_I8), dtype=np.int64)
+    return np.cumsum(expand(blob, n).view(_I8), dtype=np.int64)
 
 
 def compress_floats(column: Float64) -> bytes:
     """Byte planes, zstd: exact for every bit pattern."""
-    return _squeeze(np.ascontiguousarray(column, _F8))
+    return squeeze(np.ascontiguousarray(column, _F8))
 
 
 def decompress_floats(blob: bytes, n: int) -> Float64:
     """The n floats that compress_floats compressed."""
-    return _expand(blob, n).view(_F8)
+    return expand(blob, n).view(_F8)
 
 
 def pack_json(document: Mapping[str, Any] | tuple[str, ...] | list[Any]) -> str:
@@ -107,11 +129,24 @@ def unpack_json(text: str | bytes) -> Any:
     return msgspec.json.decode(text)
 
 
-def _squeeze(column: Int64 | Float64) -> bytes:
-    planes = column.view(np.uint8).reshape(-1, _WORD).T
-    return zstandard.ZstdCompressor(ZSTD_LEVEL).compress(planes.tobytes())
+def squeeze(column: Int64 | Float64) -> bytes:
+    """Eight-byte numbers as byte planes, compressed."""
+    planes = np.ascontiguousarray(column).view(np.uint8).reshape(-1, _WORD).T
+    return _contexts.compressor.compress(planes.tobytes())
 
 
-def _expand(blob: bytes, n: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
-    planes = zstandard.ZstdDecompressor().decompress(blob, max_output_size=n * _WORD)
+def expand(blob: bytes, n: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
+    """The bytes of the n numbers that squeeze compressed."""
+    planes = _contexts.decompressor.decompress(blob, max_output_size=n * _WORD)
     return np.ascontiguousarray(np.frombuffer(planes, np.uint8).reshape(_WORD, n).T).reshape(-1)
+
+
+class _Zstd(threading.local):
+    """Contexts of one thread: making them takes as long as a small column."""
+
+    def __init__(self) -> None:
+        self.compressor = zstandard.ZstdCompressor(ZSTD_LEVEL)
+        self.decompressor = zstandard.ZstdDecompressor()
+
+
+_contexts: Final = _Zstd()

@@ -13,8 +13,12 @@ Row = tuple[object, ...]
 ROWS_PER_STATEMENT_MAX: Final = 64
 """Rows go in powers of two up to this, so that few statements have to be kept prepared."""
 
-_VERBS: Final = {"journal": "INSERT"}
-"""A journal position is written once: meeting it again is an error. All other rows replace their former selves."""
+_VERBS: Final = dict.fromkeys(
+    ("journal", "axes", "value_columns", "axis_cells", "value_cells", "envelopes", "groups"), "INSERT"
+)
+"""A journal position is written once, and so are merged rows: meeting one again is an error. All other rows replace
+their former selves.
+"""
 
 
 class RowBuffer:

@@ -4,18 +4,20 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 import apsw
-import numpy as np
 
+from tallyboard.wire import Blob
 from tallyboard_server.model import Block, KeptRefusal, RunState
-from tallyboard_server.store import envelope
 from tallyboard_server.store.envelope import Cells
-from tallyboard_server.store.protocol import Generation, RunHead, RunVersion
+from tallyboard_server.store.protocol import BYTES_PER_GROUP, Generation, Group, RunHead, RunVersion
+from tallyboard_server.store.sqlite import blobs as blob_rows
 from tallyboard_server.store.sqlite import blocks as block_rows
+from tallyboard_server.store.sqlite import journal
 from tallyboard_server.store.sqlite.cache import StateCache
+from tallyboard_server.store.sqlite.cells import Range, count_points, read_cells
 from tallyboard_server.store.sqlite.connection import mapped_errors
 from tallyboard_server.store.sqlite.state import load_refused, load_state
 
-_HEAD = "SELECT r.id, r.name, h.pos, h.epoch FROM heads h JOIN runs r ON r.id = h.run_id "
+_HEAD = "SELECT r.id, r.name, h.pos, h.epoch, h.updated_at, r.status FROM heads h JOIN runs r ON r.id = h.run_id "
 
 
 LAST_CHARACTER: Final = "\U0010ffff"
@@ -94,7 +96,7 @@ class SqliteSnapshot:
     def journal(self, run_id: int, *, after_pos: int, bytes_max: int) -> list[Block]:
         """See Snapshot.journal."""
         with mapped_errors():
-            return block_rows.read_journal(self._connection, run_id, after_pos=after_pos, bytes_max=bytes_max)
+            return journal.read_journal(self._connection, run_id, after_pos=after_pos, bytes_max=bytes_max)
 
     def blocks(
         self,
@@ -107,17 +109,12 @@ class SqliteSnapshot:
         last_step: int = 2**63 - 1,
     ) -> Iterator[Block]:
         """See Snapshot.blocks."""
-        found = self._mapped(
-            block_rows.read_attempt(
-                self._connection,
-                run_id,
-                counter_id,
-                attempt,
-                tag_id=tag_id,
-                first_step=first_step,
-                last_step=last_step,
+        place = run_id, counter_id, attempt
+        with mapped_errors():
+            read = block_rows.read_attempt(
+                self._connection, place, tag_id=tag_id, first_step=first_step, last_step=last_step
             )
-        )
+        found = self._mapped(read)
         self._open.append(found)
         return found
 
@@ -134,20 +131,10 @@ class SqliteSnapshot:
         at: int | None = None,
     ) -> dict[int, Cells]:
         """See Snapshot.cells."""
-        found: dict[int, Cells] = {}
-        for tag_id in tag_ids:
-            points = [
-                envelope.of_points(b.steps, b.wall_times, b.values[:, 0], None if at is None else b.at.get(at))
-                for block in self.blocks(
-                    run_id, counter_id, attempt, tag_id=tag_id, first_step=first_step, last_step=last_step
-                )
-                if len((b := block.between(first_step, last_step)).steps)
-            ]
-            if points:
-                cells = envelope.joined(points)
-                cells = cells.take(np.argsort(cells.first.steps, kind="stable"))
-                found[tag_id] = envelope.grouped(cells, np.arange(0, len(cells), rows_max))
-        return found
+        with mapped_errors():
+            return read_cells(
+                self._connection, (run_id, counter_id, attempt), tag_ids, Range(first_step, last_step), rows_max, at
+            )
 
     def points_at_most(
         self,
@@ -160,8 +147,23 @@ class SqliteSnapshot:
         last_step: int = 2**63 - 1,
     ) -> dict[int, int]:
         """See Snapshot.points_at_most."""
-        found = self.cells(run_id, counter_id, attempt, tag_ids, first_step=first_step, last_step=last_step)
-        return {tag_id: len(cells) for tag_id, cells in found.items()}
+        with mapped_errors():
+            return count_points(self._connection, (run_id, counter_id, attempt), tag_ids, Range(first_step, last_step))
+
+    def blobs(self, run_id: int, keys: Sequence[float]) -> dict[float, Blob]:
+        """See Snapshot.blobs."""
+        with mapped_errors():
+            return blob_rows.read_blobs(self._connection, run_id, keys)
+
+    def blob_sizes(self, run_id: int, keys: Sequence[float]) -> dict[float, int]:
+        """See Snapshot.blob_sizes."""
+        with mapped_errors():
+            return blob_rows.read_sizes(self._connection, run_id, keys)
+
+    def blob_page(self, run_id: int, *, after: float | None, bytes_max: int) -> dict[float, Blob]:
+        """See Snapshot.blob_page."""
+        with mapped_errors():
+            return blob_rows.read_page(self._connection, run_id, after=after, bytes_max=bytes_max)
 
     def refused(self, run_id: int, *, limit: int = 100) -> list[KeptRefusal]:
         """See Snapshot.refused."""
@@ -188,16 +190,56 @@ class SqliteSnapshot:
     def mergeable(self, run_id: int, *, up_to_pos: int, min_blocks: int) -> list[tuple[int, int]]:
         """See Snapshot.mergeable."""
         with mapped_errors():
-            return block_rows.mergeable(self._connection, run_id, up_to_pos, min_blocks)
+            return journal.mergeable(self._connection, run_id, up_to_pos, min_blocks)
 
     def whole_batches(
-        self, run_id: int, counter_id: int, attempt: int, *, up_to_pos: int, rows_max: int
+        self,
+        run_id: int,
+        counter_id: int,
+        attempt: int,
+        *,
+        up_to_pos: int,
+        rows_max: int,
+        bytes_max: int = BYTES_PER_GROUP,
     ) -> list[Block]:
         """See Snapshot.whole_batches."""
         with mapped_errors():
-            return block_rows.read_whole_batches(
-                self._connection, run_id, counter_id, attempt, up_to_pos=up_to_pos, rows_max=rows_max
+            return journal.read_whole_batches(
+                self._connection,
+                run_id,
+                counter_id,
+                attempt,
+                up_to_pos=up_to_pos,
+                rows_max=rows_max,
+                bytes_max=bytes_max,
             )
+
+    def level_0(self, run_id: int, *, up_to_pos: int) -> tuple[int, int]:
+        """See Snapshot.level_0."""
+        with mapped_errors():
+            return journal.size(self._connection, run_id, up_to_pos)
+
+    def growing_attempts(self, run_id: int, *, min_groups: int) -> list[tuple[int, int]]:
+        """See Snapshot.growing_attempts."""
+        with mapped_errors():
+            return block_rows.growing_attempts(self._connection, run_id, min_groups)
+
+    def growing_groups(self, run_id: int, counter_id: int, attempt: int, *, limit: int) -> list[list[Group]]:
+        """See Snapshot.growing_groups."""
+        with mapped_errors():
+            return block_rows.growing_groups(self._connection, (run_id, counter_id, attempt), limit)
+
+    def groups(
+        self, run_id: int, counter_id: int, attempt: int, *, after_batch: int = 0, limit: int = 1000
+    ) -> list[Group]:
+        """See Snapshot.groups."""
+        with mapped_errors():
+            return block_rows.read_groups_after(self._connection, (run_id, counter_id, attempt), after_batch, limit)
+
+    def group_blocks(self, group: Group) -> list[Block]:
+        """See Snapshot.group_blocks."""
+        with mapped_errors():
+            return block_rows.read_group(self._connection, group)
 
     def close(self) -> None:
         """End whatever is still being read: an open statement would hold the view open."""

@@ -80,7 +80,7 @@ def save_state(
     rows.extend(
         "tags",
         (
-            (run_id, tag.id, tag.name, tag.counter_id, tag.first_step, tag.attempts_then)
+            (run_id, tag.id, tag.name, tag.counter_id, tag.first_step, tag.attempts_then, tag.kind, tag.metadata)
             for tag in _changed(before, after, lambda state: state.tags)
         ),
     )
@@ -194,6 +194,8 @@ def _save_counter(rows: RowBuffer, run_id: int, old: Counter | None, new: Counte
                 pack_ids(attempt.tail_tags),
                 np.ascontiguousarray(attempt.tail_values, "<f8").tobytes(),
                 pack_word(attempt.checksum),
+                attempt.pruned_scalars,
+                pack_word(attempt.pruned_checksum),
             ),
         )
 
@@ -221,7 +223,7 @@ def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter
     attempts: dict[int, list[Attempt]] = {}
     for row in connection.execute(
         "SELECT counter_id, number, writer, start, last_step, last_visible, tail_tags, tail_values, reports, "
-        "scalars, checksum FROM attempts WHERE run_id = ? ORDER BY counter_id, number",
+        "scalars, checksum, pruned_scalars, pruned_checksum FROM attempts WHERE run_id = ? ORDER BY counter_id, number",
         (run_id,),
     ):
         (
@@ -236,6 +238,8 @@ def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter
             reports,
             scalars,
             checksum,
+            pruned_scalars,
+            pruned_checksum,
         ) = row
         attempts.setdefault(counter_id, []).append(
             Attempt(
@@ -249,6 +253,8 @@ def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter
                 reports,
                 scalars,
                 checksum=unpack_word(checksum),
+                pruned_scalars=pruned_scalars,
+                pruned_checksum=pruned_checksum % 2**64,
             )
         )
     for id_, name, total in connection.execute(
@@ -259,7 +265,7 @@ def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter
 
 def _load_tags(connection: apsw.Connection, run_id: int) -> Iterator[Tag]:
     for row in connection.execute(
-        "SELECT id, name, counter_id, first_step, attempts_then FROM tags WHERE run_id = ? ORDER BY id",
+        "SELECT id, name, counter_id, first_step, attempts_then, kind, metadata FROM tags WHERE run_id = ? ORDER BY id",
         (run_id,),
     ):
         yield Tag(*row)

@@ -13,9 +13,9 @@ import apsw
 
 from tallyboard.wire.limits import MIB
 from tallyboard_server.model import Block
-from tallyboard_server.store.protocol import StoreBusyError, StoreError
+from tallyboard_server.store.protocol import Group, Keep, StoreBusyError, StoreError
+from tallyboard_server.store.sqlite import merging
 from tallyboard_server.store.sqlite.backup import Backup, sync_file
-from tallyboard_server.store.sqlite.blocks import pack_merge
 from tallyboard_server.store.sqlite.cache import StateCache
 from tallyboard_server.store.sqlite.connection import PAGE_BYTES, mapped_errors, open_reader, open_writer
 from tallyboard_server.store.sqlite.directory import DataDirectory
@@ -157,9 +157,13 @@ class SqliteStore:
         sync_file(target)
         yield 1.0
 
-    def prepare_merge(self, run_id: int, sources: Sequence[Block]) -> object:
+    def prepare_merge(self, run_id: int, sources: Sequence[Block], groups: Sequence[Group] = ()) -> object:
         """See Store.prepare_merge."""
-        return pack_merge(run_id, sources)
+        return merging.pack_merge(run_id, sources, groups)
+
+    def prepare_prune(self, group: Group, blocks: Sequence[Block], keep: Keep) -> object:
+        """See Store.prepare_prune."""
+        return merging.pack_prune(group, blocks, keep)
 
     def stats(self) -> dict[str, float]:
         """See Store.stats."""

@@ -2,13 +2,17 @@
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import apsw
 
-from tallyboard.wire import limits
-from tallyboard_server.model import Block, KeptRefusal, RunState
-from tallyboard_server.store.protocol import Generation, StoreError
+from tallyboard.wire import Blob, limits
+from tallyboard_server.checksum import add
+from tallyboard_server.model import Block, KeptRefusal, RunState, frozen
+from tallyboard_server.store.protocol import NO_BLOBS, Generation, StoreError
+from tallyboard_server.store.sqlite import blobs as blob_rows
 from tallyboard_server.store.sqlite import blocks as block_rows
+from tallyboard_server.store.sqlite import journal, merging
 from tallyboard_server.store.sqlite.cache import StateCache
 from tallyboard_server.store.sqlite.connection import mapped_errors
 from tallyboard_server.store.sqlite.rows import RowBuffer
@@ -17,7 +21,10 @@ from tallyboard_server.store.sqlite.state import load_state, save_refused, save_
 PURGE_ROWS_MAX = 500
 """Rows of a deleted run that one slice removes, so that no group waits long for it."""
 
-_PURGED_TABLES = ("value_columns", "axes", "refused", "attempts", "counters", "tags", "producers", "heartbeats")
+_PURGED_TABLES = (
+    "value_columns", "value_cells", "envelopes", "axis_cells", "axes", "groups",
+    "refused", "attempts", "counters", "tags", "producers", "heartbeats",
+)  # fmt: skip
 
 
 class SqliteTransaction:
@@ -73,14 +80,28 @@ class SqliteTransaction:
             raise StoreError("the store holds no next run id; it is damaged")
         return run_id
 
-    def save(self, state: RunState, blocks: Sequence[Block] = (), refused: Sequence[KeptRefusal] = ()) -> None:
+    def save(
+        self,
+        state: RunState,
+        blocks: Sequence[Block] = (),
+        refused: Sequence[KeptRefusal] = (),
+        blobs: Mapping[float, Blob] = NO_BLOBS,
+    ) -> None:
         """See Transaction.save."""
-        block_rows.append(self._rows, state.id, blocks)
+        journal.append(self._rows, state.id, blocks)
+        if blobs:
+            with mapped_errors():
+                blob_rows.save_blobs(self._connection, state.id, blobs)
         if refused:
             with mapped_errors():
                 save_refused(self._connection, state.id, list(refused), limits.REFUSED_KEPT_PER_RUN_MAX)
         self._ids[state.name] = state.id
         self._after[state.id] = state
+
+    def blob_hashes(self, run_id: int, keys: Sequence[float]) -> dict[float, bytes]:
+        """See Transaction.blob_hashes."""
+        with mapped_errors():
+            return blob_rows.read_hashes(self._connection, run_id, keys)
 
     def remember(self, state: RunState) -> None:
         """See Transaction.remember."""
@@ -93,7 +114,7 @@ class SqliteTransaction:
         """See Transaction.last_step_before."""
         with mapped_errors():
             self._rows.write(self._connection)
-            return block_rows.last_step_before(self._connection, run_id, counter_id, attempt, step)
+            return block_rows.last_step_before(self._connection, (run_id, counter_id, attempt), step)
 
     def delete_run(self, state: RunState) -> None:
         """See Transaction.delete_run: the name is free at once, the rows go slice by slice in `purge`."""
@@ -144,11 +165,40 @@ class SqliteTransaction:
 
     def merge(self, merge: object) -> None:
         """See Transaction.merge."""
-        if not isinstance(merge, block_rows.PackedMerge):
+        if not isinstance(merge, merging.PackedMerge):
             raise TypeError(f"a merge of this store is a PackedMerge, not {type(merge).__name__}")
+        if self._name_of(merge.place[0]) is not None:
+            with mapped_errors():
+                merging.apply_merge(self._connection, merge)
+
+    def prune(self, prune: object) -> int:
+        """See Transaction.prune."""
+        if not isinstance(prune, merging.PackedPrune):
+            raise TypeError(f"a prune of this store is a PackedPrune, not {type(prune).__name__}")
+        run_id, counter_id, number = prune.merge.place
+        name = self._name_of(run_id)
+        state = self.load(name) if name is not None else None
+        counter = state.counter_by_id(counter_id) if state is not None else None
+        if state is None or counter is None or not prune.scalars:
+            return 0
         with mapped_errors():
-            if self._connection.execute("SELECT 1 FROM heads WHERE run_id = ?", (merge.run_id,)).get is not None:
-                block_rows.apply_merge(self._connection, merge)
+            if not merging.apply_merge(self._connection, prune.merge):
+                return 0
+        limit = counter.limit(number)
+        was_visible = limit is None or prune.first_step < limit
+        attempts = tuple(
+            replace(
+                attempt,
+                pruned_scalars=attempt.pruned_scalars + prune.scalars,
+                pruned_checksum=add(attempt.pruned_checksum, prune.checksum),
+            )
+            if attempt.number == number
+            else attempt
+            for attempt in counter.attempts
+        )
+        counters = frozen({**state.counters, counter.name: replace(counter, attempts=attempts)})
+        self.save(replace(state, counters=counters, epoch=state.epoch + was_visible))
+        return prune.scalars
 
     def purge(self) -> bool:
         """Remove one slice of a deleted run's rows; False when nothing is left to remove."""
@@ -159,13 +209,15 @@ class SqliteTransaction:
                     "DELETE FROM deleted_runs WHERE run_id NOT IN (SELECT run_id FROM generations)"
                 )
                 return False
-            first = block_rows.journal_key(run_id, 0)
-            last = block_rows.journal_key(run_id + 1, 0) - 1
+            first = journal.journal_key(run_id, 0)
+            last = journal.journal_key(run_id + 1, 0) - 1
             self._connection.execute(
                 "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE id BETWEEN ? AND ? LIMIT ?)",
                 (first, last, PURGE_ROWS_MAX),
             )
             if self._connection.changes():
+                return True
+            if blob_rows.purge_blobs(self._connection, run_id):
                 return True
             for table in _PURGED_TABLES:
                 key = _PRIMARY_KEYS[table]
@@ -217,6 +269,12 @@ class SqliteTransaction:
         self._before[run_id] = known
         return known
 
+    def _name_of(self, run_id: int) -> str | None:
+        """The name of a run that is not deleted."""
+        with mapped_errors():
+            name = self._connection.execute("SELECT name FROM runs WHERE id = ?", (run_id,)).get
+        return name if isinstance(name, str) else None
+
     def _id(self, name: str) -> int | None:
         if name not in self._ids:
             run_id = self._cache.id_of(name)
@@ -230,6 +288,10 @@ class SqliteTransaction:
 
 _PRIMARY_KEYS = {
     "value_columns": "run_id, tag_id, counter_id, attempt, axis_id",
+    "value_cells": "run_id, tag_id, counter_id, attempt, axis_id",
+    "envelopes": "run_id, tag_id, counter_id, attempt, first_step, axis_id",
+    "axis_cells": "run_id, counter_id, attempt, axis_id",
+    "groups": "run_id, counter_id, attempt, batch",
     "axes": "run_id, counter_id, attempt, id",
     "refused": "run_id, id",
     "attempts": "run_id, counter_id, number",
