@@ -21,6 +21,7 @@ from tallyboard_server.series import (
     read_lines,
     read_points,
 )
+from tallyboard_server.series.lines import Levels
 from tallyboard_server.store.envelope import NOWHERE, Marks
 from tallyboard_server.store.sqlite import SqliteStore
 from tests.property.contract_model import bits_of
@@ -94,7 +95,8 @@ def check_run(source: Source, machine: StoredMachine, dice: random.Random) -> No
     counters = [name for name in state.counters if state.counters[name].attempts]
     for x in ("step", "wall_time", "relative", *counters):
         asked = random_question(machine, x, dice)
-        found = read_lines(source, state, sorted(model.tags), asked, Allowance(MANY))
+        levels = Levels((dice.choice((4, 20)), dice.choice((2, 3))), cells_max=dice.choice((0, 1, 10)))
+        found = read_lines(source, state, sorted(model.tags), asked, Allowance(MANY), levels=levels)
         for tag in sorted(model.tags):
             lines = [line for line in found if line.tag == tag]
             visible = [line for line in lines if line.superseded is None]

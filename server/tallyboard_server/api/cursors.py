@@ -93,6 +93,6 @@ def _unpacked(cursor: str) -> bytes:
     data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     unpacking = zlib.decompressobj()
     unpacked = unpacking.decompress(data, _BYTES_MAX)
-    if not unpacking.eof:
-        raise ValueError("cut, or too large")
+    if not unpacking.eof or unpacking.unused_data:
+        raise ValueError("cut, too large, or more than a cursor")
     return unpacked

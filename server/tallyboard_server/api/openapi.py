@@ -20,6 +20,7 @@ _KINDS: Final = (
     messages.RewindBody, messages.HeartbeatBody, messages.HeartbeatAnswer, messages.RefusedPage, chartmessages.Chart,
     chartmessages.QueryBody,
     messages.Readiness, messages.RepairBody, messages.RepairAnswer, messages.VerifyLine,
+    messages.PruneBody, messages.PruneLine,
 )  # fmt: skip
 _DESCRIPTION: Final = """Training jobs report scalars keyed by named step counters; the service checks that each counter
 only increases, stores the scalars durably and writes TensorBoard event files.
