@@ -10,7 +10,7 @@ from tallyboard.wire.protos import MalformedError
 _BITS: Final = 2**64 - 1
 
 
-class Blob:
+class PendingBlob:
     """Encoded by `encode`, which the sender's thread calls: the call that reports only copies what may change.
 
     kind: TensorBoard's plugin name. metadata: a serialised SummaryMetadata, may be empty. nbytes: what it holds in
@@ -36,13 +36,13 @@ class Blob:
         return self._encoded
 
 
-def encoded(metadata: bytes, blob: bytes) -> Blob:
+def encoded(metadata: bytes, blob: bytes) -> PendingBlob:
     """A blob that is encoded already. Raises InvalidReportError if the service would not take it."""
     try:
         kind = summaries.kind_of(summaries.read_metadata(metadata), summaries.blob_field(blob))
     except MalformedError as error:
         raise InvalidReportError(str(error)) from error
-    return Blob(kind, metadata, len(blob), blob, lambda: blob)
+    return PendingBlob(kind, metadata, len(blob), blob, lambda: blob)
 
 
 def check_size(nbytes: int, bytes_max: int, what: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from tallyboard.collect.blobs import Blob
+from tallyboard.collect.blobs import PendingBlob
 from tallyboard.collect.recorder import Recorder
 from tallyboard.collect.reports import as_step
 from tallyboard.collect.routing import Router
@@ -53,7 +53,7 @@ class DisabledRecorder(Recorder):
     def log_blob(
         self,
         tag: object,
-        make: Callable[[], Blob],
+        make: Callable[[], PendingBlob],
         step: object,
         counter: str | None,
         at: Mapping[str, int] | None,

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tallyboard.collect.blobs import Blob
+from tallyboard.collect.blobs import PendingBlob
 from tallyboard.collect.tracking import CounterState
 from tallyboard.wire import Columns, Open, Rewind, Status, names, summaries
 
@@ -65,7 +65,7 @@ class BlobLane(Lane):
         self,
         counter: CounterState,
         tag: str,
-        blob: Blob,
+        blob: PendingBlob,
         at_names: tuple[str, ...] = (),
         others: tuple[CounterState, ...] = (),
         *,
@@ -76,7 +76,7 @@ class BlobLane(Lane):
         self.metadata = blob.metadata
         self.pack = _blob_struct(len(at_names)).pack
         self.cost += len(self.metadata) + 2 * len(tag.encode())
-        self.pairs: list[tuple[bytes, Blob]] = []
+        self.pairs: list[tuple[bytes, PendingBlob]] = []
 
     def take(self) -> "Packed":
         """The rows so far, with their blobs; the lane goes on empty."""
@@ -97,7 +97,7 @@ class Packed:
     rows: bytearray
     kind: str = summaries.SCALARS
     metadata: bytes = b""
-    blobs: list[Blob] = field(default_factory=list)
+    blobs: list[PendingBlob] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.rows) // row_bytes(len(self.at_names), len(self.tags))
@@ -127,7 +127,7 @@ class Packed:
         n, a = len(self), len(self.at_names)
         whole = np.frombuffer(self.rows, dtype="<i8").reshape(n, -1)
         real = np.frombuffer(self.rows, dtype="<f8").reshape(n, -1)
-        blobs = tuple(blob.encode() for blob in self.blobs)
+        blobs = tuple(summaries.blob_of(blob.encode()) for blob in self.blobs)
         return Columns(
             counter=self.counter,
             tags=self.tags,

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from tallyboard.collect.blobs import Blob
+from tallyboard.collect.blobs import PendingBlob
 from tallyboard.collect.complaints import Complaints
 from tallyboard.collect.counters import Counters
 from tallyboard.collect.lanes import BlobLane, Lane, Section
@@ -220,7 +220,7 @@ class Recorder:
     def log_blob(
         self,
         tag: object,
-        make: Callable[[], Blob],
+        make: Callable[[], PendingBlob],
         step: object,
         counter: str | None,
         at: Mapping[str, int] | None,
@@ -260,7 +260,7 @@ class Recorder:
         at: dict[str, int],
         wall_time: float | None,
         counter: str | None,
-        blob: Blob | None = None,
+        blob: PendingBlob | None = None,
     ) -> None:
         """One report of plain numbers, or of a blob, judged and kept; `counter` is what the caller named."""
         lane, others = self._lane(state, tags, at, blob)
@@ -298,7 +298,7 @@ class Recorder:
         self._splits.clear()
 
     def _lane(
-        self, state: CounterState, tags: tuple[str, ...], at: dict[str, int], blob: Blob | None
+        self, state: CounterState, tags: tuple[str, ...], at: dict[str, int], blob: PendingBlob | None
     ) -> tuple[Lane, list[int]]:
         """The lane of such a report, and the `at` values that go into its row."""
         others = tuple(other for other in self._counters.active if other is not state)
@@ -306,7 +306,7 @@ class Recorder:
         stands.pop(state.name, None)
         return self._find_lane(state, tags, tuple(stands), others, blob), list(stands.values())
 
-    def _apart_lane(self, lane: Lane, blob: Blob | None) -> Lane:
+    def _apart_lane(self, lane: Lane, blob: PendingBlob | None) -> Lane:
         return self._find_lane(lane.counter, lane.tags, lane.at_names, (), blob, apart=True)
 
     def _find_lane(
@@ -315,7 +315,7 @@ class Recorder:
         tags: tuple[str, ...],
         at_names: tuple[str, ...],
         others: tuple[CounterState, ...],
-        blob: Blob | None,
+        blob: PendingBlob | None,
         *,
         apart: bool = False,
     ) -> Lane:

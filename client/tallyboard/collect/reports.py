@@ -7,7 +7,7 @@ from struct import Struct
 from typing import Any, Final
 
 from tallyboard.errors import InvalidReportError
-from tallyboard.wire import InvalidNameError, check_counter, check_tag, limits
+from tallyboard.wire import InvalidNameError, check_tag, limits, names
 
 _DOUBLE: Final = Struct("<d")
 
@@ -51,14 +51,14 @@ def as_counter(name: object) -> str:
     """The name of a counter. Raises InvalidReportError or InvalidNameError."""
     if not isinstance(name, str):
         raise InvalidReportError(f"a counter is given by its name, not as {_shown(name)}")
-    return check_counter(name)
+    return names.check_any_counter(name)
 
 
 def as_at(at: object) -> dict[str, int]:
     """Where other counters stood. Raises InvalidReportError or InvalidNameError."""
     if at is not None and not isinstance(at, Mapping):
         raise InvalidReportError(f'at takes a dictionary of counters such as {{"epoch": 3}}, not {_shown(at)}')
-    return {as_counter(name): as_step(step) for name, step in (at or {}).items()}
+    return {names.check_counter(as_counter(name)): as_step(step) for name, step in (at or {}).items()}
 
 
 def as_wall_time(wall_time: object) -> float:

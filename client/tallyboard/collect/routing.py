@@ -34,7 +34,10 @@ class Router:
         self._cache: dict[tuple[tuple[str, ...], str | None], Split] = {}
 
     def split(self, tags: tuple[str, ...], counter: str | None) -> Split:
-        """The reports that a call with these tags makes; `counter` is the caller's own choice and wins."""
+        """The reports that a call with these tags makes; `counter` is the caller's own choice and wins.
+
+        Raises InvalidNameError for the counter of another tag.
+        """
         found = self._cache.get((tags, counter))
         if found is None:
             if len(self._cache) >= _CACHE_MAX:
@@ -50,6 +53,8 @@ class Router:
         groups: dict[str, list[str]] = {}
         for tag in tags:
             groups.setdefault(counter or self._counter_of(tag), []).append(tag)
+        if counter is not None and names.is_implicit(counter):
+            names.check_counter_of(counter, tags)
         most = limits.TAGS_PER_REPORT_MAX
         return tuple(
             (name, tuple(group[first : first + most]))

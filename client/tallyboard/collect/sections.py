@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from tallyboard.collect.blobs import Blob
+from tallyboard.collect.blobs import PendingBlob
 from tallyboard.collect.lanes import BlobLane, Lane, Section
 from tallyboard.collect.stats import Tally
 from tallyboard.errors import TallyboardError
@@ -69,7 +69,7 @@ class Sections:
         self.seal()
         return True
 
-    def add_blob(self, lane: BlobLane, row: bytes, blob: Blob) -> bool:
+    def add_blob(self, lane: BlobLane, row: bytes, blob: PendingBlob) -> bool:
         """Keep a row of a lane with its blob. Returns whether this closed the section."""
         lane.pairs.append((row, blob))
         self._cost += blob.nbytes
@@ -142,7 +142,7 @@ class Discarded(Sections):
         """Keep no row."""
         return False
 
-    def add_blob(self, lane: BlobLane, row: bytes, blob: Blob) -> bool:
+    def add_blob(self, lane: BlobLane, row: bytes, blob: PendingBlob) -> bool:
         """Keep no row."""
         return False
 

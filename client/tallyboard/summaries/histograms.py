@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tallyboard.collect.blobs import Blob, encoded
+from tallyboard.collect.blobs import PendingBlob, encoded
 from tallyboard.errors import InvalidReportError
 from tallyboard.summaries.arrays import LATER_BYTES_MAX, Array, as_array
 from tallyboard.summaries.tensors import doubles, tensor_metadata
@@ -20,7 +20,7 @@ BINS_MAX: Final = 10_000
 _BUCKET_BYTES: Final = 3 * 8
 
 
-def histogram_blob(values: Any, bins: int | Sequence[float]) -> Blob:
+def histogram_blob(values: Any, bins: int | Sequence[float]) -> PendingBlob:
     """A point of a histogram tag.
 
     values: numbers of any shape; those that are not finite are left out. bins: how many of equal width between the
@@ -40,7 +40,7 @@ def histogram_blob(values: Any, bins: int | Sequence[float]) -> Blob:
     content = (array.dtype.str, data, edges if isinstance(edges, int) else edges.tobytes())
     buckets = edges if isinstance(edges, int) else len(edges)
     nbytes = max(len(data), _BUCKET_BYTES * buckets) + 1024
-    return Blob(KIND, METADATA, nbytes, content, partial(_later, data, array.dtype.str, edges))
+    return PendingBlob(KIND, METADATA, nbytes, content, partial(_later, data, array.dtype.str, edges))
 
 
 def _edges(bins: Any) -> int | Float64:

@@ -5,7 +5,7 @@ from typing import Any, Final, Literal, get_args
 
 import numpy as np
 
-from tallyboard.collect.blobs import Blob, encoded
+from tallyboard.collect.blobs import PendingBlob, encoded
 from tallyboard.errors import InvalidReportError
 from tallyboard.summaries import png
 from tallyboard.summaries.arrays import LATER_BYTES_MAX, Array, as_array
@@ -21,7 +21,7 @@ PIXEL_BYTES_MAX: Final = 16 * limits.BLOB_BYTES_MAX
 """Larger images are not even tried: encoding them takes seconds, and no file of them would be small enough."""
 
 
-def image_blob(image: Any, layout: Layout | None) -> Blob:
+def image_blob(image: Any, layout: Layout | None) -> PendingBlob:
     """A point of an image tag.
 
     image: [height, width], [height, width, channels] or [channels, height, width] with 1 (grey), 2 (grey, alpha),
@@ -33,7 +33,7 @@ def image_blob(image: Any, layout: Layout | None) -> Blob:
     if pixels.nbytes > LATER_BYTES_MAX:
         return encoded(METADATA, _encode(pixels.tobytes(), pixels.shape))
     data = pixels.tobytes()
-    return Blob(KIND, METADATA, len(data) + 1024, (pixels.shape, data), partial(_encode, data, pixels.shape))
+    return PendingBlob(KIND, METADATA, len(data) + 1024, (pixels.shape, data), partial(_encode, data, pixels.shape))
 
 
 def _pixels(array: Array, layout: Layout | None) -> png.Pixels:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
-from tallyboard.collect.blobs import Blob, encoded
+from tallyboard.collect.blobs import PendingBlob, encoded
 from tallyboard.errors import InvalidReportError
 from tallyboard.summaries.tensors import strings, tensor_metadata
 from tallyboard.wire import summaries
@@ -12,7 +12,7 @@ METADATA: Final = tensor_metadata(summaries.TEXT)
 TEXTS_MAX: Final = 10_000
 
 
-def text_blob(text: str | Sequence[str]) -> Blob:
+def text_blob(text: str | Sequence[str]) -> PendingBlob:
     """A point of a text tag. Raises InvalidReportError if it is no text, or too long."""
     texts = list(text) if isinstance(text, list | tuple) else [text]
     if not texts or len(texts) > TEXTS_MAX or not all(isinstance(one, str) for one in texts):

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from tallyboard.collect.blobs import Blob, encoded
+from tallyboard.collect.blobs import PendingBlob, encoded
 from tallyboard.summaries import tensors
 from tallyboard.summaries.arrays import as_array
 
@@ -21,7 +21,7 @@ class Kinds(ABC):
         """Have tensorboardX encode something, and report it."""
 
     @abstractmethod
-    def take_blob(self, tag: str, blob: partial[Blob], step: Any, walltime: Any) -> None:
+    def take_blob(self, tag: str, blob: partial[PendingBlob], step: Any, walltime: Any) -> None:
         """Report a point of a tag that is no scalar."""
 
     def add_histogram(
@@ -244,5 +244,5 @@ class Kinds(ABC):
         )  # fmt: skip
 
 
-def _tensor_blob(values: Any) -> Blob:
+def _tensor_blob(values: Any) -> PendingBlob:
     return encoded(b"", tensors.doubles(as_array(values, "tensor").astype("float64")))

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final, Protocol
 
-from tallyboard.collect.blobs import Blob, encoded
+from tallyboard.collect.blobs import PendingBlob, encoded
 from tallyboard.errors import ContractError, InvalidReportError
 from tallyboard.wire import protos, summaries, tensors
 
@@ -29,7 +29,7 @@ class Sink(Protocol):
         """Report scalars."""
         ...
 
-    def take_blob(self, tag: str, blob: partial[Blob], step: Any, walltime: Any) -> None:
+    def take_blob(self, tag: str, blob: partial[PendingBlob], step: Any, walltime: Any) -> None:
         """Report a point of another kind."""
         ...
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from tallyboard.collect.blobs import Blob
+from tallyboard.collect.blobs import PendingBlob
 from tallyboard.collect.recorder import Recorder
 from tallyboard.errors import ContractError
 from tallyboard.run import Run
@@ -289,7 +289,7 @@ class SummaryWriter(Kinds):
         recorder, number, wall = self._placed(step, walltime)
         recorder.log({logdirs.clean(tag): value for tag, value in scalars.items()}, number, None, None, wall)
 
-    def take_blob(self, tag: str, blob: partial[Blob], step: Any, walltime: Any) -> None:
+    def take_blob(self, tag: str, blob: partial[PendingBlob], step: Any, walltime: Any) -> None:
         """Report a point of a tag that is no scalar."""
         recorder, number, wall = self._placed(step, walltime)
         recorder.log_blob(logdirs.clean(tag), blob, number, None, None, wall)
