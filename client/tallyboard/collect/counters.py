@@ -10,11 +10,10 @@ _ALL: Final = names.ALL_IMPLICIT
 
 
 class Owner(NamedTuple):
-    """Of a tag: its counter, the first visible step, and whether it holds scalars, images, …"""
+    """Of a tag: its counter, and the first visible step."""
 
     counter: str
     first: int
-    kind: str
 
 
 class Counters:
@@ -30,6 +29,7 @@ class Counters:
         self._states: dict[str, CounterState] = {}
         self._named = 0
         self._owners: dict[str, Owner] = {}
+        self._kinds: dict[str, str] = {}  # of each tag, for good: scalars, images, …
         self._implicit_unclaimed = resumed
         self._implicit_next = 0  # where tags' own counters begin that are not known here yet, unless it is
         self._begin_at: Mapping[str, int] = {}  # told of each by itself
@@ -117,19 +117,18 @@ class Counters:
     def own(self, state: CounterState, tags: Sequence[str], step: int, kind: str) -> None:
         """Take note of tags that were reported against a counter."""
         for tag in tags:
-            self._owners.setdefault(tag, Owner(state.name, step, kind))
+            self._owners.setdefault(tag, Owner(state.name, step))
+            self._kinds.setdefault(tag, kind)
 
     def other_owner(self, state: CounterState, tags: Sequence[str], kind: str) -> Violation | None:
         """The rule that is broken if one of the tags is another counter's, or of another kind."""
         for tag in tags:
             owner = self._owners.get(tag)
-            if owner is None:
-                continue
-            if owner.counter != state.name:
+            if owner is not None and owner.counter != state.name:
                 detail = f"{tag!r} is reported against {owner.counter}, not {state.name}: a tag belongs to one counter"
                 return Violation("tag_of_other_counter", f"{detail}. Use that counter, or another tag", apart=True)
-            if owner.kind != kind:
-                detail = f"{tag!r} holds {owner.kind}, not {kind}: a tag is of one kind. Use another tag"
+            if self._kinds.get(tag, kind) != kind:
+                detail = f"{tag!r} holds {self._kinds[tag]}, not {kind}: a tag is of one kind. Use another tag"
                 return Violation("tag_of_other_kind", detail, apart=True)
         return None
 
