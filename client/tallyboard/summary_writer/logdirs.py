@@ -12,6 +12,7 @@ import time
 from pathlib import PurePath
 from typing import Final
 
+from tallyboard.naming import script_project
 from tallyboard.wire import InvalidNameError, check_run, limits
 
 ROOTS: Final = frozenset({"runs", "logs", "log", "logdir", "log_dir", "tb", "tb_logs", "tensorboard", "outputs"})
@@ -52,7 +53,7 @@ def run_name(logdir: str, working_dir: str) -> str:
 
 def script_run_name(logdir: str, script: str) -> str:
     """The name of the run of a script that chose no logdir: `train/Nov20_14-36-00_host`."""
-    return run_name(f"{PurePath(script).stem or 'runs'}/{PurePath(logdir).name}", "/")
+    return f"{script_project(script)}/{_part(PurePath(logdir).name)}"
 
 
 def clean(tag: object) -> str:
