@@ -39,7 +39,21 @@ def test_each_error_is_in_the_tree_that_its_module_draws() -> None:
     assert len(set(reasons)) == len(reasons)
 
 
-@pytest.mark.parametrize("heavy", ["tensorboardX", "google.protobuf", "PIL", "asyncio", "urllib3", "http.client", "ssl", "fastapi", "tallyboard_server", "email"])
+@pytest.mark.parametrize(
+    "heavy",
+    [
+        "tensorboardX",
+        "google.protobuf",
+        "PIL",
+        "asyncio",
+        "urllib3",
+        "http.client",
+        "ssl",
+        "fastapi",
+        "tallyboard_server",
+        "email",
+    ],
+)
 def test_importing_it_loads_no(heavy: str) -> None:
     code = (
         "import sys, numpy, msgspec; before = set(sys.modules); import tallyboard;"

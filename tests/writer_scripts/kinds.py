@@ -5,7 +5,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 
 mpl.use("Agg")
-from matplotlib import pyplot as plt  # noqa: E402
+from matplotlib import pyplot as plt
 
 rng = np.random.default_rng(0)
 writer = SummaryWriter(log_dir="./logs/kinds/try1")

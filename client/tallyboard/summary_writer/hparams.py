@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from tallyboard import lifecycle
-from tallyboard.errors import InvalidReportError
 from tallyboard.run import Run
 from tallyboard.summary_writer.logdirs import run_name
 
@@ -22,9 +21,9 @@ class Trials:
         self._count = 1
 
     def checked(self, hparams: object, metrics: object) -> tuple[dict[str, Any], dict[str, float]]:
-        """Both as they are kept, without what is None. Raises InvalidReportError."""
+        """Both as they are kept, without what is None. Raises ValueError."""
         if not isinstance(hparams, Mapping) or not isinstance(metrics, Mapping):
-            raise InvalidReportError("hparam_dict and metric_dict are dictionaries")
+            raise ValueError("hparam_dict and metric_dict are dictionaries")
         kept = {str(name): _plain(value) for name, value in hparams.items() if value is not None}
         return kept, {str(name): float(value) for name, value in metrics.items()}
 
@@ -42,10 +41,10 @@ class Trials:
         metrics: dict[str, float],
         begin: Callable[..., Run],
     ) -> None:
-        """Make a run of a trial: `run/name`. Raises InvalidReportError if there were far too many."""
+        """Make a run of a trial: `run/name`. Raises ValueError if there were far too many."""
         self._count += 1
         if self._count > TRIALS_MAX:
-            raise InvalidReportError(f"more than {TRIALS_MAX:,} trials in one writer")
+            raise ValueError(f"more than {TRIALS_MAX:,} trials in one writer")
         child = begin(
             name=f"{run}/{run_name(name or f'hparams-{self._count}', '/')}",
             config=hparams,

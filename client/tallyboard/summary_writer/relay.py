@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from tallyboard.collect.blobs import PendingBlob, encoded
-from tallyboard.errors import ContractError, InvalidReportError
+from tallyboard.errors import ContractError
 from tallyboard.wire import protos, summaries, tensors
 
 GRAPH_METADATA: Final = summaries.plain_metadata(summaries.GRAPHS) + b"\x20\x03"
@@ -122,7 +122,7 @@ class Relay:
             self._add_hparams(value.metadata.plugin_data.content)
             return
         if content is None:
-            raise InvalidReportError("tensorboardX made nothing to send (is a library missing that it needs?)")
+            raise ValueError("tensorboardX made nothing to send (is a library missing that it needs?)")
         number = value.DESCRIPTOR.fields_by_name[content].number
         blob = protos.sized(number, getattr(value, content).SerializeToString())
         if content == "tensor" and _is_scalar(value.metadata):
