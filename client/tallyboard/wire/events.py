@@ -78,13 +78,13 @@ def decode_events(
     gathered = _Gathered(counter)
     for index, data in enumerate(events):
         try:
-            gathered.add(index, read_event(memoryview(data), values_max=gathered.left), now)
+            gathered.add(index, read_event(memoryview(data)), now)
         except (MalformedError, names.InvalidNameError) as error:
             raise InvalidBatchError(where(index), str(error)) from error
     return tuple(gathered.columns()), tuple(gathered.warnings())
 
 
-def read_event(data: memoryview, *, values_max: int = limits.ROWS_PER_BATCH_MAX) -> Event:
+def read_event(data: memoryview) -> Event:
     """An Event's parts. Raises MalformedError; contents of blobs are not looked into."""
     wall_time: float | None = None
     step = 0
@@ -108,7 +108,7 @@ def read_event(data: memoryview, *, values_max: int = limits.ROWS_PER_BATCH_MAX)
         case 4:
             return Event(wall_time, step, [_graph(content.data)])
         case 5:
-            return Event(wall_time, step, list(_values(content.data, values_max)))
+            return Event(wall_time, step, list(_values(content.data)))
         case 7:
             return Event(wall_time, step, [], purge_step=step if _starts(content.data) and step else None)
     return Event(wall_time, step, [], left_out=_LEFT_OUT.get(content.number, ""))
@@ -163,13 +163,7 @@ class _Gathered:
         if number is not None:
             kind = summaries.SCALARS
         else:
-            told = summaries.read_metadata(metadata)
-            if not metadata and known is not None:
-                metadata, kind = known.metadata, known.kind
-            elif not blob:
-                kind = told.plugin
-            else:
-                kind = summaries.SCALARS if told.is_scalar else summaries.kind_of(told, summaries.blob_field(blob))
+            kind, metadata = _kind(blob, metadata, known)
             if not blob:
                 if kind != summaries.HPARAMS:
                     self._left_out["values without a known content"] += 1
@@ -197,6 +191,15 @@ class _Gathered:
             series.blobs.append(bytes(blob))
 
 
+def _kind(blob: bytes | memoryview, metadata: bytes, known: _Series | None) -> tuple[str, bytes]:
+    """What a value other than a simple one is, and its metadata: a tensor without any is what its tag was before."""
+    told = summaries.read_metadata(metadata)
+    field = summaries.blob_field(blob) if blob else summaries.TENSOR_FIELD
+    if not metadata and known is not None and field == summaries.TENSOR_FIELD:
+        return known.kind, known.metadata
+    return (summaries.SCALARS if told.is_scalar else summaries.kind_of(told, field)), metadata
+
+
 def _columns(alike: list[tuple[str, _Series]], counter: str | None, block: int) -> Columns:
     """Series of the same events as columns: several of scalars, or one."""
     tag, first = alike[0]
@@ -216,8 +219,8 @@ def _columns(alike: list[tuple[str, _Series]], counter: str | None, block: int) 
     )
 
 
-def _values(summary: memoryview, values_max: int) -> Iterator[Value]:
-    for part in protos.read_fields(summary, "the summary", fields_max=max(1, values_max)):
+def _values(summary: memoryview) -> Iterator[Value]:
+    for part in protos.read_fields(summary, "the summary", fields_max=limits.ROWS_PER_BATCH_MAX):
         if part.number == 1:
             yield _value(protos.expect(part, protos.SIZED, "the summary's value").data)
 

@@ -20,7 +20,7 @@ from tallyboard_server.eventfiles.encoder import (
     encode_session_start,
 )
 from tallyboard_server.eventfiles.ordering import Rows, TagNames, encode_pieces, rows_of
-from tallyboard_server.eventfiles.summaries import Series, encode_empty, encode_erasers, series_of
+from tallyboard_server.eventfiles.summaries import Series, encode_empty, encode_erasers, encode_vacant, series_of
 from tallyboard_server.model import RunState, Tag
 from tallyboard_server.store.paging import read_page
 from tallyboard_server.store.protocol import Snapshot
@@ -63,7 +63,7 @@ class Opening:
         START does that in the Python reader. The Rust reader has no such thing: each tag's points go when a record
         at a lower step comes, so an eraser at step 0 goes first. It makes a tag known to the Python reader, which
         answers with an error for tags that it knows and has no point of: tags without a visible point get a
-        placeholder there that another START takes away.
+        placeholder there that another START takes away. A few kinds must keep a point (encode_vacant).
         """
         wall_time = float(self._seconds)
         head = file_head(self._seconds)
@@ -75,7 +75,8 @@ class Opening:
         if empty:
             head += _each(empty, partial(encode_placeholders, wall_time), partial(encode_empty, wall_time))
             head += encode_session_start(wall_time)
-        return head + _each(bound, partial(encode_eraser, wall_time), partial(encode_erasers, wall_time))
+        head += _each(bound, partial(encode_eraser, wall_time), partial(encode_erasers, wall_time))
+        return head + encode_vacant(wall_time, (series_of(tag) for tag in empty if not tag.is_scalar))
 
     def read(self, view: Snapshot, is_over: Callable[[], bool]) -> list[list[Rows]]:
         """The next slice, as pieces by attempt: until is_over(), about SLICE_BYTES, or everything is read."""

@@ -9,13 +9,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from tallyboard.wire import Float64, Int64, protos
-from tallyboard.wire.summaries import TENSOR_FIELD, TENSORS, plain_metadata
-from tallyboard.wire.tensors import STRING_TYPE
+from tallyboard.wire.summaries import TENSOR_FIELD, TENSORS, blob_of, key_of_hash, plain_metadata
+from tallyboard.wire.tensors import string_tensor
 from tallyboard_server.eventfiles.encoder import encode_summary
 from tallyboard_server.model import Tag
 
-_NO_STRINGS: Final = protos.sized(TENSOR_FIELD, bytes((1 << 3, STRING_TYPE)) + protos.sized(2, protos.sized(2, b"")))
-"""A tensor of shape [0]."""
+_NO_STRINGS: Final = protos.sized(TENSOR_FIELD, string_tensor())
+_VACANT: Final = {
+    kind: protos.sized(TENSOR_FIELD, string_tensor(*strings) + b"\x18\xe4\x0b")
+    for kind, strings in (("images", (b"0", b"0")), ("audio", ()))
+}
+"""A width and a height with no image, and no clip. The version number, which nobody reads, makes them our own."""
+VACANT_KEYS: Final = frozenset(key_of_hash(blob_of(blob).hash) for blob in _VACANT.values())
+"""What encode_vacant leaves in a file is told by these keys from what was reported."""
 _OBSOLETE: Final = protos.sized(3, b"")
 """obsolete_old_style_histogram; see encoder.encode_eraser."""
 
@@ -58,6 +64,19 @@ def encode_points(series: Series, steps: Int64, wall_times: Float64, blobs: Sequ
 def encode_empty(wall_time: float, tags: Iterable[Series]) -> bytes:
     """An empty tensor at step 0 for each tag: encoder.encode_placeholders for tags that are no scalars."""
     return encode_summary(wall_time, 0, (series.told.head + _NO_STRINGS for series in tags))
+
+
+def encode_vacant(wall_time: float, tags: Iterable[Series]) -> bytes:
+    """A point at step 0 that shows nothing, for each tag of a kind that must not be without any.
+
+    The Python reader keeps the tags that it has once seen, and its pages of images and sounds fail as a whole if one of
+    them has no point left.
+    """
+    return b"".join(
+        encode_summary(wall_time, 0, (series.told.head + _VACANT[series.kind],))
+        for series in tags
+        if series.kind in _VACANT
+    )
 
 
 def encode_erasers(wall_time: float, tags: Iterable[Series]) -> bytes:

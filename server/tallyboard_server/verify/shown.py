@@ -12,6 +12,7 @@ from tallyboard_server.eventfiles.columns import PointColumns, read_columns
 from tallyboard_server.eventfiles.layout import is_event_file
 from tallyboard_server.eventfiles.opening import file_head
 from tallyboard_server.eventfiles.reader import BlobPoint, FileVersion, SessionStart
+from tallyboard_server.eventfiles.summaries import VACANT_KEYS
 from tallyboard_server.eventfiles.tfrecord import Damage
 from tallyboard_server.model import Int32, RunState
 from tallyboard_server.store.protocol import Generation
@@ -78,6 +79,8 @@ class FileReader:
                 self.strays.append((part.tags[int(columns[0])], int(part.steps[row])))
 
     def _take_blob(self, point: BlobPoint) -> None:
+        if point.key in VACANT_KEYS:
+            return
         self.scalars += 1
         tag = self.state.tags.get(point.tag)
         counter_id, tag_id = (0, 0) if tag is None else (tag.counter_id, tag.id)
