@@ -1,4 +1,4 @@
-"""The page about SummaryWriter: its snippets run, its rule gives the names that it shows, its table knows every method."""
+"""The page about SummaryWriter: its snippets run, its rule gives the names it shows, its table knows every method."""
 
 import inspect
 import re

@@ -297,6 +297,45 @@ def test_a_purge_step_that_is_none_is_told(run_name: str) -> None:
         SummaryWriter(run_name, purge_step=-1)
 
 
+def test_a_purge_that_waited_takes_nothing_from_a_job_that_went_on(
+    service: RunningService, run_name: str, tmp_path: Path
+) -> None:
+    SummaryWriter(run_name, strict=True).close()
+    script = f"""
+from tallyboard import SummaryWriter
+with SummaryWriter({run_name!r}, purge_step=0, mode="offline", spool_dir={str(tmp_path)!r}) as writer:
+    writer.add_scalar("loss", 1.0, 0)
+"""
+    subprocess.run([sys.executable, "-c", script], timeout=60, check=True, capture_output=True)
+    with SummaryWriter(run_name, purge_step=0, strict=True) as later:
+        later.add_scalar("loss", 2.0, 0)
+    (result,) = tallyboard.sync(tmp_path, url=service.url)
+    assert not result.done
+    assert "began later" in result.detail
+    assert service.points(run_name, "loss") == [(0, 2.0)]
+
+
+def test_a_job_that_is_preempted_puts_every_writers_reports_away(
+    service: RunningService, run_name: str, tmp_path: Path
+) -> None:
+    script = f"""
+import os, signal, time
+from tallyboard import SummaryWriter
+spool = {str(tmp_path / "spool")!r}
+writers = [SummaryWriter({run_name!r} + f"/{{i}}", spool_dir=spool, url="http://127.0.0.1:9") for i in range(3)]
+for writer in writers:
+    writer.add_scalar("loss", 1.0, 0)
+os.kill(os.getpid(), signal.SIGTERM)
+time.sleep(30)
+"""
+    done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False, capture_output=True)
+    assert done.returncode == -15, done.stderr
+    assert {result.state for result in tallyboard.sync(tmp_path / "spool", url=service.url)} == {"sent"}
+    for i in range(3):
+        assert service.points(f"{run_name}/{i}", "loss") == [(0, 1.0)]
+        assert "SIGTERM" in described(service, f"{run_name}/{i}")["summary"]["preempted"]
+
+
 # ── what is not inherited ────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -247,3 +247,25 @@ def test_what_the_service_refuses_is_told() -> None:
     mine.drain()
     assert mine.recorded.tally.stats().dropped_reports == 1
     assert "not text at all" in mine.recorded.ears.heard[-1]
+
+
+def test_a_section_of_nothing_but_what_can_not_be_encoded_is_delivered(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> bytes:
+        raise MemoryError
+
+    mine = sending()
+    monkeypatch.setattr(mine.recorded.ears, "bug", lambda _: None)
+    mine.recorded.recorder.log_blob("text", partial(PendingBlob, "text", METADATA, 9, "x", broken), 1, None, None, None)
+    mine.drain()
+    (batch,) = mine.transport.batches
+    assert batch.columns == ()
+    stats = mine.recorded.tally.stats()
+    assert (stats.dropped_reports, stats.waiting) == (1, 0)
+
+
+def test_many_tags_that_go_back_are_one_warning_a_line() -> None:
+    mine = recorded(counters={"*": "tag:*"})
+    for step in (5, 4):
+        mine.log({f"tag{i}": 1.0 for i in range(50)}, step)
+    assert len(mine.ears.heard) == 1
+    assert mine.tally.stats().violations == 50

@@ -28,7 +28,7 @@ class Complaints:
             raise contract_error(violation.reason, violation.detail)
         where = caller_line()
         self._tally.violation(counter, violation.reason)
-        self._notices.warn_once((counter, violation.reason, where), f"{violation.detail} ({where})")
+        self._notices.warn_once((names.gathered(counter), violation.reason, where), f"{violation.detail} ({where})")
 
     def values(self, complaints: list[str]) -> None:
         """Values of a report are left out. Raises InvalidReportError if the run is strict."""

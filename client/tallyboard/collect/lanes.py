@@ -170,10 +170,12 @@ class Section:
         """The same with its blobs encoded: see Packed."""
         if not any(packed.blobs for packed in _both(self.rows, self.apart)):
             return self
-        rows, apart = ([packed.encoded(failed) for packed in part] for part in (self.rows, self.apart))
-        return replace(
-            self, rows=[packed for packed in rows if packed.rows], apart=[packed for packed in apart if packed.rows]
+        rows, apart = (
+            [whole for packed in part if (whole := packed.encoded(failed)).rows] for part in (self.rows, self.apart)
         )
+        empty = not (rows or apart or self.open or self.rewind or self.summary or self.status)
+        opening = Open(resume="new") if empty else self.open  # which changes nothing: no batch may be empty
+        return replace(self, rows=rows, apart=apart, open=opening)
 
     @property
     def reports(self) -> int:
