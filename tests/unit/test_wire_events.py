@@ -10,7 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorboardX.proto import event_pb2, summary_pb2
 
-from tallyboard.wire import MSGPACK, Batch, InvalidBatchError, decode_batch, decode_events, encode_batch, limits, protos
+from tallyboard.wire import (
+    MSGPACK,
+    Batch,
+    InvalidBatchError,
+    decode_batch,
+    decode_events,
+    encode_batch,
+    events,
+    limits,
+    protos,
+)
 from tallyboard.wire.messages import EventBlock
 from tallyboard.wire.summaries import blob_of, key_of_hash, plain_metadata
 from tests.summary_kit import columns_of, event, histogram_value, image_value, scalar_value, text_value
@@ -232,6 +242,28 @@ def test_mutated_events_are_taken_or_refused_and_nothing_else(data: st.DataObjec
         assert np.isfinite(stretch.wall_times).all()
         assert (stretch.steps >= 0).all()
         assert len(stretch.values) == len(stretch) == (len(stretch.blobs) or len(stretch))
+
+
+@given(
+    st.floats(),
+    st.integers(0, 2**63 - 1),
+    st.text(st.characters(codec="utf-8"), max_size=110),
+    st.floats(width=32),
+    st.integers(-1, 140),
+    st.integers(0, 255),
+)
+def test_the_short_way_agrees_with_the_long_one(
+    wall_time: float, step: int, tag: str, number: float, at: int, byte: int
+) -> None:
+    """Of what it takes on at all: as it was written, and with any one byte changed."""
+    data = bytearray(event(step, scalar_value(tag, number), wall_time=wall_time))
+    if 0 <= at < len(data):
+        data[at] = byte
+    short = events._simple_event(bytes(data))
+    if short is not None:
+        assert repr(short) == repr(events.read_event(memoryview(data)))
+    else:
+        assert at >= 0 or not wall_time or not np.isfinite(wall_time) or not tag or len(data) >= 128
 
 
 def block(**changes: Any) -> dict[str, Any]:

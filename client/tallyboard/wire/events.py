@@ -6,6 +6,7 @@ its Event. What TensorBoard's writers put beside summaries is passed over: file 
 """
 
 import math
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,11 @@ _OBSOLETE: Final = 3
 _LEFT_OUT: Final = {6: "log messages", 8: "run metadata", 9: "meta graphs"}
 _GRAPH_METADATA: Final = summaries.plain_metadata(summaries.GRAPHS) + b"\x20\x03"
 """With the data class of blob sequences, which TensorBoard gives graphs itself."""
+
+_SHORT: Final = 128
+"""Below this, lengths take one byte."""
+_FLOAT64: Final = struct.Struct("<d")
+_FLOAT32: Final = struct.Struct("<f")
 
 Where = Callable[[int], str]
 """Names the i-th event of a body."""
@@ -78,7 +84,7 @@ def decode_events(
     gathered = _Gathered(counter)
     for index, data in enumerate(events):
         try:
-            gathered.add(index, read_event(memoryview(data)), now)
+            gathered.add(index, _simple_event(bytes(data)) or read_event(memoryview(data)), now)
         except (MalformedError, names.InvalidNameError) as error:
             raise InvalidBatchError(where(index), str(error)) from error
     return tuple(gathered.columns()), tuple(gathered.warnings())
@@ -112,6 +118,41 @@ def read_event(data: memoryview) -> Event:
         case 7:
             return Event(wall_time, step, [], purge_step=step if _starts(content.data) and step else None)
     return Event(wall_time, step, [], left_out=_LEFT_OUT.get(content.number, ""))
+
+
+def _simple_event(data: bytes) -> Event | None:
+    """An Event as nearly all are, of one simple value under a short tag, several times as fast; None if it is another.
+
+    09 f64 wall_time · 10 varint step (absent if 0) · 2a len { 0a len { 0a len tag · 15 f32 } }
+    """
+    size = len(data)
+    if not 20 < size < _SHORT or data[0] != 0x09:
+        return None
+    (wall_time,) = _FLOAT64.unpack_from(data, 1)
+    step, at = 0, 9
+    if data[9] == 0x10:
+        shift = 0
+        for at in range(10, size):
+            step |= (data[at] & 0x7F) << shift
+            if data[at] < 0x80:
+                break
+            shift += 7
+        at += 1
+    begin, end = at + 6, size - 5
+    if (
+        begin >= end
+        or data[at:begin] != bytes((0x2A, size - at - 2, 0x0A, size - at - 4, 0x0A, end - begin))
+        or data[end] != 0x15
+        or not math.isfinite(wall_time)
+        or step > limits.STEP_MAX
+    ):
+        return None
+    try:
+        tag = data[begin:end].decode()
+    except UnicodeDecodeError:
+        return None
+    (number,) = _FLOAT32.unpack_from(data, end + 1)
+    return Event(wall_time, step, [Value(tag, number, b"", b"")])
 
 
 class _Gathered:
