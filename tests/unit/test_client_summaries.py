@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
@@ -166,21 +166,38 @@ def test_tensors_of_other_libraries_are_read() -> None:
 # ── histograms ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=200)
 @given(
-    st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=50),
+    st.lists(st.floats(-1e6, 1e6) | st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=50),
     st.one_of(st.integers(1, 40), st.just([-1.0, 0.0, 2.5, 1e5])),
     st.sampled_from([np.float64, np.float32]),
 )
-def test_buckets_are_those_of_numpy(values: list[float], bins: int | list[float], dtype: Any) -> None:
-    array = np.array(values, dtype)
+def test_every_value_is_in_its_bucket(values: list[float], bins: int | list[float], dtype: Any) -> None:
+    with np.errstate(over="ignore"):
+        array = np.array(values).astype(dtype)
+    assume(np.isfinite(array).all())
     buckets = decoded(histogram_blob(array, bins))
-    counts, edges = np.histogram(array, bins)
+    left, right, counts = buckets.T
     assert buckets.dtype == np.float64
-    assert buckets.shape == (len(counts), 3)
-    assert (buckets[:, 0] == edges[:-1]).all()
-    assert (buckets[:, 1] == edges[1:]).all()
-    assert (buckets[:, 2] == counts).all()
+    assert (left <= right).all()
+    assert (left[1:] == right[:-1]).all()
+    if isinstance(bins, int):
+        assert len(buckets) == bins
+        assert (left[0], right[-1]) == (array.min(), array.max()) or left[0] < array.min() == array.max() < right[-1]
+        assert counts.sum() == array.size
+    else:
+        assert [*left, right[-1]] == bins
+    upper = np.append(array[:, None] < right[None, :-1], array[:, None] <= right[-1:], axis=1)
+    assert (((array[:, None] >= left) & upper).sum(axis=0) == counts).all()
+
+
+def test_buckets_are_numpys_own() -> None:
+    values = np.random.default_rng(0).normal(size=1_000)
+    counts, edges = np.histogram(values, 30)
+    buckets = decoded(histogram_blob(values, 30))
+    assert np.allclose(buckets[:, 0], edges[:-1])
+    assert buckets[:, 2].tolist() == counts.tolist()
+    assert decoded(histogram_blob(values > 0, 2))[:, 2].tolist() == [(values <= 0).sum(), (values > 0).sum()]
 
 
 def test_values_that_are_not_finite_are_left_out() -> None:

@@ -18,6 +18,8 @@ BINS: Final = 30
 """As many as TensorBoard's own writers make."""
 BINS_MAX: Final = 10_000
 _BUCKET_BYTES: Final = 3 * 8
+_PAD_SHARE: Final = 2.0**-20
+_FLOAT_MAX: Final = float(np.finfo(np.float64).max)
 
 
 def histogram_blob(values: Any, bins: int | Sequence[float]) -> PendingBlob:
@@ -60,8 +62,18 @@ def _later(data: bytes, dtype: str, edges: int | Float64) -> bytes:
     return _encode(np.frombuffer(data, dtype), edges)
 
 
-def _encode(values: Array, edges: int | Float64) -> bytes:
-    if values.dtype.kind == "f" and values.dtype.itemsize == 2:
-        values = values.astype(np.float32)  # float16 overflows in the width of its range
-    counts, limits = np.histogram(values, bins=edges)
-    return doubles(np.stack((limits[:-1], limits[1:], counts), axis=1).astype(np.float64))
+def _encode(values: Array, bins: int | Float64) -> bytes:
+    values = values.astype(np.uint8) if values.dtype.kind == "b" else values
+    edges = _even(float(values.min()), float(values.max()), bins) if isinstance(bins, int) else bins
+    counts, _ = np.histogram(values, edges)
+    return doubles(np.stack((edges[:-1], edges[1:], counts), axis=1).astype(np.float64))
+
+
+def _even(least: float, largest: float, bins: int) -> Float64:
+    """Edges of equal distance, whatever the range: numpy's own fail where it is very narrow, or very wide."""
+    if least == largest:
+        pad = max(0.5, abs(least) * _PAD_SHARE)
+        least, largest = max(least - pad, -_FLOAT_MAX), min(largest + pad, _FLOAT_MAX)
+    share = np.linspace(0.0, 1.0, bins + 1)
+    edges: Float64 = np.maximum.accumulate(least * (1.0 - share) + largest * share)
+    return edges
