@@ -36,8 +36,8 @@ LARGE_DECODES_AT_ONCE_MAX: Final = 2
 VERIFICATIONS_AT_ONCE_MAX: Final = 1
 """Each reads as fast as half a core lets it."""
 
-EXPORTS_AT_ONCE_MAX: Final = 16
-"""Each holds a page or a Parquet row group, some 20 MB at most, for as long as its reader takes."""
+EXPORTS_AT_ONCE_MAX: Final = 8
+"""Each holds a page, or a Parquet row group of some 50 MB, for as long as its reader takes."""
 
 
 class App:
@@ -116,7 +116,10 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
         on_exit(exporter.stop)
         merger.start()
         on_exit(merger.stop)
-        pruner = Pruner(store, ingest.record, ingest.submit_blocking, ingest.heartbeats.last_seen, clock)
+        pruner = Pruner(
+            store, ingest.record, ingest.submit_blocking, ingest.heartbeats.last_seen, clock,
+            thinned=lambda run_id: exporter.notify([run_id]),
+        )  # fmt: skip
         retention = Worker(pruner, _retention_rules(settings))
         retention.start()
         on_exit(retention.stop)

@@ -56,7 +56,8 @@ def _row(bench: Bench, name: str, reports: int, rows_per_block: int) -> Row:
         total = ((folder / "tallyboard.sqlite3").stat().st_size - empty) / scalars
         parts = by_table(store, scalars)
         with store.snapshot() as view:
-            chunks = len(view.cells(1, 1, 1, [1], rows_max=reports)[1])
+            cells = view.cells(1, 1, 1, [_TAGS], rows_max=reports)[_TAGS]
+        chunks, points = len(cells), int(cells.count.sum())
         figures = run.merger.stats()
     written = 1 + (figures["merge_scalars_total"] + figures["merge_compacted_scalars_total"]) / scalars
     chunks_max = reports / _CHUNK_ROWS + _CHUNKS_SPARE
@@ -68,6 +69,7 @@ def _row(bench: Bench, name: str, reports: int, rows_per_block: int) -> Row:
             Goal(f"≤ {_BYTES_MAX:g} bytes a scalar", f"{total:.2f}", total <= _BYTES_MAX),
             Goal(f"written ≤ {_REWRITES_MAX:g} times", f"{written:.2f}", written <= _REWRITES_MAX),
             Goal(f"≤ {chunks_max:.0f} chunks a tag", str(chunks), chunks <= chunks_max),
+            Goal("every point stored", f"{points:,} of {reports:,}", points == reports),
         ],
         notes=["bytes a scalar: " + ", ".join(f"{table} {share:.2f}" for table, share in parts.items())],
         details={"bytes_per_scalar": total, "by_table": parts, "written": written, "chunks": chunks, **figures},

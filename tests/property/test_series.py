@@ -16,6 +16,7 @@ from tallyboard_server.series import (
     Line,
     PointsTooManyError,
     Question,
+    RunReader,
     Source,
     UnknownAxisError,
     read_lines,
@@ -74,7 +75,7 @@ def within(points: Curve, low: float | None, high: float | None) -> Curve:
     return [p for p in points if (low is None or p[2] >= low) and (high is None or p[2] <= high)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**64))
 def test_what_is_read_is_what_is_there(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     dice = random.Random(seed)
@@ -86,6 +87,9 @@ def test_what_is_read_is_what_is_there(tmp_path_factory: pytest.TempPathFactory,
         with store.snapshot() as view:
             for source in (view, CutAtRandom(view, dice)):
                 check_run(source, machine, dice)
+        with RunReader(store.snapshot, hold_s=dice.choice((-1.0, None))) as reader:
+            assert reader.load(machine.state.name) is not None
+            check_run(reader, machine, dice)
     finally:
         store.close()
 

@@ -1,7 +1,7 @@
 """Pruning against a real store and real event files: what goes, what stays, and that verification knows it."""
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from operator import methodcaller
 from pathlib import Path
 
 import numpy as np
@@ -73,11 +73,7 @@ def merge_all(service: Service, rows_max: int = 1_000) -> None:
                 return
             sources = view.whole_batches(state.id, *places[0], up_to_pos=up_to, rows_max=rows_max)
         merged = service.store.prepare_merge(state.id, sources)
-        service.ingest.record(partial(_merge, merged))
-
-
-def _merge(merged: object, transaction: Transaction) -> None:
-    transaction.merge(merged)
+        service.ingest.record(methodcaller("merge", merged))
 
 
 def state_of(service: Service) -> RunState:
@@ -315,7 +311,7 @@ def test_a_merge_that_is_faster_is_followed(service: Service) -> None:
             blocks = [block for group in groups for block in view.group_blocks(group)]
         if len(groups) > 1:
             again = service.store.prepare_merge(state_of(service).id, blocks, groups)
-            service.ingest.record(partial(_merge, again))
+            service.ingest.record(methodcaller("merge", again))
             compacted += 1
         service.ingest.record(work)
 

@@ -33,7 +33,8 @@ class Pruner:
     """The parts of the service that pruning needs.
 
     record: runs a function in a transaction of the writer. delete: carries the command out. last_heard: when anything
-    was last heard of a run, in seconds since the epoch, which is also what `clock` gives.
+    was last heard of a run, in seconds since the epoch, which is also what `clock` gives. thinned: is told the id of a
+    run whose visible points were fewer in the end.
     """
 
     store: Store
@@ -41,6 +42,7 @@ class Pruner:
     delete: Callable[[Delete], Done]
     last_heard: Callable[[RunState], float]
     clock: Callable[[], float] = time.time
+    thinned: Callable[[int], object] = lambda _run_id: None
 
     def run(self, name: str, policy: Policy, *, dry: bool) -> "RunPruning":
         """The pruning of one run, not begun yet; dry: only look what would go."""
@@ -74,6 +76,13 @@ class RunPruning:
             self._delete(state)
             return
         self.outcome.unmerged = unmerged
+        try:
+            yield from self._prune(state)
+        finally:
+            if self.outcome.thinned and not self._dry:
+                self._pruner.thinned(state.id)
+
+    def _prune(self, state: RunState) -> Iterator[int]:
         for counter in state.counters.values():
             shifts = self._shifts(state, counter) if self._policy.thin is not None else {}
             limits = counter.limits()
