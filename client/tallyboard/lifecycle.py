@@ -19,6 +19,7 @@ _active: Run | None = None
 _beside: list[Run] = []
 _active_pid = 0
 _runs: weakref.WeakSet[Run] = weakref.WeakSet()
+_parents_runs: list[Run] = []
 _hooked = False
 _worker_pid: int | None = None
 
@@ -141,7 +142,8 @@ def _hook_worker() -> None:
 def _abandon_all() -> None:
     global _active, _lock
     _lock = threading.RLock()
+    _parents_runs[:] = _runs  # never let go of: finalizers of what they hold may take locks, too
     _active = None
     _beside.clear()
-    for run in list(_runs):
+    for run in _parents_runs:
         run.abandon()

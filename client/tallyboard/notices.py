@@ -1,6 +1,7 @@
 """What the client says to the person who trains: through logging, on stderr by default, each thing once."""
 
 import logging
+import os
 import sys
 import threading
 from typing import Final, TextIO
@@ -9,6 +10,12 @@ logger: Final = logging.getLogger("tallyboard")
 
 _ONCE_MAX: Final = 1_000
 """Different warnings that a run gives; later ones are only counted, so that a job in trouble can't fill its log."""
+GATE_TIMEOUT_S: Final = 1.0
+"""How long a fork waits for a notice, or a notice for a fork or another notice."""
+
+_gate = threading.RLock()
+_held_for_fork: Final[dict[int, bool]] = {}
+_hooked = False
 
 
 _INSIDE: Final = frozenset({"tallyboard", "tensorboardX"})
@@ -36,6 +43,42 @@ def prepare() -> None:
         logger.addHandler(_StderrHandler())
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
+    _hook()
+
+
+def _tell(level: int, message: str, *args: object, trace: bool = False) -> None:
+    held = _gate.acquire(timeout=GATE_TIMEOUT_S)  # bounded: a handler of the program's may lead back to here
+    try:
+        logger.log(level, message, *args, exc_info=trace)
+    finally:
+        if held:
+            _gate.release()
+
+
+# A child that is forked while another thread writes to sys.stderr finds the stream locked for ever, by a thread that
+# is not there. So forks wait until the sender has said what it has to say.
+
+
+def _hook() -> None:
+    global _hooked
+    if not _hooked and hasattr(os, "register_at_fork"):
+        _hooked = True
+        os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
+
+
+def _before_fork() -> None:
+    _held_for_fork[threading.get_ident()] = _gate.acquire(timeout=GATE_TIMEOUT_S)
+
+
+def _after_fork() -> None:
+    if _held_for_fork.pop(threading.get_ident(), False):
+        _gate.release()
+
+
+def _after_fork_in_child() -> None:
+    global _gate
+    _gate = threading.RLock()
+    _held_for_fork.clear()
 
 
 class Notices:
@@ -47,21 +90,21 @@ class Notices:
 
     def say(self, message: str) -> None:
         """Tell what happened."""
-        logger.info(message)
+        _tell(logging.INFO, message)
 
     def warn(self, message: str) -> None:
         """Tell what went wrong."""
-        logger.warning(message)
+        _tell(logging.WARNING, message)
 
     def warn_once(self, key: tuple[object, ...], message: str) -> None:
         """Warn, unless this was said before."""
         if self._first(key):
-            logger.warning(message)
+            _tell(logging.WARNING, message)
 
     def bug(self, where: str) -> None:
         """Tell, once, of an error of the client's own, with its traceback; called while it is being handled."""
         if self._first(("bug", where)):
-            logger.warning("an error inside the client (%s); training goes on", where, exc_info=True)
+            _tell(logging.WARNING, "an error inside the client (%s); training goes on", where, trace=True)
 
     def after_fork(self) -> None:
         """In a forked child, where the lock may be held by a thread that is not there."""

@@ -3,16 +3,33 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from tallyboard.wire import Problem, names
+
+GOES_ON: Final = "Training goes on: reports are kept on this machine and sent when it is back"
 
 
 def away(url: str, why: str) -> str:
     """The service can't be reached, or is busy."""
     return (
-        f"{url} takes nothing at the moment ({why}). Training goes on: reports are kept on this machine and sent when"
-        " it is back. Start one with `tallyboard serve`, or set TALLYBOARD_URL"
+        f"{url} takes nothing at the moment ({why}). {GOES_ON}. Start one with `tallyboard serve`, or set"
+        " TALLYBOARD_URL"
     )
+
+
+def foreign(url: str, problem: Problem) -> str:
+    """Something else answers in the service's place, and what a person can do about it."""
+    match problem.status:
+        case 401 | 403 | 407:
+            remedy = "something in front of it asks who you are: check TALLYBOARD_TOKEN and TALLYBOARD_URL"
+        case 413:
+            remedy = "something in front of it takes no batch of this size: let it take larger bodies"
+        case status if 300 <= status < 400:
+            remedy = "it redirects elsewhere: set TALLYBOARD_URL to where the service itself is"
+        case _:
+            remedy = "check TALLYBOARD_URL, and what stands in front of it"
+    return f"{url} does not answer as a Tallyboard does (status {problem.status}: {problem.detail}); {remedy}"
 
 
 def misses(url: str, run: str, batches: int) -> str:
@@ -79,13 +96,13 @@ def cause(problem: Problem, url: str, run: str) -> str:
     match problem.status, problem.code:
         case 401 | 403, _:
             return f"{url} does not accept the token: set TALLYBOARD_TOKEN to the one it was started with"
-        case 404, _:
+        case 404, "run_not_found":
             return f"{url} has no run {run}: check its name and TALLYBOARD_URL"
         case 410, _:
             return f"run {run} was deleted: choose another name, or create it again with PUT /api/v1/runs/{run}"
         case 409, _:
             return f"{url} can't take this run's batches in order"
-        case status, _ if 300 <= status < 400:
-            return f"{url} redirects elsewhere: set TALLYBOARD_URL to where the service itself is"
+        case 421, _:
+            return f"the service does not go by the name in {url}: set TALLYBOARD_URL to one of its names"
         case _:
-            return f"{url} does not answer as a Tallyboard does: check TALLYBOARD_URL"
+            return f"{url} does not take what this client sends: check TALLYBOARD_URL, and that their versions fit"

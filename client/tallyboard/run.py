@@ -279,13 +279,14 @@ class Run:
         deadline = time.monotonic() + timeout_s
         if status is None:  # whoever takes the machine away may not wait: what is not sent at once goes to disk first
             self._sender.keep(sections, timeout_s)
-        self._sender.flush(sections, deadline - time.monotonic())
+            timeout_s = deadline - time.monotonic()
+        self._sender.flush(sections, timeout_s)
         self._sender.stop(deadline - time.monotonic())
         self._notices.say(self._closing_line())
         self._recorder.raise_pending()
 
     def stats(self) -> Stats:
-        """What became of its reports so far; those of the last half second may not be counted before a flush."""
+        """What became of its reports so far."""
         return self._tally.stats()
 
     def _closing_line(self) -> str:

@@ -18,6 +18,9 @@ from tallyboard.wire.summaries import SCALARS
 ANONYMOUS: Final = "anonymous"
 """The writer of reports that carry no producer."""
 
+POSITION_MAX: Final = 2**32 - 2
+"""The last position that a run's journal may have: the one after it still fits into the 32 bits that stores give it."""
+
 Int32 = npt.NDArray[np.int32]
 _K = TypeVar("_K")
 _V = TypeVar("_V")

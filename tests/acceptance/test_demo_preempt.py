@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tallyboard_server.cli.demo import chart, preempt
+from tallyboard_server.cli.demo import chart, preempt, stage
 from tallyboard_server.cli.demo.forwarder import Forwarder
-from tallyboard_server.cli.demo.preempt import Outcome, Shown, surviving, told
+from tallyboard_server.cli.demo.outcome import Outcome, Shown, concluded, drawn, surviving
 from tests.cli_process import tallyboard
 
 STEPS = 120
@@ -19,7 +19,7 @@ STEPS = 120
 def test_the_curve_is_that_of_the_surviving_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(preempt, "_TRAINING_S", 8.0)
+    monkeypatch.setattr(stage, "TRAINING_S", 8.0)
     outcome = preempt.play(tmp_path, STEPS)
     said = capsys.readouterr().out
     assert sorted(outcome.expected) == list(range(1, STEPS + 1))
@@ -27,10 +27,13 @@ def test_the_curve_is_that_of_the_surviving_jobs(
     assert outcome.tallyboard == Shown(outcome.expected, outcome.expected), said
     assert outcome.is_whole
     assert outcome.logged > STEPS
-    assert said.count("is killed") == 5  # jobs 1, 2 and 4, the service, and in the end the zombie
-    for event in ("the network is cut", "hangs at step", "wakes up and reports on", "✓ digits/preempted"):
+    assert said.count("is killed") == 4  # jobs 1, 2 and 4, and the service
+    for event in ("the service is back, and has 1", "the network is back, and has 1", "hangs at step", "wakes up"):
         assert event in said
-    assert "Tallyboard, TensorBoard open all along: 120 of 120 points" in told(outcome, STEPS)
+    assert "is found and killed" in said
+    assert "✓ digits/preempted" in said
+    assert "Tallyboard, TensorBoard open all along: 120 of 120 points" in drawn(outcome, STEPS)
+    assert "Tallyboard shows exactly the training" in concluded(outcome)
 
 
 def test_a_folder_that_holds_something_is_refused(tmp_path: Path) -> None:
@@ -49,10 +52,25 @@ def test_a_curve_that_lacks_a_point_is_told_and_not_whole() -> None:
     holed = {1: 0.5, 2: 0.75, 4: 0.0}
     outcome = Outcome(expected, Shown(expected, holed), Shown(holed, {}), 9, True)
     assert not outcome.is_whole
-    text = told(outcome, 4)
+    text = drawn(outcome, 4)
     assert "Tallyboard, TensorBoard open all along: 4 of 4 points\n  ████\n  █▅▃▁" in text
-    assert "Tallyboard, TensorBoard started afterwards: 2 of 4 points, and 1 of superseded jobs\n  ██·█\n  ▆█ ▁" in text
-    assert "plain tensorboardX, TensorBoard started afterwards: 0 of 4 points\n  ····\n" in text
+    assert "Tallyboard, TensorBoard started at the end: 2 of 4 points, and 1 of superseded jobs\n  ██·█\n  ▆█ ▁" in text
+    assert "plain tensorboardX, TensorBoard started at the end: 0 of 4 points\n  ····\n" in text + "\n"
+
+
+def test_what_is_concluded_is_what_came_out() -> None:
+    expected = {1: 0.5, 2: 0.25}
+    whole, holed = Shown(expected, expected), Shown({1: 0.5, 2: 0.75}, {2: 0.25})
+    text = concluded(Outcome(expected, whole, holed, 5, True))
+    assert text.startswith("Five jobs reported 5 points. 2 of them are the training, one a step;\nthe other 3 are")
+    assert "Tallyboard shows exactly the training" in text
+    assert (
+        "Plain tensorboardX shows 1 of 2 points, and 1 of superseded jobs in the open TensorBoard,\n"
+        "1 of 2 points in a new one, and no warning." in text
+    )
+    text = concluded(Outcome(expected, holed, whole, 5, True))
+    assert "that is a bug" in text
+    assert "Plain tensorboardX came through this time." in text
 
 
 def test_stretches_of_many_steps() -> None:

@@ -121,16 +121,16 @@ def log_calls(url: str, calls: int) -> Logged:
 
     half = calls // 2
     timed = np.zeros(half, np.int64)
-    variants = _variants()
+    reports = variants()
     clock = time.perf_counter_ns
     with tallyboard.init("bench/client-log", url=url, strict=True) as run:
         cpu_then = time.process_time()
         begun = time.perf_counter()
         for step in range(1, half + 1):
-            run.log(variants[step % _VARIANTS], step)
+            run.log(reports[step % _VARIANTS], step)
         mean_s = (time.perf_counter() - begun) / half
         for i in range(half):
-            scalars = variants[i % _VARIANTS]
+            scalars = reports[i % _VARIANTS]
             before = clock()
             run.log(scalars, half + 1 + i)
             timed[i] = clock() - before
@@ -168,7 +168,7 @@ def log_for(url: str, seconds: float) -> Logged:
     """Log as fast as the client's buffer empties, for so many seconds."""
     import tallyboard
 
-    variants = _variants()
+    reports = variants()
     step = 0
     with tallyboard.init("bench/client-stream", url=url, strict=True) as run:
         cpu_then = time.process_time()
@@ -176,7 +176,7 @@ def log_for(url: str, seconds: float) -> Logged:
         while time.perf_counter() - begun < seconds:
             for _ in range(_CALLS_AT_ONCE):
                 step += 1
-                run.log(variants[step % _VARIANTS], step)
+                run.log(reports[step % _VARIANTS], step)
             while run.stats().waiting > _WAITING_MAX:
                 time.sleep(0.001)
         delivered = run.flush(_FLUSH_TIMEOUT_S)
@@ -189,7 +189,7 @@ def log_for(url: str, seconds: float) -> Logged:
     return Logged("bench/client-stream", step, dropped, mean_s, np.zeros(0), begun, ended, cpu_s)
 
 
-def _variants() -> list[dict[str, float]]:
+def variants() -> list[dict[str, float]]:
     """Reports of ten scalars with different values."""
     rng = np.random.default_rng(0)
     return [dict(zip(tags(10), rng.normal(size=10).tolist(), strict=True)) for _ in range(_VARIANTS)]

@@ -11,7 +11,17 @@ from typing import Final
 
 import msgspec
 
-from tests.bench import chart_rows, client_rows, export_rows, load_rows, local_rows, scale_rows, store_rows, table_rows
+from tests.bench import (
+    chart_rows,
+    client_rows,
+    delivery_rows,
+    export_rows,
+    load_rows,
+    local_rows,
+    scale_rows,
+    store_rows,
+    table_rows,
+)
 from tests.bench.machine import statement
 from tests.bench.plan import Bench, NoRoomError, prepared
 from tests.bench.result import Row, better
@@ -30,6 +40,9 @@ ROWS: Final[dict[str, RowsOf]] = {
     "client-log": client_rows.client_log,
     "add-scalar": client_rows.add_scalar,
     "client-stream": client_rows.client_stream,
+    "log-away": delivery_rows.log_away,
+    "spool": delivery_rows.spool,
+    "finish": delivery_rows.finish,
     "runs": scale_rows.runs,
     "volume": scale_rows.volume,
     "rewind": scale_rows.rewinds,

@@ -10,7 +10,9 @@ GIB: Final = 1024**3
 class Sizes:
     """Amounts of work. `_s` are seconds of load; what comes before and after (start, catching up, reading back) adds.
 
-    real_*: the row of many quiet runs. scale_runs: numbers of runs that share the same load. volume_scalars: how far
+    real_*: the row of many quiet runs. away_calls: of run.log while the service is down, and while it is up;
+    away_repeats: tries at each; spool_calls: of run.log for a spool that is filled and drained; finishes: runs that
+    end, and are timed, each way. scale_runs: numbers of runs that share the same load. volume_scalars: how far
     the row of the 100-millionth scalar goes. rewind_points: sizes of the runs that are rewound.
     chart_points: lengths of single series that are charted; chart_runs: how many runs, of so many points, at once.
     table_runs: how many a table shows, and how many it puts in order.
@@ -28,6 +30,10 @@ class Sizes:
     readers: int
     client_calls: int
     client_s: float
+    away_calls: int
+    away_repeats: int
+    spool_calls: int
+    finishes: int
     scale_runs: tuple[int, ...]
     scale_s: float
     volume_scalars: int
@@ -60,6 +66,10 @@ FULL: Final = Sizes(
     readers=4,
     client_calls=100_000,
     client_s=8.0,
+    away_calls=400_000,
+    away_repeats=3,
+    spool_calls=500_000,
+    finishes=5,
     scale_runs=(1, 100, 1_000),
     scale_s=6.0,
     volume_scalars=100_000_000,
@@ -85,6 +95,10 @@ QUICK: Final = Sizes(
     readers=4,
     client_calls=50_000,
     client_s=2.0,
+    away_calls=100_000,
+    away_repeats=2,
+    spool_calls=100_000,
+    finishes=3,
     scale_runs=(1, 1_000),
     scale_s=1.5,
     volume_scalars=10_000_000,
@@ -110,6 +124,10 @@ TINY: Final = Sizes(
     readers=2,
     client_calls=500,
     client_s=0.2,
+    away_calls=500,
+    away_repeats=1,
+    spool_calls=500,
+    finishes=1,
     scale_runs=(1, 5),
     scale_s=0.2,
     volume_scalars=500_000,

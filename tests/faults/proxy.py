@@ -12,15 +12,19 @@ from contextlib import contextmanager, suppress
 from typing import Final, Literal
 
 Fault = Literal[
-    "none", "refuse", "drop", "delay", "duplicate", "reorder", "cut request", "cut answer", "lose answer", "storm"
-]
+    "none", "refuse", "drop", "delay", "duplicate", "reorder", "cut request", "cut answer", "lose answer", "storm",
+    "foreign",
+]  # fmt: skip
 FAULTS: Final[tuple[Fault, ...]] = (
     "refuse", "drop", "delay", "duplicate", "reorder", "cut request", "cut answer", "lose answer", "storm",
+    "foreign",
 )  # fmt: skip
 START_TIMEOUT_S: Final = 10.0
 DELAY_S_MAX: Final = 0.05
 HELD_S_MAX: Final = 0.3
 STORM_STATUSES: Final = (500, 502, 503, 504, 429)
+FOREIGN_STATUSES: Final[Sequence[int]] = (200, 302, 400, 401, 403, 404, 405, 409, 410, 413, 421, 422)
+PAGE: Final = b"<html><title>Please sign in</title></html>"
 UPSTREAM_TIMEOUT_S: Final = 20.0
 
 
@@ -31,12 +35,14 @@ class FaultProxy:
     comes. delay: it is late. duplicate: the service gets it twice. reorder: the client sees the connection break, and
     the service gets the request later, after others. cut request: the service gets half of it. cut answer: the client
     gets half of it. lose answer: the service carries it out, and the connection breaks. storm: 5xx without asking it.
+    foreign: a page of somebody else's, with one of `foreign_statuses`, without asking it.
     """
 
     def __init__(self, target_port: int, seed: int, faults: Sequence[Fault] = FAULTS, probability: float = 0.5) -> None:
         self.target_port = target_port
         self.faults = tuple(faults)
         self.probability = probability
+        self.foreign_statuses = FOREIGN_STATUSES
         self.is_cut = False
         """While true, no connection lives and none is taken."""
         self.met: Counter[Fault] = Counter()
@@ -106,6 +112,12 @@ class FaultProxy:
             case "storm":
                 status = self._chance.choice(STORM_STATUSES)
                 writer.write(f"HTTP/1.1 {status} Storm\r\nContent-Length: 5\r\n\r\nstorm".encode())
+                await writer.drain()
+                return True
+            case "foreign":
+                status = self._chance.choice(self.foreign_statuses)
+                head = f"HTTP/1.1 {status} Foreign\r\nContent-Type: text/html\r\nContent-Length: {len(PAGE)}\r\n\r\n"
+                writer.write(head.encode() + PAGE)
                 await writer.drain()
                 return True
             case "cut request":

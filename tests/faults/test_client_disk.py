@@ -90,7 +90,9 @@ def test_what_does_not_fit_anywhere_is_dropped_counted_and_said(
     (result,) = tallyboard.sync(disk / "spool", url=service.url)
     assert result.state == "sent"
     assert result.reports + lost == stats.waiting
-    assert [step for step, _ in service.points(run_name, "s3")] == list(range(1, result.reports + 1))
+    steps = [step for step, _ in service.points(run_name, "s3")]
+    assert len(steps) == result.reports
+    assert steps == sorted(set(steps))
 
 
 def test_a_read_only_disk(service: RunningService, run_name: str, disk: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import tallyboard
 from tallyboard.delivery import sender
+from tallyboard.syncing import sync
 from tests.faults.proxy import FAULTS, Fault, proxied
 from tests.service import RunningService
 
@@ -104,3 +105,55 @@ def test_sync_through_the_same_faults(service: RunningService, run_name: str, se
         assert result.done
     check(service, run_name, truth)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "remedy"),
+    [(200, "check TALLYBOARD_URL"), (302, "redirects"), (403, "TALLYBOARD_TOKEN"), (404, "URL"), (421, "URL")],
+)
+def test_a_page_of_somebody_elses_ends_nothing(
+    service: RunningService, run_name: str, status: int, remedy: str, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    with proxied(service.port, faults=["foreign"], probability=1.0) as proxy:
+        proxy.foreign_statuses = (status,)
+        run = tallyboard.init(run_name, url=proxy.url, spool_dir=tmp_path)
+        run.log({"loss": 1.0}, 1)
+        assert run.flush(timeout_s=1.0) is False
+        assert f"{proxy.url} does not answer as a Tallyboard does (status {status}: <html><title>Please" in caplog.text
+        assert caplog.text.count("Please sign in") == 1
+        assert remedy in caplog.text
+        run.log({"loss": 2.0}, 2)
+        assert run.flush(timeout_s=5.0, kept=True)
+        proxy.faults = ()
+        assert run.flush()
+        run.finish()
+    assert service.points(run_name, "loss") == [(1, 1.0), (2, 2.0)]
+
+
+def test_nor_does_it_make_a_run_that_must_be_there_absent(
+    service: RunningService, run_name: str, tmp_path: Path
+) -> None:
+    service.report(run_name, {"step": 1, "scalars": {"loss": 1.0}})
+    with proxied(service.port, faults=["foreign"], probability=1.0) as proxy:
+        proxy.foreign_statuses = (404,)
+        with tallyboard.init(run_name, resume="must", url=proxy.url, spool_dir=tmp_path) as run:
+            run.log({"loss": 2.0}, 2)
+            proxy.faults = ()
+    assert service.points(run_name, "loss") == [(1, 1.0), (2, 2.0)]
+
+
+def test_sync_leaves_what_a_page_of_somebody_elses_answers(
+    service: RunningService, run_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sync, "FIRST_PATIENCE_S", 0.2)
+    with tallyboard.init(run_name, mode="offline", spool_dir=tmp_path) as run:
+        run.log({"loss": 1.0}, 1)
+    with proxied(service.port, faults=["foreign"], probability=1.0) as proxy:
+        proxy.foreign_statuses = (403,)
+        (away,) = tallyboard.sync(tmp_path, url=proxy.url)
+        proxy.faults = ()
+        (sent,) = tallyboard.sync(tmp_path, url=proxy.url)
+    assert (away.state, away.remaining) == ("away", 1)
+    assert "status 403: <html><title>Please sign in</title></html>); something in front of it asks" in away.detail
+    assert sent.done
+    assert service.points(run_name, "loss") == [(1, 1.0)]

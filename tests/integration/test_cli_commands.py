@@ -94,6 +94,18 @@ def test_tail_prints_the_newest_points_of_sparse_steps(cli: Cli, service: Runnin
     assert fields == [["global_step", str(step), "loss", f"{step / 8:.6g}"] for step in (97_000, 98_000, 99_000)]
 
 
+def test_tail_puts_its_columns_under_each_other(cli: Cli, service: RunningService, run_name: str) -> None:
+    report(service, run_name, range(99, 101), "D_global_step", "D/loss")
+    report(service, run_name, range(9, 11), "epoch", "val/accuracy")
+    assert [line[21:] for line in cli("tail", run_name, "-n", "2").out.splitlines()] == [
+        "D_global_step  99  D/loss        12.375",
+        "D_global_step 100  D/loss        12.5",
+        "epoch           9  val/accuracy  1.125",
+        "epoch          10  val/accuracy  1.25",
+    ]
+    assert cli("tail", run_name, "-n", "1", "--tag", "D/loss").out[21:] == "D_global_step 100  D/loss  12.5\n"
+
+
 def test_tail_shows_non_finite_values(cli: Cli, service: RunningService, run_name: str) -> None:
     assert service.report(run_name, {"step": 1, "scalars": {"loss": "NaN"}}).status == 200
     assert cli("tail", run_name).out.split()[-1] == "nan"
@@ -116,6 +128,13 @@ def test_rewind_shows_what_goes_and_goes_back(cli: Cli, service: RunningService,
     assert [step for step, _ in service.points(run_name, "loss")] == [1, 2, 3, 4, 5]
     report(service, run_name, range(6, 8))
     assert [step for step, _ in service.points(run_name, "loss")] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_rewind_without_steps_shows_how(cli: Cli) -> None:
+    outcome = cli("rewind", "mnist/try1")
+    assert outcome.code == 2
+    said = " ".join(outcome.err.replace("│", " ").split())
+    assert "for example: tallyboard rewind mnist/try1 global_step=1000 epoch=4" in said
 
 
 def test_rewind_of_an_unknown_counter_changes_nothing(cli: Cli, service: RunningService, run_name: str) -> None:

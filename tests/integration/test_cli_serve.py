@@ -30,11 +30,12 @@ def test_with_a_token_the_cli_needs_it(tmp_path: Path) -> None:
         assert 'Authorization: Bearer $TALLYBOARD_TOKEN"' in (tmp_path / "serve.log").read_text()
         refused = tallyboard("runs", service=service)
         assert (refused.returncode, refused.stderr.count("\n")) == (5, 1)
-        assert "token" in refused.stderr
+        expected = f"{service.url} is protected by a token; set TALLYBOARD_TOKEN to the service's\n"
+        assert refused.stderr == f"tallyboard: {expected}"
         assert tallyboard("runs", service=service, TALLYBOARD_TOKEN="open-sesame").returncode == 0
         doctor = tallyboard("doctor", service=service, TALLYBOARD_TOKEN="wrong")
         assert doctor.returncode == 1
-        assert "✗ the service does not let us in: the token is wrong" in doctor.stdout
+        assert "✗ the service does not let us in: the token is wrong; set TALLYBOARD_TOKEN" in doctor.stdout
 
 
 def test_a_port_in_use_is_one_clear_line(tmp_path: Path) -> None:

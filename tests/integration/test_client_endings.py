@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import urllib3
 import tallyboard
 from tests.cli_process import served
 from tests.client_script import LIMIT_S, Script
+from tests.faults.proxy import proxied
 from tests.service import RunningService
 
 NOBODY = "http://127.0.0.1:9"
@@ -110,6 +112,63 @@ def test_sigterm_while_the_run_is_being_finished_loses_nothing(script: Script, s
     assert len(list(spool.rglob("*.seg"))) == 1
 
 
+SIGNAL_BESIDE_MAIN = """
+    import signal, threading, tallyboard
+    run = tallyboard.init()
+    run.log({"loss": 1.0})
+    {finish}
+    def beside():  # what a signal is that comes just before the main thread begins to wait: it does not end the wait
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+    threading.Timer(0.3, beside).start()
+    released_by_nobody = threading.Lock()
+    released_by_nobody.acquire()
+    released_by_nobody.acquire()
+"""
+
+
+@pytest.mark.parametrize(("finish", "status"), [("", "running"), ("run.finish()", "finished")])
+def test_a_signal_that_the_main_thread_would_sleep_through_is_obeyed(
+    script: Script, service: RunningService, run_name: str, finish: str, status: str
+) -> None:
+    done = script.run(SIGNAL_BESIDE_MAIN.replace("{finish}", finish))
+    assert done.returncode == -signal.SIGTERM, done.stderr
+    assert service.points(run_name, "loss") == [(1, 1.0)]
+    assert told(service, run_name)[0] == status
+
+
+def test_a_second_sigterm_does_not_cut_short_what_the_first_began(script: Script, spool: Path) -> None:
+    with script.started(TRAINING, TALLYBOARD_URL=NOBODY) as process:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)  # it is trying to send
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == -signal.SIGTERM
+    assert "100 reports kept on disk" in errors
+
+
+def test_so_is_one_to_a_worker_and_its_parent_hears_nothing_of_it(
+    script: Script, service: RunningService, run_name: str
+) -> None:
+    work = textwrap.indent(textwrap.dedent(SIGNAL_BESIDE_MAIN.replace("{finish}", "")), " " * 4)
+    done = script.run(f"""
+import multiprocessing, os, time, tallyboard
+def work():
+    os.environ["TALLYBOARD_RUN"] += "/worker"
+{work}
+if __name__ == "__main__":
+    run = tallyboard.init()
+    worker = multiprocessing.get_context("fork").Process(target=work)
+    worker.start()
+    worker.join()
+    time.sleep(1)  # longer than it takes to repeat a signal
+    run.log({{"loss": 2.0}})
+    print(worker.exitcode)
+""")
+    assert (done.returncode, done.stdout.strip()) == (0, str(-signal.SIGTERM)), done.stderr
+    assert service.points(run_name, "loss") == [(1, 2.0)]
+    assert service.points(f"{run_name}/worker", "loss") == [(1, 1.0)]
+
+
 def test_forked_workers_die_of_sigterm_as_ever(script: Script, service: RunningService, run_name: str) -> None:
     done = script.run("""
         import os, signal, time, tallyboard
@@ -143,6 +202,33 @@ def test_how_the_process_exits_is_how_the_run_ended(
 ) -> None:
     script.run(f"import sys, tallyboard\nrun = tallyboard.init()\nrun.log({{'loss': 1.0}})\n{leave}")
     assert told(service, run_name) == (status, {} if why is None else {"exception": why})
+
+
+def test_a_job_stopped_in_the_middle_of_its_end_ends_as_if_it_had_not_been(
+    script: Script, service: RunningService, run_name: str
+) -> None:
+    with proxied(service.port, faults=()) as proxy:
+        proxy.cut()
+        with script.started(
+            """
+            import tallyboard
+            run = tallyboard.init(exit_timeout_s=3.0)
+            run.log({"loss": 1.0})
+            print("ending", flush=True)
+            run.finish()
+            """,
+            TALLYBOARD_URL=proxy.url,
+        ) as process:
+            time.sleep(0.5)
+            process.send_signal(signal.SIGSTOP)
+            time.sleep(4.0)  # longer than finish may take
+            proxy.mend()
+            process.send_signal(signal.SIGCONT)
+            _, errors = process.communicate(timeout=LIMIT_S)
+        assert process.returncode == 0
+    assert "1 reports sent, 0 refused, 0 dropped" in errors
+    assert "kept on disk" not in errors
+    assert service.points(run_name, "loss") == [(1, 1.0)]
 
 
 # ── without a service ────────────────────────────────────────────────────────────────────────────────────────────

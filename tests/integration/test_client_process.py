@@ -129,6 +129,55 @@ def test_workers_of_a_pool_may_have_runs_of_their_own(script: Script, service: R
         assert service.points(f"{run_name}/worker{i}", "loss") == [(1, float(i))]
 
 
+def test_a_child_forked_while_the_sender_warns_may_write_to_stderr(script: Script) -> None:
+    done = script.run(
+        """
+        import os, sys, threading, time, tallyboard
+        from tallyboard import notices
+        reader, writer = os.pipe()
+        run = tallyboard.init()
+        shown, sys.stderr = sys.stderr, os.fdopen(writer, "w", buffering=1)
+        sender = threading.Thread(target=notices.Notices().warn, args=("x" * 200_000,))
+        sender.start()
+        time.sleep(0.2)  # it has filled the pipe, and waits in the middle of its line
+        def read():
+            time.sleep(0.2)
+            while os.read(reader, 65536):
+                pass
+        threading.Thread(target=read, daemon=True).start()
+        child = os.fork()
+        if child == 0:
+            print("from the child", file=sys.stderr)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        sender.join()
+        sys.stderr = shown
+        """,
+        TALLYBOARD_MODE="offline",
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_thread_of_its_own_imports_anything(script: Script, service: RunningService, run_name: str) -> None:
+    code = """
+        import sys, threading
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if threading.current_thread() is not threading.main_thread():
+                    print(name)
+        sys.meta_path.insert(0, Finder())
+        import tallyboard
+        run = tallyboard.init(exit_timeout_s=1.0)
+        for step in range(5):
+            run.log({"loss": 1.0}, step)
+            run.flush(timeout_s=0.5)
+    """
+    for url in (service.url, "http://127.0.0.1:9"):
+        done = script.run(code, TALLYBOARD_URL=url, TALLYBOARD_SPOOL_DIR=str(script.path.parent / "spool"))
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert len(service.points(run_name, "loss")) == 5
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_a_worker_process_that_just_ends_has_sent_everything(
     script: Script, service: RunningService, run_name: str, method: str

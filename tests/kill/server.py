@@ -11,6 +11,7 @@ from pathlib import Path
 from tallyboard_server.cli.demo.process import free_port
 from tallyboard_server.cli.http import Service
 from tests.cli_process import clean
+from tests.kill.kills import EXIT_TIMEOUT_S
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 60.0
@@ -70,7 +71,7 @@ class Server:
         """SIGKILL: nothing in the process runs any more."""
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGKILL)
-        assert self._process.wait(30) == -signal.SIGKILL
+        assert self._process.wait(EXIT_TIMEOUT_S) == -signal.SIGKILL
 
     def wait_for_death(self, timeout_s: float, why: str) -> None:
         """Wait until it has killed itself."""

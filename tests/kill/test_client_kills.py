@@ -1,10 +1,6 @@
-"""Trainings that are killed at any moment, resume from their last checkpoint, and leave whole curves behind.
-
-KILLS=500 in the environment kills more often than the 25 times of a usual run.
-"""
+"""Trainings that are killed at any moment, resume from their last checkpoint, and leave whole curves behind."""
 
 import json
-import os
 import random
 import signal
 import time
@@ -15,9 +11,12 @@ import pytest
 import tallyboard
 from tests.client_script import Script
 from tests.faults.proxy import proxied
+from tests.kill.kills import EXIT_TIMEOUT_S, KILLS
 from tests.service import RunningService
 
-KILLS = int(os.environ.get("KILLS", "25"))
+POLICIES = ("spill", "always")
+KILLS_EACH = -(-KILLS // len(POLICIES))
+"""Rounded up."""
 LIVES_S_MAX = 0.4
 
 TRAINING = """
@@ -59,8 +58,14 @@ def owners(lives: list[list[int]], column: int, last: int) -> list[tuple[int, fl
     return found
 
 
-@pytest.mark.timeout(120 + 3 * KILLS)
-@pytest.mark.parametrize("policy", ["spill", "always"])
+def checkpointed(path: Path) -> int:
+    """The step of the checkpoint; 0 if no life came to one."""
+    return int(json.loads(path.read_text())["global_step"]["value"]) if path.exists() else 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120 + 6 * KILLS_EACH)
+@pytest.mark.parametrize("policy", POLICIES)
 def test_killed_at_any_moment_it_leaves_whole_curves(
     tmp_path: Path, service: RunningService, run_name: str, policy: str
 ) -> None:
@@ -74,18 +79,20 @@ def test_killed_at_any_moment_it_leaves_whole_curves(
                 "TALLYBOARD_SPOOL": policy, "FOLDER": str(tmp_path), "STEPS": "100000000",
             },
         )  # fmt: skip
-        for life in range(1, KILLS // 2 + 2):
+        for life in range(1, KILLS_EACH + 1):
             proxy.cut() if chance.random() < 0.4 else proxy.mend()
             with script.started(TRAINING, LIFE=str(life)) as process:
                 time.sleep(chance.uniform(0.0, LIVES_S_MAX))
                 process.send_signal(signal.SIGKILL)
-                process.wait()
+                assert process.wait(EXIT_TIMEOUT_S) == -signal.SIGKILL
         proxy.mend()
         proxy.faults = ()
-        last = json.loads((tmp_path / "checkpoint.json").read_text())["global_step"]["value"] // 10 * 10 + 200
-        done = script.run(TRAINING, LIFE=str(KILLS), STEPS=str(last))
+        last = checkpointed(tmp_path / "checkpoint.json") // 10 * 10 + 200
+        done = script.run(TRAINING, LIFE=str(KILLS_EACH + 1), STEPS=str(last))
         assert done.returncode == 0, done.stderr
     lives = [json.loads(line) for line in (tmp_path / "lives").read_text().splitlines()]
+    assert [number for number, _, _ in lives] == list(range(1, KILLS_EACH + 2))
+    print(f"{KILLS_EACH} kills on the way to step {last}")
     assert all(result.done for result in tallyboard.sync(spool, url=service.url))
     assert service.points(run_name, "loss") == owners(lives, 1, last)
     assert service.points(run_name, "val") == owners(lives, 2, last // 10)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ from tallyboard_server.contract import (
     apply,
     new_run,
 )
+from tallyboard_server.contract import reports as contract_reports
 from tallyboard_server.model import Block, RunState
 from tests.property.contract_model import Answer, Bounds, Model, Point, bits_of
 
@@ -142,6 +144,7 @@ class Machine:
         if isinstance(result, Outcome):
             assert answer.kind == ("replayed" if result.replayed else "applied")
             self._compare_outcome(result, answer, stored, before)
+            self._compare_ways(result, batch, stored)
             self.state = result.state
             if batch.producer is not None and not result.replayed:
                 self.sent.setdefault(batch.producer, []).append(batch)
@@ -294,6 +297,13 @@ class Machine:
         event(f"late: {late}, superseded: {bool(before - after)}")
         assert (outcome.state.epoch != self.state.epoch) == changed
 
+    def _compare_ways(self, outcome: Outcome, batch: Batch, stored: Any) -> None:
+        """What the short way may have stored, the long way stores, too."""
+        with patch.object(contract_reports, "land_whole", lambda *_: False):
+            judged = self._apply(batch, stored)
+        assert isinstance(judged, Outcome)
+        assert _plain(judged) == _plain(outcome)
+
     def _compare_receipt(self, receipt: Receipt, answer: Answer) -> None:
         assert receipt.run == "project/run"
         assert receipt.replayed == (answer.kind == "replayed")
@@ -360,6 +370,19 @@ class Machine:
                 assert len(attempt.tail_tags) == len(attempt.tail_values)
                 tail = zip(attempt.tail_tags.tolist(), attempt.tail_values.tolist(), strict=True)
                 assert {tag_names[t]: bits_of(v) for t, v in tail} == model.tail(name, attempt.number)
+
+
+def _plain(outcome: Outcome) -> Any:
+    """An outcome as values that compare, bit for bit."""
+    state = outcome.state
+    attempts = [replace(a, tail_tags=a.tail_tags.tolist(), tail_values=a.tail_values.tobytes())  # type: ignore[arg-type]
+                for counter in state.counters.values() for a in counter.attempts]  # fmt: skip
+    blocks = [
+        (b.pos, b.counter_id, b.attempt, b.tag_ids.tolist(), b.steps.tolist(), b.wall_times.tobytes(),
+         b.values.tobytes(), {name: column.tolist() for name, column in b.at.items()})
+        for b in outcome.blocks
+    ]  # fmt: skip
+    return attempts, dict(state.tags), state.pos, state.epoch, blocks, outcome.receipt, outcome.refused
 
 
 def _check_shape(block: Block) -> None:

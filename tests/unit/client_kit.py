@@ -165,7 +165,7 @@ def taken(run: str = "digits/try1", **fields: Any) -> Callable[[Batch], Answer]:
 
 
 def problem(
-    status: int, code: str = "", detail: str = "", *, retry_after_s: float | None = None, **fields: Any
+    status: int, code: str = "some_code", detail: str = "", *, retry_after_s: float | None = None, **fields: Any
 ) -> Answer:
     """An application/problem+json answer."""
     body = msgspec.json.encode(Problem(title="", status=status, code=code, detail=detail, **fields))

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,6 +37,16 @@ def test_another_missing_module_is_no_matter_of_the_extra() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert "ModuleNotFoundError" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["demo", "demo-preempt"])
+def test_a_demo_that_can_not_train_says_so_before_anything_else(command: str, tmp_path: Path) -> None:
+    program = _WITHOUT.format(package="sklearn").replace('"serve"]', f'"{command}"]')
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    remedy = "sklearn is not installed; pip install 'tallyboard[server,examples]'"
+    assert done.stderr == f"tallyboard: {command}: {remedy}\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

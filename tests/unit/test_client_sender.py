@@ -6,8 +6,15 @@ import random
 import pytest
 
 from tallyboard.delivery.sender import HEARTBEAT_S, TICK_S
-from tallyboard.delivery.transmit import BACKOFF_S_MAX, Later, Letter, Transmitter
-from tallyboard.delivery.transport import Answer, Meaning, UnreachableError, meaning, problem_of
+from tallyboard.delivery.transmit import BACKOFF_S_MAX, Later, Letter, Seen, Transmitter
+from tallyboard.delivery.transport import (
+    EXCERPT_CHARS_MAX,
+    Answer,
+    Meaning,
+    UnreachableError,
+    meaning,
+    problem_of,
+)
 from tallyboard.errors import CounterTakenError, RunNotFoundError
 from tallyboard.outbox.parcel import freeze, numbered
 from tallyboard.outbox.spool import Place
@@ -172,6 +179,35 @@ def test_with_the_spool_full_the_recorder_keeps_the_rest() -> None:
     assert [step for batch in steps(s) for step in batch] == list(range(2_000))
 
 
+@pytest.mark.parametrize("trouble", [GONE, problem(503, "overloaded", retry_after_s=60.0), Answer(403, b"sign in")])
+def test_a_machine_that_slept_for_a_night_goes_on_where_it_was(trouble: Answer | UnreachableError) -> None:
+    s = opened(sending(taken(), trouble))
+    s.recorded.log({"loss": 1.0}, 1)
+    s.clock.advance(TICK_S)
+    s.sender.turn()
+    s.clock.advance(8 * 3600.0)
+    s.recorded.log({"loss": 1.0}, 2)
+    s.sender.turn()
+    s.drain()
+    assert steps(s) == [[], [1], [2]]
+    assert s.transport.heartbeats <= 1
+    assert s.sender.stopped is None
+
+
+@pytest.mark.parametrize("jump_s", [-3600.0, 3600.0])
+def test_a_wall_clock_that_jumps_changes_wall_times_and_nothing_else(jump_s: float) -> None:
+    s = opened(sending())
+    for step in range(6):
+        s.recorded.log({"loss": 1.0}, step)
+        if step == 2:
+            s.recorded.clock.advance(jump_s)
+    s.drain()
+    assert steps(s) == [[], [0, 1, 2, 3, 4, 5]]
+    times = s.transport.batches[1].columns[0].wall_times
+    assert list(times) == [1000.0] * 3 + [1000.0 + jump_s] * 3
+    assert s.recorded.ears.heard == []
+
+
 # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -179,18 +215,26 @@ def test_with_the_spool_full_the_recorder_keeps_the_rest() -> None:
     ("status", "code", "expected"),
     [
         (200, "", Meaning.TAKEN), (201, "", Meaning.TAKEN),
-        (408, "", Meaning.LATER), (425, "", Meaning.LATER), (429, "", Meaning.LATER), (500, "", Meaning.LATER),
-        (502, "", Meaning.LATER), (503, "", Meaning.LATER), (507, "", Meaning.LATER),
-        (400, "", Meaning.BAD_BATCH), (413, "", Meaning.BAD_BATCH), (415, "", Meaning.BAD_BATCH),
-        (422, "", Meaning.BAD_BATCH), (409, "run_limit", Meaning.BAD_BATCH),
-        (301, "", Meaning.STOP), (401, "", Meaning.STOP), (403, "", Meaning.STOP), (404, "", Meaning.STOP),
-        (405, "", Meaning.STOP), (409, "seq_gap", Meaning.STOP), (409, "seq_reused", Meaning.STOP),
-        (410, "", Meaning.STOP),
+        (408, "body_timeout", Meaning.LATER), (425, "c", Meaning.LATER), (429, "c", Meaning.LATER),
+        (500, "internal_error", Meaning.LATER), (502, "", Meaning.LATER), (503, "overloaded", Meaning.LATER),
+        (507, "store_full", Meaning.LATER), (400, "damaged_body", Meaning.LATER),
+        (400, "c", Meaning.BAD_BATCH), (413, "c", Meaning.BAD_BATCH), (415, "c", Meaning.BAD_BATCH),
+        (422, "c", Meaning.BAD_BATCH), (409, "run_limit", Meaning.BAD_BATCH),
+        (401, "unauthorized", Meaning.STOP), (403, "c", Meaning.STOP), (404, "run_not_found", Meaning.STOP),
+        (405, "c", Meaning.STOP), (409, "seq_gap", Meaning.STOP), (409, "seq_reused", Meaning.STOP),
+        (410, "run_deleted", Meaning.STOP), (421, "forbidden_host", Meaning.STOP),
     ],
 )  # fmt: skip
 def test_what_a_status_means(status: int, code: str, expected: Meaning) -> None:
     answer = problem(status, code)
     assert meaning(answer, problem_of(answer)) is expected
+
+
+@pytest.mark.parametrize("body", [b"<html>no</html>", b"", b'{"detail": "no"}', b"\xff", problem(499, "c").body])
+@pytest.mark.parametrize("status", [301, 302, 400, 401, 403, 404, 405, 407, 409, 410, 413, 415, 421, 422, 451, 502])
+def test_no_status_means_anything_final_unless_a_tallyboard_says_so(status: int, body: bytes) -> None:
+    answer = Answer(status, body)
+    assert meaning(answer, problem_of(answer)) is Meaning.LATER
 
 
 def test_a_rejected_batch_is_counted_said_and_leaves_its_number_to_the_next() -> None:
@@ -213,9 +257,9 @@ def test_a_rejected_batch_is_counted_said_and_leaves_its_number_to_the_next() ->
         (problem(404, "run_not_found", "there is no run"), "no run digits/try1"),
         (problem(410, "run_deleted", "it was deleted"), "was deleted"),
         (problem(409, "seq_reused", "other bytes"), "in order"),
-        (Answer(302, b"<html>moved</html>"), "redirects"),
-        (Answer(405, b"Method Not Allowed"), "TALLYBOARD_URL"),
-        (Answer(200, b"<html>TensorBoard</html>"), "TALLYBOARD_URL"),
+        (problem(405, "method_not_allowed", "POST"), "their versions fit"),
+        (problem(404, "route_not_found", "no route"), "their versions fit"),
+        (problem(421, "forbidden_host", "unknown name"), "one of its names"),
     ],
 )
 def test_a_final_answer_stops_the_sending_and_names_the_remedy(answer: Answer, says: str) -> None:
@@ -229,6 +273,57 @@ def test_a_final_answer_stops_the_sending_and_names_the_remedy(answer: Answer, s
     assert says in said
     assert "training goes on" in said
     assert s.sender.stopped is not None
+
+
+PAGE = b"<html>\n<title>Who are you?</title>" + b"x" * 200
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (Answer(401, PAGE), "check TALLYBOARD_TOKEN and TALLYBOARD_URL"),
+        (Answer(403, PAGE), "check TALLYBOARD_TOKEN and TALLYBOARD_URL"),
+        (Answer(404, PAGE), "check TALLYBOARD_URL"),
+        (Answer(421, PAGE), "check TALLYBOARD_URL"),
+        (Answer(200, PAGE), "check TALLYBOARD_URL"),
+        (Answer(204, b""), "(status 204: an empty body)"),
+        (Answer(200, b'{"ok": true}'), '(status 200: {"ok": true})'),
+        (Answer(302, PAGE), "redirects"),
+        (Answer(413, PAGE), "let it take larger bodies"),
+    ],
+)
+def test_what_is_no_tallyboards_answer_is_said_once_and_tried_again(answer: Answer, says: str) -> None:
+    s = opened(sending(taken(), *[answer] * 7))
+    for step in range(5):
+        s.recorded.log({"loss": 1.0}, step)
+        s.clock.advance(60.0)
+        s.sender.turn()
+    (said,) = s.recorded.ears.heard
+    assert says in said
+    assert f"http://tally does not answer as a Tallyboard does (status {answer.status}: " in said
+    assert "<title>" not in said or said.count("x") < EXCERPT_CHARS_MAX
+    assert "Training goes on" in said
+    s.drain()
+    assert list(dict.fromkeys(step for batch in steps(s) for step in batch)) == list(range(5))
+    assert s.recorded.ears.heard[1:] == ["http://tally answers again; what waited is being sent"]
+    assert s.recorded.tally.stats().dropped_reports == 0
+
+
+def test_a_busy_load_balancer_is_an_outage_like_others() -> None:
+    s = opened(sending(taken(), *[Answer(502, b"<h1>Bad\x1b Gateway</h1>")] * 3))
+    s.recorded.log({"loss": 1.0}, 1)
+    s.drain()
+    assert "takes nothing at the moment (status 502: <h1>Bad? Gateway</h1>)" in s.recorded.ears.heard[0]
+
+
+def test_no_foreign_404_makes_a_run_forgotten() -> None:
+    s = opened(sending(taken(), problem(409, "seq_gap", expected_seq=1)))
+    seen = iter([Answer(404, PAGE), Answer(200, PAGE), problem(404, "run_not_found")])
+    s.transport.get = lambda path: next(seen)  # type: ignore[method-assign]
+    transmitter, late = Transmitter(s.transport, random.Random(1)), Letter("r", "p1", 2, letter().body)
+    assert isinstance(transmitter.deliver(late, s.clock), Later)
+    assert isinstance(transmitter.look("r", s.clock), Later)
+    assert transmitter.look("r", s.clock) == Seen(None)
 
 
 def test_an_opening_that_is_rejected_stops_the_sending() -> None:
@@ -342,6 +437,6 @@ def test_every_report_is_accounted_for() -> None:
 
 
 def test_problems_of_others_are_read_as_far_as_they_go() -> None:
-    assert problem_of(Answer(502, b"<h1>Bad Gateway</h1>")).detail == "<h1>Bad Gateway</h1>"
+    assert problem_of(Answer(502, b"<h1>Bad\r\n Gateway</h1>")).detail == "<h1>Bad Gateway</h1>"
     assert problem_of(Answer(500, b"\xff\xfe")).status == 500
     assert problem_of(Answer(404, json.dumps({"detail": "Not Found"}).encode())).status == 404

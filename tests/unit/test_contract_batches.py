@@ -1,10 +1,13 @@
 """What else the step contract does with a batch: streams, opening a run, the limits of a run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from tallyboard.wire import Batch, Columns, limits
 from tallyboard_server.contract import LimitError, SeqGapError, SeqReusedError, merge_patch
+from tallyboard_server.model import POSITION_MAX
 from tests.unit.contract_run import Run, refusals
 
 
@@ -140,6 +143,25 @@ class TestLimits:
         with pytest.raises(LimitError, match="2 attempts"):
             run.rewind(global_step=0)
         assert run.state is before
+
+    @pytest.mark.parametrize("short_way", [True, False])
+    def test_blocks_are_bounded_by_what_a_journal_can_number(self, short_way: bool) -> None:
+        run = Run()
+        run.report(1, loss=0.5)
+        run.state = replace(run.state, pos=POSITION_MAX - 1)
+        tags = {"loss": 0.5} if short_way else {"loss": 0.5, "new": 1.0}  # a new tag has to be judged
+        too_many = {"reports": [{"step": 2, "scalars": tags}, {"step": 2, "scalars": {"other": 1.0}}]}
+        before = run.state
+        with pytest.raises(LimitError, match="4,294,967,294 journal blocks"):
+            run.send(too_many)
+        assert run.state is before
+        outcome = run.send({"step": 2, "scalars": tags})
+        assert [block.pos for block in outcome.blocks] == [run.state.pos] == [POSITION_MAX]
+        before = run.state
+        with pytest.raises(LimitError, match="report to a new run"):
+            run.send({"step": 3, "scalars": tags, "partial": True})
+        assert run.state is before
+        assert run.send({"summary": {"best": 0.5}}).state.meta.summary == {"best": 0.5}  # needs no block
 
 
 def test_what_did_not_change_is_the_same_object() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallyboard_server.model import POSITION_MAX
 from tallyboard_server.store.protocol import StoreError, StoreFullError
 from tallyboard_server.store.sqlite import SqliteStore, codec
 from tallyboard_server.store.sqlite.directory import DataDirectory, refuse_network
@@ -18,6 +19,21 @@ from tallyboard_server.store.sqlite.migrate import migrations, schema_version
 from tests.contract.blocks import block, points, run_state
 
 WORDS = st.integers(-(2**63), 2**63 - 1)
+
+
+def test_the_last_positions_of_a_run_are_its_own(tmp_path: Path) -> None:
+    """Position and run share one key: the last of one run must not reach into the next."""
+    store = SqliteStore.open(tmp_path)
+    for run_id in (1, 2, 3):
+        with store.transaction() as transaction:
+            transaction.save(run_state(run_id, f"p/{run_id}"), [block(1, [1])])
+            transaction.save(run_state(run_id, f"p/{run_id}", pos=POSITION_MAX), [block(POSITION_MAX, [2])])
+    with store.snapshot() as view:
+        for run_id in (1, 2, 3):
+            for after, expected in ((0, [1, POSITION_MAX]), (POSITION_MAX - 1, [POSITION_MAX]), (POSITION_MAX, [])):
+                found = view.journal(run_id, after_pos=after, bytes_max=10**6)
+                assert [one.pos for one in found] == expected
+    store.close()
 
 
 def test_migrations_are_numbered_and_recorded(tmp_path: Path) -> None:

@@ -42,7 +42,9 @@ def test_the_rule(logdir: str, run: str) -> None:
     assert logdirs.run_name(logdir, "/home/me/project") == run
 
 
-@given(st.text(st.characters() | st.sampled_from("/\\. :"), max_size=400), st.sampled_from(["/home/me/project", "/", ""]))
+@given(
+    st.text(st.characters() | st.sampled_from("/\\. :"), max_size=400), st.sampled_from(["/home/me/project", "/", ""])
+)
 def test_any_path_gives_a_name_that_can_be_used(logdir: str, working_dir: str) -> None:
     assert check_run(logdirs.run_name(logdir, working_dir))
 

@@ -17,7 +17,7 @@ class Owner(NamedTuple):
 
 
 class Counters:
-    """Guarded by the recorder's lock.
+    """Guarded by the recorder's lock; but a signal handler may add to what is being looked through.
 
     resumed: the run may have been begun by another process, whose counters this one then takes over. active: those
     with a value, which `at` records beside each report (never a tag's own, of which there may be thousands).
@@ -48,12 +48,13 @@ class Counters:
         bound = limits.TAGS_PER_RUN_MAX if implicit else limits.COUNTERS_PER_RUN_MAX
         if (len(self._states) - self._named if implicit else self._named) >= bound:
             raise InvalidNameError(f"more than {bound} counters in one run")
-        state = CounterState(name, unclaimed=self._implicit_unclaimed if implicit else self._resumed)
+        made = CounterState(name, unclaimed=self._implicit_unclaimed if implicit else self._resumed)
         if implicit:
-            state.origin = self._begin_at.get(name, self._implicit_next)
-            state.placed = state.origin > 0
-        self._named += not implicit
-        self._states[name] = state
+            made.origin = self._begin_at.get(name, self._implicit_next)
+            made.placed = made.origin > 0
+        state = self._states.setdefault(name, made)  # which a signal handler may have made meanwhile
+        if state is made:
+            self._named += not implicit
         return state
 
     def by_name(self) -> dict[str, CounterState]:
@@ -62,23 +63,21 @@ class Counters:
 
     def find_active(self) -> None:
         """A counter got its first value, or may have lost it."""
-        self.active = tuple(state for state in self._states.values() if state.active and not state.implicit)
+        self.active = tuple(state for state in list(self._states.values()) if state.active and not state.implicit)
 
     def is_unplaced(self, state: CounterState) -> bool:
         """Whether nobody has said yet where a counter stands, neither the service nor the job."""
         told = not self._resumed if state.implicit else self._told  # of tags' own, the service does not tell
         return not (told or state.placed)
 
-    def claim(self, state: CounterState) -> str:
-        """What has to be taken over before a report on an unclaimed counter."""
+    def claimed(self, state: CounterState) -> None:
+        """A counter is taken over; if it is a tag's own, all those are."""
+        if state.implicit:
+            self._implicit_unclaimed = False
+            for other in list(self._states.values()):
+                if other.implicit:
+                    other.unclaimed = False
         state.unclaimed = False
-        if not state.implicit:
-            return state.name
-        self._implicit_unclaimed = False
-        for other in self._states.values():
-            if other.implicit:
-                other.unclaimed = False
-        return _ALL
 
     def adopt(self, counters: Mapping[str, CounterValue]) -> list[str]:
         """Go on where the server says that the counters of a continued run stand.
@@ -106,12 +105,12 @@ class Counters:
             state.rewind(next_step)
             if name in values:
                 state.put(values[name])
-        self._owners = {tag: owner for tag, owner in self._owners.items() if not _superseded(owner, next_steps)}
+        self._owners = {tag: owner for tag, owner in list(self._owners.items()) if not _superseded(owner, next_steps)}
         self.find_active()
 
     def _each(self, next_steps: Mapping[str, int]) -> dict[str, int]:
         """With those that `tag:*` stands for one by one."""
-        each = {name: next_steps[_ALL] for name in self._states if _ALL in next_steps and names.is_implicit(name)}
+        each = {name: next_steps[_ALL] for name in list(self._states) if _ALL in next_steps and names.is_implicit(name)}
         return each | {name: step for name, step in next_steps.items() if name != _ALL}
 
     def own(self, state: CounterState, tags: Sequence[str], step: int, kind: str) -> None:
@@ -134,7 +133,7 @@ class Counters:
 
     def implicit_next_steps(self) -> dict[str, int]:
         """Where tags' own counters go on, for a later writer of this process."""
-        known = {name: state.upcoming() for name, state in self._states.items() if state.implicit}
+        known = {name: state.upcoming() for name, state in list(self._states.items()) if state.implicit}
         return {**self._begin_at, **{name: step for name, step in known.items() if step}}
 
 

@@ -23,11 +23,70 @@ PACKED_OVERHEAD_BYTES: Final = 256
 """Counted for what a lane leaves in a section, which matters where thousands of tags have a row or two each."""
 
 
+class Rows:
+    """What one lane has in one section, in the order in which it was logged.
+
+    number: the section's. put: keeps one more, in one step, and returns None.
+    """
+
+    __slots__ = ("_buffer", "number", "put")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.release()
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was put."""
+        return not self._buffer
+
+    @property
+    def nbytes(self) -> int:
+        """What it holds in memory."""
+        return PACKED_OVERHEAD_BYTES + len(self._buffer)
+
+    def content(self) -> tuple[bytearray, list[PendingBlob]]:
+        """The rows, and the blob of each if they are such."""
+        return self._buffer, []
+
+    def release(self) -> None:
+        """Let go of what was put."""
+        self._buffer = bytearray()
+        self.put: Callable[[Any], object] = self._buffer.extend
+
+
+class BlobRows(Rows):
+    """The same of a lane of blobs: what is put is a row with its blob, so that none is ever without the other."""
+
+    __slots__ = ("_pairs",)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was put."""
+        return not self._pairs
+
+    @property
+    def nbytes(self) -> int:
+        """What it holds in memory."""
+        return PACKED_OVERHEAD_BYTES + sum(len(row) + blob.nbytes for row, blob in list(self._pairs))
+
+    def content(self) -> tuple[bytearray, list[PendingBlob]]:
+        """The rows, and the blob of each."""
+        pairs = list(self._pairs)
+        return bytearray().join(row for row, _ in pairs), [blob for _, blob in pairs]
+
+    def release(self) -> None:
+        """Let go of what was put."""
+        self._pairs: list[tuple[bytes, PendingBlob]] = []
+        self.put = self._pairs.append
+
+
 class Lane:
-    """Rows with the same counter, tags and `at` names, in the order in which they were logged."""
+    """Reports with the same counter, tags and `at` names. rows: those in the section that it was last used in."""
 
     kind = summaries.SCALARS
-    __slots__ = ("apart", "at_names", "buffer", "cost", "counter", "dirty", "others", "pack", "tags", "unpack_bits")
+    metadata = b""
+    __slots__ = ("apart", "at_names", "cost", "counter", "others", "pack", "rows", "tags", "unpack_bits")
 
     def __init__(
         self,
@@ -46,20 +105,22 @@ class Lane:
         self.unpack_bits: Callable[[bytes], tuple[int, ...]] = _bits_struct(len(at_names), len(tags)).unpack
         self.cost = row_bytes(len(at_names), len(tags)) + ROW_OVERHEAD_BYTES
         self.apart = apart  # see Section
-        self.dirty = False  # whether the section at hand has it
-        self.buffer = bytearray()
+        self.rows = self.rows_of(0)
 
-    def take(self) -> "Packed":
-        """The rows so far; the lane goes on empty."""
-        self.dirty = False
-        rows, self.buffer = self.buffer, bytearray()
-        return Packed(self.counter.name, self.tags, self.at_names, rows)
+    def rows_of(self, number: int) -> Rows:
+        """Room for its rows in the section of that number."""
+        return Rows(number)
+
+    def packed(self, rows: Rows) -> "Packed":
+        """Rows of this lane, with what it takes to read them."""
+        content, blobs = rows.content()
+        return Packed(self.counter.name, self.tags, self.at_names, content, self.kind, self.metadata, blobs)
 
 
 class BlobLane(Lane):
     """Blobs of one tag, all of one kind and with the same metadata."""
 
-    __slots__ = ("kind", "metadata", "pairs")
+    __slots__ = ("kind", "metadata")
 
     def __init__(
         self,
@@ -76,15 +137,10 @@ class BlobLane(Lane):
         self.metadata = blob.metadata
         self.pack = _blob_struct(len(at_names)).pack
         self.cost += len(self.metadata) + 2 * len(tag.encode())
-        self.pairs: list[tuple[bytes, PendingBlob]] = []
 
-    def take(self) -> "Packed":
-        """The rows so far, with their blobs; the lane goes on empty."""
-        self.dirty = False
-        pairs, self.pairs = self.pairs, []
-        rows = bytearray(b"".join(row for row, _ in pairs))
-        blobs = [blob for _, blob in pairs]
-        return Packed(self.counter.name, self.tags, self.at_names, rows, self.kind, self.metadata, blobs)
+    def rows_of(self, number: int) -> Rows:
+        """Room for its rows and blobs in the section of that number."""
+        return BlobRows(number)
 
 
 @dataclass(slots=True, frozen=True)
@@ -101,11 +157,6 @@ class Packed:
 
     def __len__(self) -> int:
         return len(self.rows) // row_bytes(len(self.at_names), len(self.tags))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its rows and blobs, and something for itself."""
-        return PACKED_OVERHEAD_BYTES + len(self.rows) + sum(blob.nbytes for blob in self.blobs)
 
     def encoded(self, failed: Callable[[], None]) -> "Packed":
         """The same with its blobs encoded; without those that can't be, of which `failed` is told as it is handled."""
@@ -147,19 +198,16 @@ class Section:
 
     `apart` holds reports that the contract refuses because of what `rows` holds. The server sorts the reports of one
     batch by step, which could let them in: so they travel in a batch of their own, after the others.
+    number: counts the sections of a run, from 1.
     """
 
+    number: int
     open: Open | None = None
     rewind: Rewind | None = None
     rows: list[Packed] = field(default_factory=list)
     apart: list[Packed] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     status: Status | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of its rows and blobs, and something for its other parts."""
-        return 1024 + sum(packed.nbytes for packed in _both(self.rows, self.apart))
 
     @property
     def counters(self) -> set[str]:

@@ -22,7 +22,7 @@ from tallyboard.collect.stats import Tally
 from tallyboard.collect.tracking import CounterState
 from tallyboard.errors import ContractError, InvalidReportError
 from tallyboard.notices import Notices
-from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Open, Rewind, Status
+from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Open, Rewind, Status, names
 
 TAKE_TIMEOUT_S: Final = 0.1
 LANES_MAX: Final = 16_384
@@ -95,9 +95,8 @@ class Recorder:
             else:
                 row = lane.pack(number, self._clock(), *scalars.values())
             if number > state.last:  # CounterState.accept, written out
+                state.reached = number, lane, row
                 state.last = number
-                state.tail_lane = lane
-                state.tail_row = row
             elif state.check(number, lane, row) is None:
                 state.accept(number, lane, row)
             else:
@@ -123,15 +122,14 @@ class Recorder:
                     step = state.upcoming()
                 elif type(step) is not int:
                     return False
-                if step <= state.last:
-                    return False
                 if lane.others:
                     row = lane.pack(step, self._clock(), *[other.value for other in lane.others], value)
                 else:
                     row = lane.pack(step, self._clock(), value)
-                state.tail_row = row
+                if step <= state.last:
+                    return False
+                state.reached = step, lane, row
                 state.last = step
-                state.tail_lane = lane
                 state.moved = True
                 if step > state.value:
                     state.value = step
@@ -274,7 +272,8 @@ class Recorder:
             self._complaints.full(self._sections.bytes_max)
             return
         if state.unclaimed:
-            self._sections.take_over(self._counters.claim(state))
+            self._sections.take_over(names.gathered(state.name))
+            self._counters.claimed(state)
         goal = self._apart_lane(lane, blob) if violation is not None and violation.apart else lane
         if blob is None:
             self._sections.add(goal, row)

@@ -1,11 +1,16 @@
-"""What a run has recorded and the sender has not yet fetched, in sections that each fit into a batch."""
+"""What a run has recorded and the sender has not yet fetched, in sections that each fit into a batch.
+
+A signal handler may interrupt anything here at any line, and use it, or never come back. So each change takes effect in
+one step: a row when it is put, a section when the next one is added behind it. What comes before such a step can be
+done twice, or in vain; and the line that takes it looks once more whether it is still right.
+"""
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from tallyboard.collect.blobs import PendingBlob
-from tallyboard.collect.lanes import BlobLane, Lane, Section
+from tallyboard.collect.lanes import BlobLane, Lane, Packed, Rows, Section
 from tallyboard.collect.stats import Tally
 from tallyboard.errors import TallyboardError
 from tallyboard.wire import CounterSpec, Open, Rewind, Status, limits
@@ -19,120 +24,189 @@ SECTION_LANES_MAX: Final = 900
 """Lanes of a section, below wire.limits.BLOCKS_PER_BATCH_MAX."""
 BUFFER_BYTES_MAX: Final = 32 * limits.MIB
 """Closed sections that wait; beyond it nothing is added."""
-SECTIONS_MAX: Final = 10_000
-"""Closed sections, whatever their size: what stops a job that does nothing but rewind."""
+SECTIONS_MAX: Final = 20_000
+"""Closed sections, whatever their size: what stops a job that does nothing but rewind, which takes two each time."""
+
+
+class Draft:
+    """A section that may still grow. number: counts them. before: bytes of all the sections before it.
+
+    config, counters, taken_over: what is added to `open`, or makes one.
+    """
+
+    __slots__ = (
+        "before", "config", "cost", "counters", "lanes", "number", "open", "rewind", "status", "summary", "taken_over",
+    )  # fmt: skip
+
+    def __init__(self, number: int, before: int, rewind: Rewind | None = None) -> None:
+        self.number = number
+        self.before = before
+        self.lanes: dict[Lane, Rows] = {}
+        self.cost = 0
+        self.open: Open | None = None
+        self.config: dict[str, Any] = {}
+        self.counters: dict[str, CounterSpec] = {}
+        self.taken_over: dict[str, None] = {}
+        self.rewind = rewind
+        self.summary: dict[str, Any] = {}
+        self.status: Status | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing in it."""
+        if self.open or self.config or self.counters or self.taken_over or self.rewind or self.summary or self.status:
+            return False
+        return not self.has_rows
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether reports are in it."""
+        # Not by any() or all(): what a handler raises while a generator that was left halfway is closed, gets lost.
+        return False in [rows.empty for rows in list(self.lanes.values())]
+
+    def follower(self, rewind: Rewind | None = None) -> "Draft":
+        """The next one, which begins with a rewind or with nothing."""
+        nbytes = 1024 + sum(rows.nbytes for rows in list(self.lanes.values()))
+        return Draft(self.number + 1, self.before + nbytes, rewind)
+
+    def packed(self, *, apart: bool) -> list[Packed]:
+        """The rows of its lanes, of one of the two kinds."""
+        found = list(self.lanes.items())
+        return [lane.packed(rows) for lane, rows in found if lane.apart is apart and not rows.empty]
+
+    def section(self) -> Section:
+        """What it has become, once it is closed."""
+        rows, apart = self.packed(apart=False), self.packed(apart=True)
+        return Section(self.number, self._opening(), self.rewind, rows, apart, self.summary, self.status)
+
+    def _opening(self) -> Open | None:
+        opening = self.open
+        if opening is None and (self.config or self.counters or self.taken_over):
+            opening = Open(resume="new")  # which takes nothing over from a run that knows its producer
+        if opening is not None:
+            opening.config.update(self.config)
+            opening.counters.update(self.counters)
+            if self.taken_over:
+                opening.take_over = tuple(dict.fromkeys((*(opening.take_over or ()), *self.taken_over)))
+        return opening
+
+    def release(self) -> None:
+        """Let go of rows that lanes still know."""
+        for rows in self.lanes.values():
+            rows.release()
 
 
 class Sections:
-    """Guarded by the recorder's lock, but for `full`, `waiting` and `fetch`.
-
-    A signal handler may come in between anywhere, and finds it whole.
-    """
+    """Guarded by the recorder's lock, but for `full`, `waiting`, `fetch` and `unfetched`."""
 
     def __init__(self, tally: Tally, wake: Callable[[], None], bytes_max: int = BUFFER_BYTES_MAX) -> None:
         self._tally = tally
         self._wake = wake
-        self._rows: list[Lane] = []
-        self._apart: list[Lane] = []
-        self._cost = 0
-        self._open: Open | None = None
-        self._rewind: Rewind | None = None
-        self._summary: dict[str, Any] = {}
-        self._closed: deque[Section] = deque()
-        self._sealed_bytes = 0  # in all; counted by those who seal,
-        self._fetched_bytes = 0  # and by who fetches: neither needs the other's lock
+        self._chain = deque([Draft(1, 0)])
+        """Closed sections, oldest first, and at the end the one at hand: to add another is to close that."""
         self.bytes_max = bytes_max
-        self.sealed = 0
+        tally.unfetched = self.unfetched
+
+    @property
+    def sealed(self) -> int:
         """Sections closed so far, in all."""
+        return self._chain[-1].number - 1
 
     @property
     def full(self) -> bool:
         """Whether so much waits that nothing may be added."""
-        return self._sealed_bytes - self._fetched_bytes >= self.bytes_max
+        return self._chain[-1].before - self._chain[0].before >= self.bytes_max
 
     @property
     def waiting(self) -> bool:
         """Whether a closed section waits."""
-        return bool(self._closed)
+        return len(self._chain) > 1
 
     def add(self, lane: Lane, row: bytes) -> bool:
         """Keep a row of a lane. Returns whether this closed the section."""
-        lane.buffer += row
-        self._cost += lane.cost
-        crowded = self._cost >= SECTION_COST_MAX
-        if not lane.dirty:
-            lane.dirty = True
-            (self._apart if lane.apart else self._rows).append(lane)
-            crowded = crowded or len(self._rows) + len(self._apart) >= SECTION_LANES_MAX
-        if not crowded:
+        while lane.rows.number != (draft := self._chain[-1]).number or lane.rows.put(row):
+            lane.rows = draft.lanes.setdefault(lane, lane.rows_of(draft.number))
+        draft.cost += lane.cost
+        if draft.cost < SECTION_COST_MAX and len(draft.lanes) < SECTION_LANES_MAX:
             return False
         self.seal()
         return True
 
     def add_blob(self, lane: BlobLane, row: bytes, blob: PendingBlob) -> bool:
         """Keep a row of a lane with its blob. Returns whether this closed the section."""
-        lane.pairs.append((row, blob))
-        self._cost += blob.nbytes
-        return self.add(lane, b"")
+        pair = row, blob
+        kept = False
+        while not kept:
+            draft = self._chain[-1]
+            lane.rows = draft.lanes.setdefault(lane, lane.rows_of(draft.number))
+            draft.cost += lane.cost + blob.nbytes  # ahead: a section may become too small in vain, but never too large
+            kept = self._chain[-1] is draft and lane.rows.number == draft.number and lane.rows.put(pair) is None
+        if draft.cost < SECTION_COST_MAX and len(draft.lanes) < SECTION_LANES_MAX:
+            return False
+        self.seal()
+        return True
 
     def open(self, message: Open) -> None:
         """How the run begins, ahead of everything that is recorded later."""
         self.seal()
-        self._open = message
+        self._chain[-1].open = message
 
     def amend(self, config: Mapping[str, Any], counters: Mapping[str, CounterSpec]) -> None:
         """Add to the config, and to what is known of counters."""
-        if self._open is None:
-            if self._rows or self._apart or self._rewind:
-                self.seal()
-            self._open = Open(resume="new")  # which, of a run that knows this producer, takes nothing over
-        self._open.config.update(config)
-        self._open.counters.update(counters)
+        if self._chain[-1].has_rows:
+            self.seal()
+        more_config, more_counters = dict(config), dict(counters)
+        self._chain[-1].config.update(more_config)
+        self._chain[-1].counters.update(more_counters)
 
     def take_over(self, counter: str) -> None:
         """Take a counter over from whoever writes it, before the reports of the section at hand."""
-        if self._open is None:
-            self._open = Open(resume="new")
-        self._open.take_over = (*(self._open.take_over or ()), counter)
+        self._chain[-1].taken_over[counter] = None
 
     def rewind(self, message: Rewind) -> None:
         """Go back, after what was recorded before. Raises TallyboardError if far too many of them wait."""
-        if len(self._closed) >= SECTIONS_MAX:
-            raise TallyboardError(f"{SECTIONS_MAX} rewinds and more wait to be sent; is the server away?")
-        self.seal()
-        self._rewind = message
+        if len(self._chain) > SECTIONS_MAX:
+            raise TallyboardError(f"{SECTIONS_MAX // 2:,} rewinds wait to be sent; is the server away?")
+        while not self._close(draft := self._chain[-1], draft.follower(message)):
+            pass  # it was closed meanwhile: again, behind what came then
         self.seal()
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Set summary values."""
-        self._summary.update(values)
+        changes = dict(values)
+        self._chain[-1].summary.update(changes)
 
     def seal(self, status: Status | None = None) -> None:
         """Close the section at hand, if it holds anything."""
-        rows, self._rows = self._rows, []
-        apart, self._apart = self._apart, []
-        opening, self._open = self._open, None
-        rewind, self._rewind = self._rewind, None
-        summary, self._summary = self._summary, {}
-        self._cost = 0
-        if not (rows or apart or opening or rewind or summary or status):
-            return
-        packed, packed_apart = [lane.take() for lane in rows], [lane.take() for lane in apart]
-        section = Section(opening, rewind, packed, packed_apart, summary, status)
-        self._tally.recorded(section)
-        self._closed.append(section)
-        self._sealed_bytes += section.nbytes
-        self.sealed += 1
-        self._wake()
+        if status is not None:
+            self._chain[-1].status = status
+        draft = self._chain[-1]
+        if not draft.empty and self._close(draft, draft.follower()):
+            self._wake()
 
     def fetch(self) -> list[Section]:
         """The closed sections, in order; the caller's now. For the sender's thread alone."""
         fetched: list[Section] = []
-        while self._closed:
-            section = self._closed.popleft()
-            self._fetched_bytes += section.nbytes
-            fetched.append(section)
+        while len(self._chain) > 1:
+            draft = self._chain[0]
+            section = draft.section()
+            self._tally.recorded(section)
+            if not draft.empty:
+                fetched.append(section)
+            self._chain.popleft()
+            draft.release()
         return fetched
+
+    def unfetched(self, number: int) -> Iterator[Packed]:
+        """The rows of sections after the so-and-so-manieth."""
+        for draft in list(self._chain):
+            if draft.number > number:
+                yield from draft.packed(apart=False)
+                yield from draft.packed(apart=True)
+
+    def _close(self, draft: Draft, follower: Draft) -> bool:
+        """Add the next section behind the one at hand; returns False if that is another one by now."""
+        return self._chain[-1] is draft and self._chain.append(follower) is None  # type: ignore[func-returns-value]
 
 
 class Discarded(Sections):
@@ -148,4 +222,4 @@ class Discarded(Sections):
 
     def seal(self, status: Status | None = None) -> None:
         """Forget all parts."""
-        self._open, self._rewind, self._summary = None, None, {}
+        self._chain[-1] = Draft(1, 0)

@@ -1,9 +1,10 @@
 """Counts of what became of a run's reports: every one that was logged is in here somewhere."""
 
 import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from tallyboard.collect.lanes import Section
+from tallyboard.collect.lanes import Packed, Section
 from tallyboard.wire import Reason, Receipt, names
 
 
@@ -40,39 +41,40 @@ class Stats:
 
 
 class Tally:
-    """The running counts behind Stats. Thread-safe, and reentrant for signal handlers."""
+    """The running counts behind Stats. Thread-safe, and reentrant for signal handlers.
+
+    `recorded`, `answered` and `rejected` are the sender's alone, and take no lock: the thread that has it may have been
+    interrupted by a handler that waits for the sender.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._counters: dict[str, CounterStats] = {}
+        self._sections = 0  # the number of the last that was counted
         self._accepted = self._refused = self._stored = self._repeated = 0
-        self._dropped_reports = self._dropped_scalars = self._violations = self._waiting = 0
+        self._settled = self._rejected = 0
+        self._dropped_reports = self._dropped_scalars = self._violations = 0
         self._warned: set[tuple[str, Reason]] = set()
+        self.unfetched: Callable[[int], Iterable[Packed]] = lambda _: ()
+        """The rows of sections after that of a number, which the sender has yet to fetch."""
 
     def recorded(self, section: Section) -> None:
-        """A section was closed."""
-        with self._lock:
-            for packed in (*section.rows, *section.apart):
-                name = names.gathered(packed.counter)
-                seen = self._counters.get(name, CounterStats())
-                n = len(packed)
-                self._counters[name] = CounterStats(seen.reports + n, seen.scalars + n * len(packed.tags))
-                self._waiting += n
+        """A section was fetched."""
+        self._counters = _counted(self._counters, (*section.rows, *section.apart))
+        self._sections = section.number
 
     def answered(self, reports: int, receipt: Receipt) -> None:
         """The server took a batch of so many reports."""
-        with self._lock:
-            self._waiting -= reports
-            self._accepted += receipt.accepted
-            self._refused += receipt.refused_count
-            self._stored += receipt.stored
-            self._repeated += receipt.repeated
+        self._settled += reports
+        self._accepted += receipt.accepted
+        self._refused += receipt.refused_count
+        self._stored += receipt.stored
+        self._repeated += receipt.repeated
 
     def rejected(self, reports: int) -> None:
         """The server took nothing of a batch of so many reports."""
-        with self._lock:
-            self._waiting -= reports
-            self._dropped_reports += reports
+        self._settled += reports
+        self._rejected += reports
 
     def drop_reports(self, count: int) -> None:
         """Reports that were not recorded."""
@@ -101,16 +103,28 @@ class Tally:
     def stats(self) -> Stats:
         """The counts as they are now."""
         with self._lock:
+            counters = _counted(self._counters, self.unfetched(self._sections))
+            reports = sum(counter.reports for counter in counters.values())
             return Stats(
-                reports=sum(counter.reports for counter in self._counters.values()),
-                scalars=sum(counter.scalars for counter in self._counters.values()),
+                reports=reports,
+                scalars=sum(counter.scalars for counter in counters.values()),
                 accepted=self._accepted,
                 refused=self._refused,
                 stored=self._stored,
                 repeated=self._repeated,
-                dropped_reports=self._dropped_reports,
+                dropped_reports=self._dropped_reports + self._rejected,
                 dropped_scalars=self._dropped_scalars,
                 violations=self._violations,
-                waiting=self._waiting,
-                counters=dict(self._counters),
+                waiting=reports - self._settled,
+                counters=counters,
             )
+
+
+def _counted(before: dict[str, CounterStats], rows: Iterable[Packed]) -> dict[str, CounterStats]:
+    """The counts with some rows more."""
+    counters = dict(before)
+    for packed in rows:
+        name, n = names.gathered(packed.counter), len(packed)
+        seen = counters.get(name, CounterStats())
+        counters[name] = CounterStats(seen.reports + n, seen.scalars + n * len(packed.tags))
+    return counters

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 NOTHING: Final = -1
 """`last` of a counter that holds no report."""
+_NOWHERE: Final = (NOTHING, None, b"")
 
 
 @dataclass(slots=True, frozen=True)
@@ -37,8 +38,8 @@ class CounterState:
     """
 
     __slots__ = (
-        "active", "implicit", "last", "moved", "name", "origin", "placed", "puts", "server_last", "start", "tail",
-        "tail_lane", "tail_row", "tail_step", "total", "unclaimed", "value",
+        "active", "implicit", "last", "moved", "name", "origin", "placed", "puts", "reached", "server_last", "start",
+        "tail", "total", "unclaimed", "value",
     )  # fmt: skip
 
     def __init__(self, name: str, total: int | None = None, *, unclaimed: bool = False) -> None:
@@ -55,10 +56,9 @@ class CounterState:
         self.implicit = names.is_implicit(name)
         self.last = NOTHING
         self.start = 0
-        self.tail_lane: Lane | None = None  # lane and row that first reached `last`,
-        self.tail_row = b""
-        self.tail: dict[str, int] = {}  # and the tags reported there as bit patterns,
-        self.tail_step = NOTHING  # looked up only when a second report comes at that step
+        # In one piece each, with the step that it is about, because a signal handler may report on the counter, too:
+        self.reached: tuple[int, Lane | None, bytes] = _NOWHERE  # lane and row that first reached `last`, and the tags
+        self.tail: tuple[int, dict[str, int]] = NOTHING, {}  # there as bit patterns, once a second report comes there
 
     def next_step(self) -> int:
         """Where a job that is resumed from here goes on: past the value, if that was reported already."""
@@ -84,9 +84,8 @@ class CounterState:
         self.server_last = NOTHING
         self.start = next_step
         self.last = next_step - 1
-        self.tail_lane = None
-        self.tail = {}
-        self.tail_step = NOTHING
+        self.reached = _NOWHERE
+        self.tail = NOTHING, {}
 
     def adopt(self, last_step: int) -> bool:
         """Go on where the server says that the counter stands, unless this process was told where it does.
@@ -112,27 +111,29 @@ class CounterState:
         for tag, bits in zip(lane.tags, lane.unpack_bits(row), strict=True):
             if tail.get(tag, bits) != bits:
                 # Rows of one lane keep their order on the server; those of different lanes need not.
-                return Violation("tag_repeated", self._repeated(tag, step), apart=self.tail_lane is not lane)
+                return Violation("tag_repeated", self._repeated(tag, step), apart=self.reached[1] is not lane)
         return None
 
     def accept(self, step: int, lane: "Lane", row: bytes) -> None:
         """Take note of a report that `check` found nothing wrong with."""
         if step > self.last:
+            self.reached = step, lane, row
             self.last = step
-            self.tail_lane = lane
-            self.tail_row = row
         else:
             self._tail().update(zip(lane.tags, lane.unpack_bits(row), strict=True))
-            if self.tail_lane is not lane:
-                self.tail_lane = None
+            if self.reached[1] is not lane:
+                self.reached = step, None, b""
         self.active = True
 
     def _tail(self) -> dict[str, int]:
-        if self.tail_step != self.last:
-            lane = self.tail_lane
-            self.tail = {} if lane is None else dict(zip(lane.tags, lane.unpack_bits(self.tail_row), strict=True))
-            self.tail_step = self.last
-        return self.tail
+        last = self.last
+        known, tail = self.tail
+        if known != last:
+            step, lane, row = self.reached
+            bits = () if lane is None or step != last else zip(lane.tags, lane.unpack_bits(row), strict=True)
+            tail = dict(bits)
+            self.tail = last, tail
+        return tail
 
     def _decreased(self, step: int) -> str:
         floor = f"the rewind to {self.start}" if self.last < self.start else f"step {self.last}"

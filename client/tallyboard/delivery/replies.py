@@ -12,7 +12,7 @@ from tallyboard.delivery.transmit import Later
 from tallyboard.errors import contract_error
 from tallyboard.notices import Notices
 from tallyboard.outbox.stream import Stream
-from tallyboard.remedies import away, mislabelled, misses, remedy
+from tallyboard.remedies import GOES_ON, away, foreign, mislabelled, misses, remedy
 from tallyboard.wire import CounterValue, Problem, Receipt, names
 
 OUTAGE_SAID_EVERY_S: Final = 600.0
@@ -44,6 +44,7 @@ class Replies:
         self._away = False
         self._away_said_at = -math.inf
         self._back_said_at = -math.inf
+        self._foreign_said: set[int] = set()
         self.rejected_batches = 0
         self.opened = False
 
@@ -74,11 +75,20 @@ class Replies:
     def later(self, outcome: Later) -> None:
         """The service is away or busy. A single failure of an open run is no news: idle connections get closed."""
         self._failures += 1
-        if (self._failures > 1 or not self.opened) and not self._away:
+        if outcome.foreign is not None:
+            self._foreign(outcome.foreign)
+        elif (self._failures > 1 or not self.opened) and not self._away:
             self._away = True
             if self._clock() >= self._away_said_at + OUTAGE_SAID_EVERY_S:
                 self._away_said_at = self._clock()
                 self._notices.warn(away(self._url, outcome.why))
+
+    def _foreign(self, problem: Problem) -> None:
+        self._away = True
+        if problem.status not in self._foreign_said:
+            self._foreign_said.add(problem.status)
+            self._away_said_at = self._clock()
+            self._notices.warn(f"{foreign(self._url, problem)}. {GOES_ON}")
 
     def rejected(self, sent: Sent, problem: Problem) -> None:
         """The service takes nothing of a batch."""

@@ -30,6 +30,9 @@ HURRY_S: Final = 0.5
 """Longest wait between tries once somebody waits for the end (flush, finish)."""
 PUT_AWAY_S: Final = 5.0
 """How long the end of a run waits for the disk."""
+SLICE_S: Final = 1.0
+"""Long waits are made of slices: of the time in which the whole process stood still, no more than one is counted."""
+NOTIFY_TIMEOUT_S: Final = 0.1
 
 Brought = Outcome | Seen | bool
 """What the courier comes back with; a bool from a heartbeat."""
@@ -117,7 +120,7 @@ class Sender:
         if not (whatever or self._spool.has_room()):
             return
         for section in self._recorder.take():
-            self._moved_out += 1
+            self._moved_out = section.number
             self._spool.reports_on(section.counters)
             split = list(merge.batches(section))
             for batch in split[:-1]:
@@ -231,9 +234,12 @@ class Sender:
         return self._forerunner() or self._spool.head()
 
     def _notify(self) -> None:
-        with self._changed:
-            self.settled = True
-            self._changed.notify_all()
+        self.settled = True
+        if self._changed.acquire(timeout=NOTIFY_TIMEOUT_S):  # a thread that has it may stand in a signal handler
+            try:
+                self._changed.notify_all()
+            finally:
+                self._changed.release()
 
     # ── what earlier processes left of the run ───────────────────────────────────────────────────────────────────
 
@@ -264,8 +270,7 @@ class Sender:
         """Start the thread, and wait (bounded) until the service has answered or is seen not to."""
         self._thread = threading.Thread(target=self._run, name="tallyboard-sender", daemon=True)
         self._thread.start()
-        with self._changed:
-            self._changed.wait_for(lambda: self.settled, wait_s)
+        self._wait(lambda: self.settled, wait_s)
 
     def not_found(self) -> RunNotFoundError | None:
         """The error for `resume="must"` of a run that is not there."""
@@ -283,9 +288,8 @@ class Sender:
         self._retry_forced = not self._retry_asked
         self._alarm.ring()
         try:
-            with self._changed:
-                self._changed.wait_for(lambda: self._done(sections) or self.stopped is not None, max(0.0, timeout_s))
-                return self._done(sections) and self._replies.rejected_batches == rejected
+            self._wait(lambda: self._done(sections) or self.stopped is not None, timeout_s)
+            return self._done(sections) and self._replies.rejected_batches == rejected
         finally:
             self._hurried = False
 
@@ -295,8 +299,16 @@ class Sender:
             return True
         self._keeping = True
         self._alarm.ring()
+        return self._wait(lambda: max(self._delivered, self._kept) >= sections, timeout_s)
+
+    def _wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
+        """Wait until it is done. False if not in time, of which a suspended machine or a stopped job loses none."""
         with self._changed:
-            return self._changed.wait_for(lambda: max(self._delivered, self._kept) >= sections, max(0.0, timeout_s))
+            while not self._changed.wait_for(done, min(max(0.0, timeout_s), SLICE_S)):
+                timeout_s -= SLICE_S
+                if timeout_s <= 0:
+                    return False
+        return True
 
     def _done(self, sections: int) -> bool:
         return self._delivered >= sections or (not self._online and self._kept >= sections)
@@ -305,8 +317,12 @@ class Sender:
         """End the thread, which puts on disk what is unsent; or leave it behind if the disk hangs."""
         self._stopping = True
         self._alarm.ring()
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(max(timeout_s, PUT_AWAY_S))
+        left_s = max(timeout_s, PUT_AWAY_S)
+        if self._thread is threading.current_thread():
+            return
+        while self._thread is not None and self._thread.is_alive() and left_s > 0:
+            self._thread.join(min(left_s, SLICE_S))
+            left_s -= SLICE_S
 
     def discard(self) -> None:
         """End the thread, and keep nothing."""

@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from tallyboard.delivery.transport import Answer, Meaning, Transport, UnreachableError, meaning, problem_of
+from tallyboard.delivery.transport import Answer, Meaning, Transport, UnreachableError, is_busy, meaning, problem_of
 from tallyboard.outbox.claims import RunBrief
 from tallyboard.wire import JSON, MSGPACK, Problem, Receipt
 
@@ -40,11 +40,15 @@ class Taken:
 
 @dataclass(slots=True, frozen=True)
 class Later:
-    """Not now. at_s: when to try again (the sender's clock). asked: the service said so, else it is our backoff."""
+    """Not now. at_s: when to try again (the sender's clock). asked: the service said so, else it is our backoff.
+
+    foreign: what came instead of a Tallyboard's answer, if it was neither that nor a sign of a service that is busy.
+    """
 
     at_s: float
     why: str
     asked: bool = False
+    foreign: Problem | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -104,15 +108,15 @@ class Transmitter:
             answer = self._transport.get(_path("runs", run))
         except UnreachableError as error:
             return self._later(now(), f"no answer: {error}", None)
-        if answer.status == 404:
-            return Seen(None)
         problem = problem_of(answer) if answer.status >= 300 else _NO_PROBLEM
+        if problem.code == "run_not_found":
+            return Seen(None)
         match meaning(answer, problem):
             case Meaning.TAKEN:
                 brief = _decoded(answer, RunBrief)
-                return brief if isinstance(brief, Stopped) else Seen(brief)
+                return Seen(brief) if brief is not None else self._not_now(answer, problem_of(answer), now)
             case Meaning.LATER:
-                return self._later(now(), problem.detail or f"status {answer.status}", answer.retry_after_s)
+                return self._not_now(answer, problem, now)
         return Stopped(problem)
 
     def heartbeat(self, run: str, producer: str) -> bool:
@@ -131,15 +135,15 @@ class Transmitter:
     def _judge(self, answer: Answer, problem: Problem, now: Callable[[], float]) -> Outcome:
         match meaning(answer, problem):
             case Meaning.LATER:
-                return self._later(now(), problem.detail or f"status {answer.status}", answer.retry_after_s)
+                return self._not_now(answer, problem, now)
             case Meaning.BAD_BATCH:
                 self._failures = 0
                 return Rejected(problem)
             case Meaning.STOP:
                 return Stopped(problem)
         receipt = _decoded(answer, Receipt)
-        if isinstance(receipt, Stopped):
-            return receipt
+        if receipt is None:
+            return self._not_now(answer, problem_of(answer), now)
         self._failures = 0
         return Taken(receipt)
 
@@ -147,20 +151,25 @@ class Transmitter:
         found = self.look(run, now)
         return Forgotten(problem, found.view) if isinstance(found, Seen) else found
 
-    def _later(self, now_s: float, why: str, retry_after_s: float | None) -> Later:
+    def _not_now(self, answer: Answer, problem: Problem, now: Callable[[], float]) -> Later:
+        why = (problem.code and problem.detail) or f"status {answer.status}: {problem.detail or problem.title}"
+        foreign = problem if not problem.code and not is_busy(answer.status) else None
+        return self._later(now(), why, answer.retry_after_s, foreign)
+
+    def _later(self, now_s: float, why: str, retry_after_s: float | None, foreign: Problem | None = None) -> Later:
         """Doubling from 0.25 s to 30 s, each shortened by up to a half by chance, so that jobs don't come in step."""
         backoff_s = min(BACKOFF_S_MAX, BACKOFF_S_MIN * 2.0 ** min(self._failures, 16))
         self._failures += 1
         wait_s = max(backoff_s * self._rng.uniform(0.5, 1.0), retry_after_s or 0.0)
-        return Later(now_s + wait_s, why, asked=retry_after_s is not None)
+        return Later(now_s + wait_s, why, asked=retry_after_s is not None, foreign=foreign)
 
 
-def _decoded(answer: Answer, kind: type[_T]) -> _T | Stopped:
+def _decoded(answer: Answer, kind: type[_T]) -> _T | None:
+    """What a Tallyboard's answer says; None if it is none."""
     try:
         return msgspec.json.decode(answer.body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        detail = "the answer is none of a Tallyboard"
-        return Stopped(Problem(title="", status=answer.status, code="", detail=detail))
+        return None
 
 
 def _path(kind: str, run: str) -> str:

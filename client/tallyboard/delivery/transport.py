@@ -1,5 +1,6 @@
 """HTTP, and the one place where its errors and statuses are given a meaning."""
 
+import codecs
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -13,6 +14,8 @@ from tallyboard.wire import JSON, Problem
 USER_AGENT: Final = f"tallyboard/{__version__}"
 ANSWER_BYTES_MAX: Final = 1024 * 1024
 """Of an answer no more is read: a receipt lists at most 100 refusals."""
+EXCERPT_CHARS_MAX: Final = 80
+"""Of an answer that is no Tallyboard's so much is shown."""
 RETRY_AFTER_S_MAX: Final = 300.0
 CONNECT_TIMEOUT_S: Final = 5.0
 READ_TIMEOUT_S: Final = 30.0
@@ -60,24 +63,34 @@ class Meaning(Enum):
 
 
 def meaning(answer: Answer, problem: Problem) -> Meaning:
-    """What the status of an answer means, with the `code` of its problem where that tells more."""
+    """What the status of an answer means, with the `code` of its problem where that tells more.
+
+    Only a Tallyboard's own word ends anything: what a proxy says instead of it may be another tomorrow.
+    """
     status = answer.status
     if 200 <= status < 300:
         return Meaning.TAKEN
-    if status in (408, 425, 429) or status >= 500:
+    if not problem.code or is_busy(status) or problem.code == "damaged_body":  # cut on its way
         return Meaning.LATER
     if status in (400, 413, 415, 422) or problem.code in ("run_limit", "reports_refused"):
         return Meaning.BAD_BATCH
     return Meaning.STOP
 
 
+def is_busy(status: int) -> bool:
+    """Whether a status by itself says that another time will do."""
+    return status in (408, 425, 429) or status >= 500
+
+
 def problem_of(answer: Answer) -> Problem:
-    """The problem+json of an answer; made up if what answered is no Tallyboard."""
+    """The problem+json of an answer; if what answered is no Tallyboard, one without a code that shows what came."""
     try:
-        return msgspec.json.decode(answer.body, type=Problem)
+        problem = msgspec.json.decode(answer.body, type=Problem)
+        if problem.status == answer.status:
+            return problem
     except (msgspec.DecodeError, UnicodeDecodeError):
-        detail = answer.body[:200].decode("utf-8", "replace").strip()
-        return Problem(title="", status=answer.status, code="", detail=detail)
+        pass  # a page, mostly
+    return Problem(title="", status=answer.status, code="", detail=_excerpt(answer.body))
 
 
 class HttpTransport:
@@ -86,6 +99,9 @@ class HttpTransport:
     def __init__(self, url: str, token: str | None, user_agent: str) -> None:
         import urllib3  # here, so that `import tallyboard` does not load an HTTP client
 
+        # What else the first request would import, on a thread of its own: a child that is forked within an import
+        # which another thread has begun can never import the same itself.
+        codecs.lookup("idna")
         self._url = url
         self._headers = {"User-Agent": user_agent, "Accept": JSON}
         if token is not None:
@@ -126,6 +142,13 @@ class HttpTransport:
         except self._foreign_errors as error:
             raise UnreachableError(_brief(error)) from error
         return Answer(response.status, data, _retry_after_s(response.headers))
+
+
+def _excerpt(body: bytes) -> str:
+    """The first characters, on one line, of any bytes."""
+    words = body[: 4 * EXCERPT_CHARS_MAX].decode("utf-8", "replace").split()
+    text = "".join(c if c.isprintable() else "?" for c in " ".join(words))
+    return f"{text[:EXCERPT_CHARS_MAX]}…" if len(text) > EXCERPT_CHARS_MAX else text or "an empty body"
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:

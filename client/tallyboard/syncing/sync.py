@@ -21,7 +21,7 @@ from tallyboard.outbox.diskspool import DiskSpool
 from tallyboard.outbox.segments import Survey
 from tallyboard.outbox.spooldir import NoSpoolError, SpoolDir, stream_dirs
 from tallyboard.outbox.stream import Stream, new_id
-from tallyboard.remedies import cause
+from tallyboard.remedies import cause, foreign
 from tallyboard.settings import DEFAULT_URL, default_spool_dir, service_token, service_url
 from tallyboard.wire import limits
 
@@ -198,6 +198,8 @@ class _Sync:
                 time.sleep(max(0.0, min(outcome.at_s - now, give_up_at - now)))
 
     def _why(self, outcome: Later | Stopped, url: str, run: str) -> tuple[State, str]:
+        if isinstance(outcome, Later) and outcome.foreign is not None:
+            return "away", foreign(url, outcome.foreign)
         if isinstance(outcome, Later):
             return "away", f"{url} takes nothing at the moment ({outcome.why})"
         said = outcome.problem.detail or outcome.problem.title

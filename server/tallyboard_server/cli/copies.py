@@ -8,8 +8,9 @@ import typer
 from tallyboard_server.cli.output import fail, stderr, stdout
 from tallyboard_server.cli.sources import default_backup_name, source
 from tallyboard_server.cli.verifying import DataDir
+from tallyboard_server.durable import sync_file
 from tallyboard_server.store.protocol import StoreError
-from tallyboard_server.store.sqlite.backup import check_backup, sync_file
+from tallyboard_server.store.sqlite.backup import check_backup
 from tallyboard_server.store.sqlite.backup import restore as restore_store
 
 

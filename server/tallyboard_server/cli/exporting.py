@@ -14,9 +14,9 @@ import typer
 from tallyboard_server.cli.output import Exit, count, fail, stderr
 from tallyboard_server.cli.sources import Source, source
 from tallyboard_server.cli.verifying import DataDir
+from tallyboard_server.durable import sync_directory, sync_file
 from tallyboard_server.export import FORMATS, ExportBrokenError, Format, Wanted
 from tallyboard_server.store.protocol import StoreError
-from tallyboard_server.store.sqlite.backup import sync_directory, sync_file
 
 STDOUT: Final = "-"
 _WILDCARDS: Final = frozenset("*?[")

@@ -59,6 +59,7 @@ class Service:
     def __init__(self, url: str, token: str | None = None) -> None:
         self.url = url.rstrip("/")
         headers = {"Accept": JSON, "User-Agent": "tallyboard-cli"}
+        self._has_token = bool(token)
         if token:
             headers["Authorization"] = f"Bearer {token}"
         self._pool = urllib3.PoolManager(headers=headers, timeout=_TIMEOUT, retries=False)
@@ -183,12 +184,17 @@ class Service:
             ) from error
 
     def _problem(self, response: urllib3.BaseHTTPResponse) -> Problem:
+        """What the service says is wrong; of a token, in the words of the command line, not of HTTP."""
         try:
-            return msgspec.json.decode(response.data, type=Problem)
+            problem = msgspec.json.decode(response.data, type=Problem)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise UnreachableError(
                 f"{self.url} answers with {response.status}, but not as Tallyboard does; is TALLYBOARD_URL right?"
             ) from error
+        if problem.status == 401:
+            wrong = "the token is wrong" if self._has_token else f"{self.url} is protected by a token"
+            problem = msgspec.structs.replace(problem, detail=f"{wrong}; set TALLYBOARD_TOKEN to the service's")
+        return problem
 
 
 def service_from(environment: Mapping[str, str] = os.environ, url: str | None = None) -> Service:

@@ -3,11 +3,11 @@
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import typer
 
-from tallyboard.wire import CounterValue
+from tallyboard.wire import CounterValue, implicit_counter
 from tallyboard.wire.limits import STEP_MAX
 from tallyboard_server.api.messages import AttemptView, CounterView, RunView
 from tallyboard_server.cli.http import Curve, Service, run_path, service_from
@@ -15,6 +15,8 @@ from tallyboard_server.cli.output import Exit, count, fail, stderr, stdout, tabl
 
 _FOLLOW_S: Final = 1.0
 """Seconds between two looks of `tail --follow`."""
+_TAG_WIDTH_MAX: Final = 48
+"""A longer tag pushes its own value aside, not everybody's."""
 
 
 def counters(run: Annotated[str, typer.Argument(help="The run's name: project/name.")]) -> None:
@@ -54,9 +56,10 @@ def tail(
             Exit.NOT_FOUND,
         )
     seen: dict[str, int] = {}
+    widths = _widths(view, tag)
     for name, counter in known.items():
         if not tag or name in tag:
-            seen[name] = _print_last(service, run, name, counter, lines)
+            seen[name] = _print_last(service, run, name, counter, lines, widths)
     with suppress(KeyboardInterrupt):
         while follow:
             time.sleep(_FOLLOW_S)
@@ -76,6 +79,23 @@ def _tags(counter: CounterView) -> str:
     return shown if len(counter.tags) <= 4 else f"{shown}, … ({count(len(counter.tags), 'tag')})"
 
 
+class _Widths(NamedTuple):
+    """Of `tail`'s columns, in characters."""
+
+    counter: int
+    step: int
+    tag: int
+
+
+def _widths(view: RunView, tags: list[str] | None) -> _Widths:
+    """Wide enough for what is shown of a run, so that its columns stand under each other."""
+    shown = [(tag, counter) for tag, counter in _scalar_tags(view) if not tags or tag in tags]
+    places = {tag: name for name, counter in view.counters.items() for tag in counter.tags}
+    names = max((len(places.get(tag, implicit_counter(tag))) for tag, _ in shown), default=0)
+    steps = max((len(str(counter.last_step or 0)) for _, counter in shown), default=0)
+    return _Widths(names, steps, min(max((len(tag) for tag, _ in shown), default=0), _TAG_WIDTH_MAX))
+
+
 def _scalar_tags(view: RunView) -> Iterator[tuple[str, CounterView | CounterValue]]:
     """The tags whose points are numbers, each with its counter."""
     for counter in view.counters.values():
@@ -83,7 +103,9 @@ def _scalar_tags(view: RunView) -> Iterator[tuple[str, CounterView | CounterValu
     yield from ((tag, value) for tag, value in view.tag_counters.items() if tag not in view.kinds)
 
 
-def _print_last(service: Service, run: str, tag: str, counter: CounterView | CounterValue, lines: int) -> int:
+def _print_last(
+    service: Service, run: str, tag: str, counter: CounterView | CounterValue, lines: int, widths: _Widths
+) -> int:
     """Print the last points of a tag; its last step, -1 if it has none.
 
     Steps may lie far apart: the window back from the end is widened until it holds enough of them.
@@ -96,11 +118,12 @@ def _print_last(service: Service, run: str, tag: str, counter: CounterView | Cou
         if first == 0 or (curve is not None and len(curve.points.step) >= lines):
             break
         width *= 4
-    return -1 if curve is None else _print(tag, curve, lines)
+    return -1 if curve is None else _print(tag, curve, widths, lines)
 
 
 def _print_news(service: Service, run: str, tags: list[str] | None, seen: dict[str, int]) -> None:
     view = service.get(run_path("/runs", run), RunView)
+    widths = _widths(view, tags)
     for tag, counter in _scalar_tags(view):
         if tags and tag not in tags:
             continue
@@ -109,14 +132,14 @@ def _print_news(service: Service, run: str, tags: list[str] | None, seen: dict[s
             stderr.print(f"{tag} was rewound to {counter.last_step}", markup=False)
             after = counter.last_step
         curve = service.points(run, tag, after + 1) if after < STEP_MAX else None
-        seen[tag] = max(after, -1 if curve is None else _print(tag, curve))
+        seen[tag] = max(after, -1 if curve is None else _print(tag, curve, widths))
 
 
-def _print(tag: str, curve: Curve, lines: int | None = None) -> int:
+def _print(tag: str, curve: Curve, widths: _Widths, lines: int | None = None) -> int:
     """Print points, the last `lines` of them; returns the last step, -1 if there are none."""
     points = curve.points
     rows = list(zip(points.step, points.wall_time, points.value, strict=True))
     for step, wall_time, value in rows[-lines:] if lines else rows:
-        line = f"{timestamp(wall_time)}  {curve.counter} {step:>8}  {tag}  {float(value):.6g}"
-        stdout.print(line, markup=False)
+        place = f"{curve.counter:<{widths.counter}} {step:>{widths.step}}  {tag:<{widths.tag}}"
+        stdout.print(f"{timestamp(wall_time)}  {place}  {float(value):.6g}", markup=False)
     return rows[-1][0] if rows else -1

@@ -17,8 +17,13 @@ from tallyboard_server.cli.output import Exit, count, fail, stdout, table
 def rewind(
     run: Annotated[str, typer.Argument(help="The run's name: project/name.")],
     next_steps: Annotated[
-        list[str], typer.Argument(help="The next step of each counter: global_step=1000 epoch=4. 0 starts afresh.")
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="COUNTER=STEP...",
+            help="The next step of each counter: global_step=1000 epoch=4. 0 starts afresh.",
+            show_default=False,
+        ),
+    ] = None,
     reason: Annotated[str, typer.Option(help="Why; kept with the run.")] = "",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
 ) -> None:
@@ -26,6 +31,10 @@ def rewind(
 
     Superseded points leave the charts and TensorBoard. All counters named are rewound together or not at all.
     """
+    if not next_steps:
+        raise typer.BadParameter(
+            f"name each counter with its next step, for example: tallyboard rewind {run} global_step=1000 epoch=4"
+        )
     steps = parse_next_steps(next_steps)
     service = service_from()
     view = service.get(run_path("/runs", run), RunView)

@@ -5,7 +5,7 @@ from types import MappingProxyType
 
 from tallyboard.wire import is_implicit, limits
 from tallyboard_server.contract.errors import LimitError
-from tallyboard_server.model import Block, Counter, Producer, RunMeta, RunState, Tag
+from tallyboard_server.model import POSITION_MAX, Block, Counter, Producer, RunMeta, RunState, Tag
 
 
 class Draft:
@@ -83,6 +83,16 @@ class Draft:
             counter = Counter(len(self.counters) + 1, name)
             self.put_counter(counter)
         return counter
+
+    def next_pos(self) -> int:
+        """The journal position of the next block. Raises LimitError if there is none."""
+        if self.pos >= POSITION_MAX:
+            raise LimitError(
+                f"run {self.before.name!r} has all the {POSITION_MAX:,} journal blocks that a run can have; "
+                "report to a new run"
+            )
+        self.pos += 1
+        return self.pos
 
     def counter_by_id(self, counter_id: int) -> Counter:
         """The counter with that id."""

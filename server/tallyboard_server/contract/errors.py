@@ -5,7 +5,7 @@ ContractError
 ├── SeqReusedError     a seq that was applied came again with other bytes
 ├── SeqGapError        a seq came before the one it follows
 ├── BlobCollisionError two blobs of a run have the same key
-└── LimitError         the run would have more counters, tags, attempts or producers than allowed
+└── LimitError         the run would have more counters, tags, attempts, producers or blocks than allowed
 """
 
 from typing import ClassVar

@@ -118,10 +118,9 @@ class Landing:
 
     def _emit(self, segment: Segment, tag_ids: Int32, rows: Int64 | slice, picked: Int64 | None) -> None:
         columns, draft = segment.columns, self.draft
-        draft.pos += 1
         values = columns.values[rows]
         block = Block(
-            draft.pos,
+            draft.next_pos(),
             self.counter.id,
             self.attempt.number,
             tag_ids if picked is None else tag_ids[picked],

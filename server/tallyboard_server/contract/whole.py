@@ -1,6 +1,8 @@
 """The short way of a counter's reports that nothing can be said against: what nearly every batch is.
 
-It must decide exactly as the long way (screening, judge, landing) would; it only never looks at single rows.
+It must decide exactly as the long way (screening, judge, landing) would; it only never looks at single rows. That the
+two are equal is held by tests/property/test_contract_history.py: `test_long_histories_agree_with_the_model` sends every
+batch both ways, and compares them with each other and with a model that knows of neither.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,7 @@ def land_whole(draft: Draft, name: str, segments: Sequence[Segment], writer: str
 
     They need no judgement if the writer holds the current attempt, each is a request block of its own with
     strictly increasing steps above the last one, and no tag is in two of them, new, or not bound here.
+    Raises LimitError if the run is full of blocks.
     """
     counter = draft.counters.get(name)
     attempt = held_attempt(counter, writer)
@@ -81,9 +84,8 @@ def _bound_ids(tags: Mapping[str, Tag], columns: Columns, counter: Counter) -> I
 def _stored(draft: Draft, segment: Segment, counter: Counter, attempt: Attempt, tag_ids: Int32) -> Block:
     columns = segment.columns
     segment.attempt, segment.stored = attempt.number, columns.values.size
-    draft.pos += 1
     block = Block(
-        draft.pos,
+        draft.next_pos(),
         counter.id,
         attempt.number,
         tag_ids,

@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from tallyboard_server import durable
+
 _FILE_MODE: Final = 0o644
 """Readable by a TensorBoard of another user; the umask narrows it."""
 
@@ -69,11 +71,7 @@ class Disk:
 
     def sync_directory(self, path: Path) -> None:
         """Return once a directory's entries are on disk."""
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+        durable.sync_directory(path)
 
     def rename(self, old: Path, new: Path) -> None:
         """Give a complete file its final name."""

@@ -1,12 +1,13 @@
 """The queue before the writer: bounded in bytes, runs in turn so that a loud one can't starve a quiet one."""
 
+import asyncio
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tallyboard_server.ingest.commands import Append, Command
+from tallyboard_server.ingest.commands import Append, Command, Done
 from tallyboard_server.ingest.errors import OverloadedError
 from tallyboard_server.store.protocol import Transaction
 
@@ -18,12 +19,20 @@ Record = Callable[[Transaction], None]
 """Work of the service's own (event files, merges) that shares the writer's transactions."""
 
 
+@dataclass(slots=True, frozen=True)
+class LoopAnswer:
+    """A coroutine that waits: its future is resolved on its own loop, those of a group with one wake-up."""
+
+    loop: asyncio.AbstractEventLoop
+    future: "asyncio.Future[Done]"
+
+
 @dataclass(slots=True)
 class Waiting:
     """A command or a record on its way through the writer; `answer` gets a result or an exception, once."""
 
     work: Command | Record
-    answer: Callable[[Any], None]
+    answer: LoopAnswer | Callable[[Any], None]
 
     @property
     def nbytes(self) -> int:

@@ -15,7 +15,7 @@ from tallyboard_server.ingest.carry_out import carry_out
 from tallyboard_server.ingest.commands import Command, Delete, Done
 from tallyboard_server.ingest.errors import IngestError, OverloadedError
 from tallyboard_server.ingest.heartbeats import Heartbeats
-from tallyboard_server.ingest.waiting import Record, Waiting, WaitingQueue
+from tallyboard_server.ingest.waiting import LoopAnswer, Record, Waiting, WaitingQueue
 from tallyboard_server.store.protocol import Store, StoreBusyError, StoreError, Transaction
 
 logger = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Ingest:
         self._check_backlog()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Done] = loop.create_future()
-        self._queue.put(Waiting(command, _Answer(loop, future)))
+        self._queue.put(Waiting(command, LoopAnswer(loop, future)))
         return await future
 
     def submit_blocking(self, command: Command, timeout_s: float = RECORD_TIMEOUT_S) -> Done:
@@ -199,7 +199,7 @@ class Ingest:
                 done.append(result)
                 self._purging = self._purging or isinstance(waiting.work, Delete)
             self._count(result)
-            if isinstance(waiting.answer, _Answer):
+            if isinstance(waiting.answer, LoopAnswer):
                 resolved.setdefault(waiting.answer.loop, []).append((waiting.answer.future, result))
             else:
                 waiting.answer(result)
@@ -221,19 +221,6 @@ class Ingest:
             self._figures["ingest_refused_reports_total"] += result.receipt.refused_count
         elif isinstance(result, BaseException):
             self._figures["ingest_errors_total"] += 1
-
-
-class _Answer:
-    """The answer of a coroutine: resolved on its own loop, a whole group with one wake-up."""
-
-    __slots__ = ("future", "loop")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Done]") -> None:
-        self.loop = loop
-        self.future = future
-
-    def __call__(self, result: object) -> None:
-        self.loop.call_soon_threadsafe(_resolve, [(self.future, result)])
 
 
 def _resolve(answers: "list[tuple[asyncio.Future[Done], Any]]") -> None:

@@ -11,7 +11,7 @@ from rich.table import Table
 from tallyboard_server.cli.demo.compare import Line
 from tallyboard_server.cli.demo.process import StartError
 from tallyboard_server.cli.demo.running import logdir_of, service, train_for_ever, train_once_and_compare
-from tallyboard_server.cli.demo.trainings import ExamplesMissingError
+from tallyboard_server.cli.demo.trainings import ExamplesMissingError, check_examples
 from tallyboard_server.cli.output import fail, stdout, table
 
 _PAUSE_S: Final = 0.01
@@ -30,6 +30,7 @@ def demo(
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
+        check_examples()  # before the service says where to look
         with service(port, data_dir) as running:
             if not once:
                 for name in train_for_ever(running, _PAUSE_S):

@@ -8,6 +8,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,17 +21,22 @@ import tallyboard
 from tallyboard_server.cli.demo.trainings import load_example
 
 RUN: Final = "digits/preempted"
+COUNTER: Final = "global_step"
 LOSS: Final = "train/loss"
 ACCURACY: Final = "val/accuracy"
 EPOCH_STEPS: Final = 20
 LEARNING_RATE: Final = 0.05
 _HIDDEN: Final = 16
-_FLUSH_TIMEOUT_S: Final = 5.0
+_FLUSH_TIMEOUT_S: Final = 30.0
+_POLL_S: Final = 0.05
 
 
 @dataclass(slots=True, frozen=True)
 class Job:
-    """number: 1, 2, … of the jobs that carry the training on. steps: where it ends. pause_s: wait after each step."""
+    """number: 1, 2, … of the jobs that carry the training on. steps: where it ends. pause_s: wait after each step.
+
+    checkpoint_every: steps.
+    """
 
     number: int
     url: str
@@ -53,6 +59,11 @@ class Job:
         return self.folder / f"job-{self.number}.points"
 
     @property
+    def cue(self) -> Path:
+        """How far the job may train by now: a step."""
+        return self.folder / f"job-{self.number}.cue"
+
+    @property
     def log(self) -> Path:
         """What the job says."""
         return self.folder / f"job-{self.number}.log"
@@ -71,14 +82,30 @@ def reported(job: Job) -> dict[int, float]:
     return dict(json.loads(line) for line in lines if line.endswith("\n"))
 
 
+def checkpointed(folder: Path) -> int:
+    """The step that the next job goes on after; 0 if there is no checkpoint."""
+    path = _checkpoint_path(folder)
+    if not path.exists():
+        return 0
+    with np.load(path) as saved:
+        return int(_rest(saved)["counters"][COUNTER]["value"])
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file so that whoever reads it finds all of it, or what was there before."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+    unfinished.write_bytes(data)
+    unfinished.replace(path)
+
+
 class Checkpoint:
     """The file that the training goes on from; it belongs to the newest job that has claimed it."""
 
     def __init__(self, folder: Path, number: int) -> None:
-        self._path = folder / "checkpoint.npz"
+        self._path = _checkpoint_path(folder)
         self._owner = folder / "owner"
         self._number = number
-        _replace(self._owner, str(number).encode())
+        replace(self._owner, str(number).encode())
 
     def load(self, model: Any) -> dict[str, Any] | None:
         """Put the model where the checkpoint has it; what else was saved, None if there is none."""
@@ -87,8 +114,7 @@ class Checkpoint:
         with np.load(self._path) as saved:
             for name in ("w1", "b1", "w2", "b2"):
                 setattr(model, name, saved[name])
-            found: dict[str, Any] = json.loads(str(saved["rest"]))
-        return found
+            return _rest(saved)
 
     def save(self, model: Any, rest: dict[str, Any]) -> None:
         """Save, unless a newer job has taken over."""
@@ -108,12 +134,14 @@ def carry_out(job: Job) -> None:
     checkpoint = Checkpoint(job.folder, job.number)
     saved = checkpoint.load(model)
     run = tallyboard.init(RUN, url=job.url, resume="continue", counters={"val/*": "epoch"})
-    global_step, epoch = run.counter("global_step", total=job.steps), run.counter("epoch")
+    global_step, epoch = run.counter(COUNTER, total=job.steps), run.counter("epoch")
     if saved is not None:
         run.load_state_dict(saved["counters"])
     writer = SummaryWriter(str(plain_logdir(job.folder) / RUN))
     with job.points.open("a") as points:
         while global_step.value < job.steps:
+            while global_step.value >= int(job.cue.read_text()):
+                time.sleep(_POLL_S)
             loss = _train(example, model, training, rng)
             _report(run, writer, points, {"step": global_step.increment(), "loss": loss})
             if global_step.value % EPOCH_STEPS == 0:
@@ -142,10 +170,13 @@ def _report(run: tallyboard.Run, writer: SummaryWriter, points: IO[str], point: 
     points.flush()
 
 
-def _replace(path: Path, data: bytes) -> None:
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}")
-    unfinished.write_bytes(data)
-    unfinished.replace(path)
+def _checkpoint_path(folder: Path) -> Path:
+    return folder / "checkpoint.npz"
+
+
+def _rest(saved: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(str(saved["rest"]))
+    return found
 
 
 def main() -> None:

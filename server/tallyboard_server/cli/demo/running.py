@@ -23,14 +23,19 @@ _FINISH_TIMEOUT_S: Final = 30.0
 def service(port: int, data_dir: Path) -> Iterator[Service]:
     """Run `tallyboard serve` on the port, or another if it is in use, until the block ends. Raises StartError."""
     port = free_port(HOST, port)
-    command = [sys.executable, "-m", "tallyboard_server.cli", "serve", "--host", HOST, "--port", str(port)]
-    command += ["--data-dir", str(data_dir), "--logdir", str(logdir_of(data_dir))]
+    command = serve_command(port, data_dir)
     running = service_from(url=f"http://{HOST}:{port}")
     try:
         with child(command, running.is_alive):
             yield running
     except StartError as error:
         raise StartError(f"the service: {error}") from error
+
+
+def serve_command(port: int, data_dir: Path) -> list[str]:
+    """The service as a command line."""
+    command = [sys.executable, "-m", "tallyboard_server.cli", "serve", "--host", HOST, "--port", str(port)]
+    return [*command, "--data-dir", str(data_dir), "--logdir", str(logdir_of(data_dir))]
 
 
 def logdir_of(data_dir: Path) -> Path:

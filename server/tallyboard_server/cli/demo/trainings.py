@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import tallyboard
+
+_CLASSIFIER: Final = "digits_classifier"
+_GAN: Final = "digits_gan"
 
 
 class ExamplesMissingError(Exception):
@@ -26,9 +29,15 @@ class Training:
     counters: Mapping[str, str] = field(default_factory=dict)
 
 
+def check_examples() -> None:
+    """Raises ExamplesMissingError if the demos could not train."""
+    for name in (_CLASSIFIER, _GAN):
+        load_example(name)
+
+
 def rounds() -> Iterator[list[Training]]:
     """Endless rounds of trainings; each round has its own seed. Raises ExamplesMissingError."""
-    classifier, gan = load_example("digits_classifier"), load_example("digits_gan")
+    classifier, gan = load_example(_CLASSIFIER), load_example(_GAN)
     seed = 0
     while True:
         yield [*_classifiers(classifier, seed), _gan(gan, seed)]

@@ -1,12 +1,12 @@
 """Backup of a database in use, slice by slice, and what makes a backup a data directory again."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import Final
 
 import apsw
 
+from tallyboard_server.durable import sync_directory, sync_file
 from tallyboard_server.store.protocol import StoreBusyError, StoreError
 from tallyboard_server.store.sqlite.connection import mapped_errors
 from tallyboard_server.store.sqlite.directory import LOCK_NAME, DataDirectory
@@ -108,22 +108,3 @@ def _retire_event_files(database: Path) -> None:
         connection = apsw.Connection(str(database))
         connection.execute("UPDATE generations SET state = 'retired' WHERE state = 'live'")
         connection.close()
-
-
-def sync_file(path: Path) -> None:
-    """Return once a file and its name are on disk. OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    sync_directory(path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Return once a directory's entries are on disk. OSError."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

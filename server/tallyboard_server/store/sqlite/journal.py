@@ -7,15 +7,16 @@ from typing import Final
 import apsw
 import numpy as np
 
-from tallyboard_server.model import Block
+from tallyboard_server.model import POSITION_MAX, Block
 from tallyboard_server.store.sqlite.codec import pack_ids, pack_rows, unpack_equal_rows, unpack_ids, unpack_rows
 from tallyboard_server.store.sqlite.rows import RowBuffer
 
 Place = tuple[int, int, int]
 """(run id, counter id, attempt)."""
 
-POSITION_BITS: Final = 32
-"""Positions below 2^32 a run, run ids below 2^31: together one SQLite integer key."""
+POSITION_BITS: Final = POSITION_MAX.bit_length()
+"""32: the contract gives no higher position, and a position's successor fits, too. With run ids below 2^31 the two are
+one SQLite integer key."""
 
 MIN_BLOCKS_SUPERSEDED: Final = 8
 _SLAB_BYTES: Final = 8 * 2**20

@@ -12,10 +12,11 @@ from typing import Final
 import apsw
 
 from tallyboard.wire.limits import MIB
+from tallyboard_server.durable import sync_file
 from tallyboard_server.model import Block
 from tallyboard_server.store.protocol import Group, Keep, StoreBusyError, StoreError
 from tallyboard_server.store.sqlite import merging
-from tallyboard_server.store.sqlite.backup import Backup, sync_file
+from tallyboard_server.store.sqlite.backup import Backup
 from tallyboard_server.store.sqlite.cache import StateCache
 from tallyboard_server.store.sqlite.connection import PAGE_BYTES, mapped_errors, open_reader, open_writer
 from tallyboard_server.store.sqlite.directory import DataDirectory
