@@ -13,12 +13,14 @@ from tallyboard.errors import (
     RunNotFoundError,
     StepDecreasedError,
     TagOfOtherCounterError,
+    TagOfOtherKindError,
     TagRepeatedError,
     TallyboardError,
 )
 from tallyboard.reading import read
 from tallyboard.run import Run
 from tallyboard.start import init
+from tallyboard.summary_writer.writer import SummaryWriter
 from tallyboard.syncing.sync import Synced, sync
 from tallyboard.version import __version__
 
@@ -37,8 +39,10 @@ __all__ = [
     "Stats",
     "StepDecreasedError",
     "Summary",
+    "SummaryWriter",
     "Synced",
     "TagOfOtherCounterError",
+    "TagOfOtherKindError",
     "TagRepeatedError",
     "TallyboardError",
     "__version__",

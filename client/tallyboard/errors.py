@@ -9,6 +9,7 @@ TallyboardError
     ├── StepDecreasedError
     ├── TagRepeatedError
     ├── TagOfOtherCounterError
+    ├── TagOfOtherKindError     the tag holds images, say, and no scalars
     ├── CounterTakenError       another writer reports on the counter (told by the server)
     └── RunLimitError           the run has too many tags or counters (told by the server)
 """
@@ -67,6 +68,12 @@ class TagOfOtherCounterError(ContractError):
     reason = "tag_of_other_counter"
 
 
+class TagOfOtherKindError(ContractError):
+    """The tag is of another kind in this run: scalars, images, text, …"""
+
+    reason = "tag_of_other_kind"
+
+
 class CounterTakenError(ContractError):
     """Another writer reports on this counter."""
 
@@ -83,6 +90,7 @@ _BY_REASON: dict[Reason, type[ContractError]] = {
     "step_decreased": StepDecreasedError,
     "tag_repeated": TagRepeatedError,
     "tag_of_other_counter": TagOfOtherCounterError,
+    "tag_of_other_kind": TagOfOtherKindError,
     "counter_taken": CounterTakenError,
     "too_many_tags": RunLimitError,
     "too_many_counters": RunLimitError,

@@ -4,6 +4,7 @@ import atexit
 import os
 import sys
 import threading
+import time
 import weakref
 from types import TracebackType
 from typing import Any, NoReturn
@@ -15,6 +16,7 @@ from tallyboard.run import Run
 
 _lock = threading.RLock()
 _active: Run | None = None
+_beside: list[Run] = []
 _active_pid = 0
 _runs: weakref.WeakSet[Run] = weakref.WeakSet()
 _parents_runs: list[Run] = []
@@ -31,35 +33,74 @@ def activate(run: Run) -> None:
         _runs.add(run)
 
 
+def accompany(run: Run) -> None:
+    """Let a run stand beside the process's own: it is finished by whoever made it, or at exit."""
+    global _active_pid
+    with _lock:
+        _hook()
+        _active_pid = os.getpid()
+        _beside.append(run)
+        _runs.add(run)
+
+
+def dismiss(run: Run) -> None:
+    """Leave it to the caller to finish a run that stands beside the process's own."""
+    with _lock:
+        if run in _beside:
+            _beside.remove(run)
+
+
 def finish_active() -> None:
     """Finish the process's run, if it has one: a second `init`, typical of notebooks, ends the first."""
     global _active
     with _lock:
         run, _active = _active, None
     if run is not None:
-        try:
-            run.finish("failed" if run.crashed else "finished")
-        except ContractError as error:  # of a strict run, which is over: there is no line left to raise it on
-            logger.warning("run %s: %s", run.name, error)
+        _finish(run, run.exit_timeout_s)
 
 
-def preempt_active(signal_name: str) -> None:
-    """Put the process's run away: the process is about to be ended."""
-    if _active is not None and _active_pid == os.getpid():  # a child just forked may not have forgotten it yet
+def finish_all() -> None:
+    """Finish all runs of the process, in no more time than one of them may take."""
+    global _active
+    with _lock:
+        runs, _active = _all(), None
+        _beside.clear()
+    deadline = time.monotonic() + max((run.exit_timeout_s for run in runs), default=0.0)
+    for run in runs:
+        _finish(run, min(run.exit_timeout_s, max(0.0, deadline - time.monotonic())))
+
+
+def _finish(run: Run, timeout_s: float) -> None:
+    try:
+        run.finish("failed" if run.crashed else "finished", timeout_s=timeout_s)
+    except ContractError as error:  # of a strict run, which is over: there is no line left to raise it on
+        logger.warning("run %s: %s", run.name, error)
+
+
+def _all() -> list[Run]:
+    return [*([] if _active is None else [_active]), *_beside]
+
+
+def preempt_all(signal_name: str) -> None:
+    """Put the process's runs away: the process is about to be ended."""
+    if _active_pid != os.getpid():  # a child just forked may not have forgotten them yet
+        return
+    deadline = time.monotonic() + preemption.PREEMPT_TIMEOUT_S
+    for run in _all():
         try:
-            _active.preempt(signal_name, preemption.PREEMPT_TIMEOUT_S)
+            run.preempt(signal_name, max(0.0, deadline - time.monotonic()))
         except ContractError as error:  # as above
-            logger.warning("run %s: %s", _active.name, error)
+            logger.warning("run %s: %s", run.name, error)
 
 
 def _hook() -> None:
     global _hooked
     _hook_worker()
-    preemption.install(preempt_active)
+    preemption.install(preempt_all)
     if _hooked:
         return
     _hooked = True
-    atexit.register(finish_active)
+    atexit.register(finish_all)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=_abandon_all)
     _hook_errors()
@@ -73,13 +114,14 @@ def _hook_errors() -> None:
     previous_hook, previous_exit = sys.excepthook, sys.exit
 
     def excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        if _active is not None:
-            _active.note_crash(error)
+        for run in _all():
+            run.note_crash(error)
         previous_hook(kind, error, trace)
 
     def noted_exit(status: Any = None, /) -> NoReturn:
-        if _active is not None and status not in (None, 0) and threading.current_thread() is threading.main_thread():
-            _active.note_exit(status)
+        if status not in (None, 0) and threading.current_thread() is threading.main_thread():
+            for run in _all():
+                run.note_exit(status)
         previous_exit(status)
 
     sys.excepthook = excepthook
@@ -94,13 +136,14 @@ def _hook_worker() -> None:
     if util is None or process is None or process.parent_process() is None or _worker_pid == os.getpid():
         return
     _worker_pid = os.getpid()
-    util.Finalize(None, finish_active, exitpriority=0)
+    util.Finalize(None, finish_all, exitpriority=0)
 
 
 def _abandon_all() -> None:
     global _active, _lock
     _lock = threading.RLock()
-    _active = None
     _parents_runs[:] = _runs  # never let go of: finalizers of what they hold may take locks, too
+    _active = None
+    _beside.clear()
     for run in _parents_runs:
         run.abandon()

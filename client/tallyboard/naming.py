@@ -35,7 +35,7 @@ def run_name(name: str | None, project: str | None, fallback: str | None, script
     elif name is not None:
         chosen = name if project is None else f"{project}/{name}"
     else:
-        chosen = f"{project or _script_project(script)}/{made_up(rng)}"
+        chosen = f"{project or script_project(script)}/{made_up(rng)}"
     return checked(chosen)
 
 
@@ -61,7 +61,7 @@ def checked(name: str) -> str:
         raise ConfigurationError(str(error)) from error
 
 
-def _script_project(script: str) -> str:
+def script_project(script: str) -> str:
     """The script's file name without its ending; `runs` where there is no script (a notebook, `-c`)."""
     stem = _UNSAFE.sub("-", PurePath(script).stem).strip(".-")
     return stem[:100] if stem and not stem.startswith("ipykernel") and stem != "c" else "runs"

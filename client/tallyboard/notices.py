@@ -18,6 +18,9 @@ _held_for_fork: Final[dict[int, bool]] = {}
 _hooked = False
 
 
+_INSIDE: Final = frozenset({"tallyboard", "tensorboardX"})
+
+
 class _StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to the present sys.stderr, unless the program has set up logging of its own (which then gets it)."""
 
@@ -116,8 +119,8 @@ class Notices:
 
 
 def caller_line() -> str:
-    """`file:line` of the innermost caller outside this package."""
+    """`file:line` of the innermost caller outside this package, and outside tensorboardX, which may stand between."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "tallyboard":
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] in _INSIDE:
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tallyboard.wire import Problem
+from tallyboard.wire import Problem, names
 
 GOES_ON: Final = "Training goes on: reports are kept on this machine and sent when it is back"
 
@@ -52,6 +52,11 @@ def mislabelled(run: str, counters: Sequence[str]) -> str:
 
 def unplaced(counter: str) -> str:
     """The job counts before it is known where the run stands."""
+    if names.is_implicit(counter):
+        return (
+            f"{counter.removeprefix(names.IMPLICIT_PREFIX)!r} counts from 0 in a run that was begun before: give it a"
+            " global_step, or say where all go on by SummaryWriter(…, purge_step=…)"
+        )
     return (
         f"{counter} counts from 0, as the server has not said yet where the run stands. If this run was begun before,"
         " say where it goes on: tallyboard.init(…, next_steps={…}) or run.load_state_dict(…)"

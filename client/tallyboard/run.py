@@ -4,7 +4,8 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import quote
@@ -18,13 +19,16 @@ from tallyboard.documents import Config, Summary
 from tallyboard.errors import ConfigurationError, ContractError, InvalidReportError
 from tallyboard.notices import Notices, caller_line
 from tallyboard.remedies import unsent
+from tallyboard.summaries.histograms import BINS, histogram_blob
+from tallyboard.summaries.images import Layout, image_blob
+from tallyboard.summaries.texts import text_blob
 from tallyboard.wire import (
     DEFAULT_COUNTER,
     InvalidBatchError,
     InvalidNameError,
     Status,
-    check_counter,
     check_document,
+    names,
 )
 
 FLUSH_TIMEOUT_S: Final = 30.0
@@ -56,7 +60,7 @@ class Run:
         self._tally = tally
         self._name = name
         self._server_url = server_url
-        self._exit_timeout_s = exit_timeout_s
+        self.exit_timeout_s: Final = exit_timeout_s
         self._handles: dict[str, Counter] = {}
         self._finishing = threading.RLock()
         self._finished = False
@@ -74,6 +78,20 @@ class Run:
     def url(self) -> str:
         """Where the service shows it; empty if it reports to none."""
         return f"{self._server_url}/api/v1/runs/{quote(self.name)}" if self._server_url else ""
+
+    @property
+    def recorder(self) -> Recorder:
+        """What its reports go through, for other parts of the client."""
+        return self._recorder
+
+    @property
+    def finished(self) -> bool:
+        """Whether it reports nothing more."""
+        return self._finished
+
+    def tell_once(self, key: str, message: str) -> None:
+        """Tell the person who trains, unless this was said before."""
+        self._notices.warn_once((key,), message)
 
     # ── scalars and counters ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -99,6 +117,58 @@ class Run:
         once per line of code and counted; with `strict` it raises ContractError. Nothing else ever raises.
         """
         self._recorder.log(scalars, step, counter, at, wall_time)
+
+    def log_text(
+        self,
+        tag: str,
+        text: str | Sequence[str],
+        step: int | None = None,
+        *,
+        counter: str | None = None,
+        at: Mapping[str, int] | None = None,
+        wall_time: float | None = None,
+    ) -> None:
+        """Report a text, shown as Markdown, or several, shown as rows of a table. The rest is as in `log`.
+
+        What is too large to be sent (8 MiB) is dropped with a warning and counted.
+        """
+        self._recorder.log_blob(tag, partial(text_blob, text), step, counter, at, wall_time)
+
+    def log_image(
+        self,
+        tag: str,
+        image: Any,
+        step: int | None = None,
+        *,
+        layout: Layout | None = None,
+        counter: str | None = None,
+        at: Mapping[str, int] | None = None,
+        wall_time: float | None = None,
+    ) -> None:
+        """Report an image: an array [H, W], [H, W, C] or [C, H, W] of uint8, or of floats from 0 to 1.
+
+        C is 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 (RGBA). `layout` ("HW", "HWC", "CHW") says which axis is what
+        where the shape leaves it open. The pixels are copied; another thread makes the PNG file. The rest is as in
+        `log`. A file of more than 8 MiB is dropped with a warning and counted.
+        """
+        self._recorder.log_blob(tag, partial(image_blob, image, layout), step, counter, at, wall_time)
+
+    def log_histogram(
+        self,
+        tag: str,
+        values: Any,
+        step: int | None = None,
+        *,
+        bins: int | Sequence[float] = BINS,
+        counter: str | None = None,
+        at: Mapping[str, int] | None = None,
+        wall_time: float | None = None,
+    ) -> None:
+        """Report how values of any shape are spread over so many bins, or over bins with these edges.
+
+        Values that are not finite are left out. They are copied; another thread counts them. The rest is as in `log`.
+        """
+        self._recorder.log_blob(tag, partial(histogram_blob, values, bins), step, counter, at, wall_time)
 
     def counter(self, name: str = DEFAULT_COUNTER, total: int | None = None) -> Counter:
         """The counter of that name, made if the run has none yet. `total`: the step that it is expected to reach.
@@ -177,13 +247,13 @@ class Run:
         self._recorder.raise_pending()
         return delivered
 
-    def finish(self, status: Status = "finished") -> None:
-        """Send the rest, at most for `exit_timeout_s`, say what was sent, and report nothing more.
+    def finish(self, status: Status = "finished", *, timeout_s: float | None = None) -> None:
+        """Send the rest, at most for `timeout_s` (`exit_timeout_s`), say what was sent, and report nothing more.
 
         What can't be sent in time stays on this machine's disk, and the command that sends it later is said. Doing it
         again changes nothing. A strict run raises here what only the server could refuse.
         """
-        self._end(status, self._exit_timeout_s)
+        self._end(status, self.exit_timeout_s if timeout_s is None else timeout_s)
 
     def preempt(self, signal_name: str, timeout_s: float) -> None:
         """Send what fits into `timeout_s`, keep the rest on disk, and leave the run's status as it is.
@@ -289,6 +359,6 @@ def checked_next_steps(next_steps: Mapping[str, int]) -> dict[str, int]:
     if not next_steps:
         raise ConfigurationError('a rewind names its counters: {"global_step": 1000}')
     try:
-        return {check_counter(name): as_step(step) for name, step in next_steps.items()}
+        return {names.check_any_counter(name): as_step(step) for name, step in next_steps.items()}
     except (InvalidNameError, InvalidReportError, AttributeError) as error:
         raise ConfigurationError(f"next_steps: {error}") from error

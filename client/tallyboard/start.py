@@ -5,6 +5,7 @@ import random
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, get_args
 
@@ -62,6 +63,7 @@ def init(
     number with resume="new" (`try1-2`), is continued with "continue", and has to exist with "must".
     next_steps: resume and rewind in one: `{"global_step": 1000}` says that step 1000 comes next.
     counters: which tags are reported against which counter, `{"val/*": "epoch"}`; the others against `global_step`.
+    The counter `tag:*` gives each tag one of its own.
     config: a mapping, argparse.Namespace or dataclass. group, tags, notes: for finding and comparing runs.
     mode: "online"; "offline" to keep everything on this machine for `tallyboard sync`; "disabled" to report nothing.
     ranks: with the environment's RANK, "zero" lets rank 0 alone report, "all" gives each its own run (`name/rank07`).
@@ -81,51 +83,107 @@ def init(
     that is away raises nothing: the run goes on, and reports when it is back.
     """
     settings = read_settings(os.environ, url=url, token=token, strict=strict, mode=mode, spool_dir=spool_dir)
-    opening = _opening(resume, group, tags, notes)
-    document = _document(config)
-    rewinds = {} if next_steps is None else checked_next_steps(next_steps)
-    router = Router(counters)
-    run_name = _name(settings, name, project, ranks)
+    wish = Wish(
+        name=_name(settings, name, project, ranks),
+        opening=_opening(resume, group, tags, notes),
+        config=_document(config),
+        next_steps={} if next_steps is None else checked_next_steps(next_steps),
+        router=Router(counters),
+        exit_timeout_s=exit_timeout_s,
+    )
     lifecycle.finish_active()
-    prepare()
-    if run_name is None or settings.mode == "disabled":
-        if run_name is None:
-            Notices().say(f"rank {settings.rank} reports nothing; ranks='all' would give it a run of its own")
-        run = _disabled(router, run_name or "", exit_timeout_s)
-        run.config.update(document)
-        if rewinds:
-            run.rewind(rewinds)
-    else:
-        transport = HttpTransport(settings.url, settings.token, USER_AGENT)
-        run = _connect(settings, transport, router, opening, document, rewinds, run_name, exit_timeout_s)
+    run = begin(settings, wish)
     lifecycle.activate(run)
     return run
 
 
-def _connect(
-    settings: Settings,
-    transport: Transport,
-    router: Router,
-    opening: Open,
-    config: dict[str, Any],
+@dataclass(slots=True, frozen=True)
+class Wish:
+    """What is asked of a run, checked. name: None if it reports nothing (of a rank other than 0).
+
+    own_next_steps: where counters of single tags go on. open_timeout_s: how long the first answer is awaited.
+    """
+
+    name: str | None
+    opening: Open
+    config: dict[str, Any]
+    next_steps: dict[str, int]
+    router: Router
+    exit_timeout_s: float
+    own_next_steps: Mapping[str, int] = field(default_factory=dict)
+    open_timeout_s: float = OPEN_TIMEOUT_S
+
+
+def init_beside(
+    name: str | None,
+    otherwise: str,
+    *,
+    config: Any = None,
+    resume: Resume,
     next_steps: Mapping[str, int],
-    name: str,
+    own_next_steps: Mapping[str, int],
+    counters: Mapping[str, str],
+    mode: Mode | None,
+    ranks: Ranks,
+    strict: bool,
+    url: str | None,
+    token: str | None,
+    spool_dir: str | os.PathLike[str] | None,
     exit_timeout_s: float,
+    open_timeout_s: float = OPEN_TIMEOUT_S,
 ) -> Run:
+    """Start a run beside the process's own, as each SummaryWriter does; `init` says what the parameters mean.
+
+    otherwise: its name, if neither `name` nor TALLYBOARD_RUN says one.
+    """
+    settings = read_settings(os.environ, url=url, token=token, strict=strict, mode=mode, spool_dir=spool_dir)
+    wish = Wish(
+        name=_name(settings, name if name or settings.run else otherwise, None, ranks),
+        opening=_opening(resume, None, (), None),
+        config=_document(config),
+        next_steps=checked_next_steps(next_steps) if next_steps else {},
+        router=Router(counters),
+        exit_timeout_s=exit_timeout_s,
+        own_next_steps=own_next_steps,
+        open_timeout_s=open_timeout_s,
+    )
+    run = begin(settings, wish)
+    lifecycle.accompany(run)
+    return run
+
+
+def begin(settings: Settings, wish: Wish) -> Run:
+    """A run as wished for. Raises RunNotFoundError with resume="must"."""
+    prepare()
+    if wish.name is not None and settings.mode != "disabled":
+        transport = HttpTransport(settings.url, settings.token, USER_AGENT)
+        return _connect(settings, transport, wish, wish.name)
+    if wish.name is None:
+        Notices().say(f"rank {settings.rank} reports nothing; ranks='all' would give it a run of its own")
+    run = _disabled(wish.router, wish.name or "", wish.exit_timeout_s)
+    run.config.update(wish.config)
+    if wish.next_steps:
+        run.rewind(wish.next_steps)
+    return run
+
+
+def _connect(settings: Settings, transport: Transport, wish: Wish, name: str) -> Run:
     """A run on a way to the service: opened, its thread started, its first answer awaited (bounded)."""
+    opening = wish.opening
     notices, tally, alarm = Notices(), Tally(), Alarm()
     uid = opening.uid = new_id()
     if opening.resume != "new":
         opening.take_over = ()  # each counter when it first reports, unless it is rewound: see Recorder
     recorder = Recorder(
         Sections(tally, alarm.ring),
-        router=router,
+        router=wish.router,
         strict=settings.strict,
         clock=time.time,
         notices=notices,
         tally=tally,
         resumed=opening.resume != "new",
     )
+    recorder.begin_at(wish.own_next_steps)
     recorder.open(opening)
     stream = Stream(
         uid=uid,
@@ -139,11 +197,11 @@ def _connect(
     sender = _sender(settings, transport, stream, recorder, notices, tally, alarm)
     online = settings.mode == "online"
     url = settings.url if online else ""
-    run = Run(recorder, sender, notices, tally, name=name, server_url=url, exit_timeout_s=exit_timeout_s)
-    run.config.update(config)
-    if next_steps:
-        recorder.rewind(next_steps, "resumed", {})
-    sender.start(OPEN_TIMEOUT_S)
+    run = Run(recorder, sender, notices, tally, name=name, server_url=url, exit_timeout_s=wish.exit_timeout_s)
+    run.config.update(wish.config)
+    if wish.next_steps:
+        recorder.rewind(wish.next_steps, "resumed", {})
+    sender.start(wish.open_timeout_s)
     if opening.resume == "must" and (missing := sender.not_found()) is not None:
         run.abandon()
         sender.discard()

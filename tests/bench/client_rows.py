@@ -22,6 +22,7 @@ _CALLS_AT_ONCE: Final = 1_000
 _VARIANTS: Final = 256
 _CALL_GOAL: Final = 1 / 100
 _STREAM_GOAL: Final = 60.0
+_ADD_SCALAR_GOAL: Final = 1 / 20
 
 
 @dataclass(slots=True, frozen=True)
@@ -63,6 +64,31 @@ def client_log(bench: Bench) -> Row:
     if bench.baseline_call_s:
         share = logged.mean_s / (10 * bench.baseline_call_s)
         row.goals.append(Goal("≤ 1/100 of ten add_scalar", f"1/{1 / share:.0f}", share <= _CALL_GOAL))
+    return row
+
+
+def add_scalar(bench: Bench) -> Row:
+    """SummaryWriter.add_scalar against tensorboardX's, in the same loop."""
+    with bench.data_folder() as folder, serving(folder, bench.sizes.settings) as service:
+        before = service.figures()
+        logged = in_process(_TIMEOUT_S, add_scalars, service.url, bench.sizes.client_calls)
+        span = Span(logged.begun, logged.ended, before, service.figures(), logged.cpu_s)
+        usage = service.usage(span)
+        reports = logged.reports // 10
+        stored = read_back(service, [Sent(logged.run, f"tag:{tag}", (tag,), reports) for tag in tags(10)])
+    row = Row(
+        "add-scalar",
+        f"SummaryWriter.add_scalar, {logged.reports:,} calls on ten tags, the sender at work beside it",
+        rate=1 / logged.mean_s,
+        unit="calls/s",
+        usage=usage,
+        stored=stored,
+        notes=[f"{logged.mean_s * 1e6:.2f} µs a call"],
+        details={"mean_s": logged.mean_s, "dropped": logged.dropped},
+    )
+    if bench.baseline_call_s:
+        share = logged.mean_s / bench.baseline_call_s
+        row.goals.append(Goal("≤ 1/20 of tensorboardX's", f"1/{1 / share:.0f}", share <= _ADD_SCALAR_GOAL))
     return row
 
 
@@ -115,6 +141,27 @@ def log_calls(url: str, calls: int) -> Logged:
     if not delivered:
         raise TimeoutError("the client could not deliver in time")
     return Logged("bench/client-log", 2 * half, dropped, mean_s, (timed * 1e-9).astype(np.float64), begun, ended, cpu_s)
+
+
+def add_scalars(url: str, calls: int) -> Logged:
+    """The loop of the baseline (`local_rows.add_scalars`), with steps from 1 on."""
+    import tallyboard
+
+    named = tags(10)
+    calls -= calls % 10
+    with tallyboard.SummaryWriter("bench/add-scalar", url=url, strict=True) as writer:
+        cpu_then = time.process_time()
+        begun = time.perf_counter()
+        for i in range(calls):
+            writer.add_scalar(named[i % 10], 0.5 + i, i // 10 + 1)
+        mean_s = (time.perf_counter() - begun) / calls
+        delivered = writer.run.flush(_FLUSH_TIMEOUT_S)
+        ended = time.perf_counter()
+        cpu_s = time.process_time() - cpu_then
+        dropped = writer.run.stats().dropped_reports
+    if not delivered:
+        raise TimeoutError("the client could not deliver in time")
+    return Logged("bench/add-scalar", calls, dropped, mean_s, np.zeros(0), begun, ended, cpu_s)
 
 
 def log_for(url: str, seconds: float) -> Logged:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tallyboard.wire import Int64
+from tallyboard.wire import Int64, names
 from tests.bench.load import Loaded, Plan
 from tests.bench.result import Stored
 from tests.bench.service import Service
@@ -80,6 +80,8 @@ def count_reports(service: Service, run: str) -> int:
 
 def _check_counter(view: Any, part: Sent, faults: list[str]) -> int:
     """Compare a counter's own figures; returns the scalars it says it holds."""
+    if names.is_implicit(part.counter):
+        return _check_own_counter(view, part, faults)
     counter = view["counters"].get(part.counter)
     if counter is None:
         faults.append(f"{part.run}: no counter {part.counter}")
@@ -92,6 +94,15 @@ def _check_counter(view: Any, part: Sent, faults: list[str]) -> int:
             f"sent {part.reports} reports of {len(part.tags)}"
         )
     return scalars
+
+
+def _check_own_counter(view: Any, part: Sent, faults: list[str]) -> int:
+    """The same of a counter that a tag has to itself, of which only the last step is shown."""
+    own = view["tag_counters"].get(part.counter.removeprefix(names.IMPLICIT_PREFIX))
+    if own is None or own["last_step"] != part.reports:
+        faults.append(f"{part.run} {part.counter}: {own}; sent {part.reports} reports")
+        return 0
+    return part.reports
 
 
 def _check_points(service: Service, part: Sent, tags: Sequence[str], faults: list[str]) -> int:

@@ -39,6 +39,7 @@ ROWS: Final[dict[str, RowsOf]] = {
     **{kind.name: partial(load_rows.burst, kind=kind) for kind in load_rows.BURSTS},
     "sustained": load_rows.sustained,
     "client-log": client_rows.client_log,
+    "add-scalar": client_rows.add_scalar,
     "client-stream": client_rows.client_stream,
     "log-away": delivery_rows.log_away,
     "spool": delivery_rows.spool,

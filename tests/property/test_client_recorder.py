@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallyboard.delivery import merge
-from tallyboard.wire import MSGPACK, Batch, Columns, Rewind, decode_batch, encode_batch
+from tallyboard.summaries.texts import METADATA, text_blob
+from tallyboard.wire import MSGPACK, Batch, Columns, Rewind, decode_batch, encode_batch, summaries
 from tallyboard_server.contract import apply, new_run
 from tallyboard_server.model import Block, RunState
 from tests.unit.client_kit import Recorded, recorded
@@ -26,6 +27,25 @@ class Log:
     counter: str
     step: int
     scalars: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Single:
+    """One scalar of a tag that has a counter to itself."""
+
+    tag: str
+    step: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Text:
+    """A point that is no scalar; without a counter, of a tag that has one to itself."""
+
+    tag: str
+    counter: str | None
+    step: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -44,7 +64,10 @@ VALUES = st.sampled_from([0.0, -0.0, 1.0, float("nan")])
 CALLS = st.one_of(
     st.builds(Log, COUNTERS, STEPS, st.dictionaries(st.sampled_from("abc"), VALUES, min_size=1, max_size=3)),
     st.builds(Log, st.just("global_step"), STEPS, st.fixed_dictionaries({"a": VALUES})),
-    st.builds(Back, st.dictionaries(COUNTERS, STEPS, min_size=1)),
+    st.builds(Single, st.sampled_from("xy"), STEPS, VALUES),
+    st.builds(Text, st.sampled_from("at"), COUNTERS, STEPS, st.sampled_from(["one", "two"])),
+    st.builds(Text, st.sampled_from("xy"), st.none(), STEPS, st.sampled_from(["one", "two"])),
+    st.builds(Back, st.dictionaries(st.one_of(COUNTERS, st.sampled_from(["tag:*", "tag:x"])), STEPS, min_size=1)),
     st.just(Cut()),
 )
 
@@ -98,10 +121,21 @@ class Service:
         return {name: counter.last_step for name, counter in self.state.counters.items() if counter.attempts}
 
 
-def alone(call: Log | Back) -> Batch:
+def alone(call: Log | Single | Text | Back) -> Batch:
     """A call as a batch of its own."""
-    if isinstance(call, Back):
-        return Batch(rewind=Rewind(next_steps=call.next_steps))
+    match call:
+        case Back(next_steps):
+            return Batch(rewind=Rewind(next_steps=next_steps))
+        case Single(tag, step, value):
+            return alone(Log(f"tag:{tag}", step, {tag: value}))
+        case Text(tag, counter, step, text):
+            blob = summaries.blob_of(text_blob(text).encode())
+            name = counter or f"tag:{tag}"
+            wall_times, keys = np.array([1.0]), summaries.keys_of([blob])
+            columns = Columns(
+                name, (tag,), np.array([step]), wall_times, keys, kind="text", metadata=METADATA, blobs=(blob,)
+            )  # fmt: skip
+            return Batch(columns=(columns,))
     columns = Columns(
         call.counter,
         tuple(call.scalars),
@@ -118,10 +152,10 @@ def deliver(mine: Recorded, service: Service) -> None:
             service.take(batch)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=400)
 @given(st.lists(CALLS, max_size=40))
 def test_batches_do_what_each_call_alone_would_do(calls: Sequence[Any]) -> None:
-    one_by_one, merged, mine = Service(), Service(), recorded()
+    one_by_one, merged, mine = Service(), Service(), recorded(counters={"[xy]": "tag:*"})
     for call in calls:
         match call:
             case Cut():
@@ -132,6 +166,13 @@ def test_batches_do_what_each_call_alone_would_do(calls: Sequence[Any]) -> None:
             case Log(counter, step, scalars):
                 one_by_one.take(alone(call))
                 mine.log(scalars, step, counter=counter)
+            case Single(tag, step, value):
+                one_by_one.take(alone(call))
+                if not mine.recorder.log_single(tag, value, step):
+                    mine.log({tag: value}, step)
+            case Text(tag, counter, step, text):
+                one_by_one.take(alone(call))
+                mine.run.log_text(tag, text, step, counter=counter)
     deliver(mine, merged)
     assert merged.points() == one_by_one.points()
     assert merged.last_steps() == one_by_one.last_steps()

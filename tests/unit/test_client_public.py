@@ -17,8 +17,8 @@ def test_the_public_names_are_these() -> None:
     assert sorted(tallyboard.__all__) == [
         "Config", "ConfigurationError", "ContractError", "Counter", "CounterStats", "CounterTakenError",
         "InvalidReportError", "ReadError", "Run", "RunLimitError", "RunNotFoundError", "Stats", "StepDecreasedError",
-        "Summary", "Synced", "TagOfOtherCounterError", "TagRepeatedError", "TallyboardError", "__version__", "init",
-        "read", "sync",
+        "Summary", "SummaryWriter", "Synced", "TagOfOtherCounterError", "TagOfOtherKindError",
+        "TagRepeatedError", "TallyboardError", "__version__", "init", "read", "sync",
     ]  # fmt: skip
     for name in tallyboard.__all__:
         assert getattr(tallyboard, name) is not None
@@ -39,7 +39,21 @@ def test_each_error_is_in_the_tree_that_its_module_draws() -> None:
     assert len(set(reasons)) == len(reasons)
 
 
-@pytest.mark.parametrize("heavy", ["asyncio", "urllib3", "http.client", "ssl", "fastapi", "tallyboard_server", "email"])
+@pytest.mark.parametrize(
+    "heavy",
+    [
+        "tensorboardX",
+        "google.protobuf",
+        "PIL",
+        "asyncio",
+        "urllib3",
+        "http.client",
+        "ssl",
+        "fastapi",
+        "tallyboard_server",
+        "email",
+    ],
+)
 def test_importing_it_loads_no(heavy: str) -> None:
     code = (
         "import sys, numpy, msgspec; before = set(sys.modules); import tallyboard;"

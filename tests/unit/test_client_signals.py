@@ -16,6 +16,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 import pytest
+from tensorboardX.proto.summary_pb2 import Summary
 
 from tallyboard.collect import lanes, sections
 from tallyboard.collect.lanes import Section
@@ -24,7 +25,7 @@ from tests.unit.client_kit import Recorded, recorded
 
 WATCHED = {
     str(Path(lanes.__file__).with_name(f"{name}.py"))
-    for name in ("counters", "lanes", "recorder", "sections", "stats", "tracking")
+    for name in ("blobs", "counters", "lanes", "recorder", "sections", "stats", "tracking")
 }
 ROWS_PER_SECTION = 3
 PLACES_MIN = 300
@@ -32,7 +33,7 @@ VISITS_MAX = 2
 """Of a place that is come by more often, the first so many times are tried."""
 
 Row = tuple[str, int, tuple[str, ...], float]
-"""Counter, step, tags, and the value of the first of them, which no other row has."""
+"""Counter, step, tags, and the value of the first of them (or what a text says), which no other row has."""
 
 
 class Killed(BaseException):
@@ -70,8 +71,9 @@ class Outcome:
         for packed in (*section.rows, *section.apart):
             columns = packed.columns()
             assert len(columns), "a block without rows"
-            for step, values in zip(columns.steps, columns.values, strict=True):
-                self.sections[-1].append((packed.counter, int(step), packed.tags, float(values[0])))
+            values = [_said(blob.data) for blob in columns.blobs] if columns.blobs else columns.values[:, 0].tolist()
+            for step, value in zip(columns.steps, values, strict=True):
+                self.sections[-1].append((packed.counter, int(step), packed.tags, value))
         if section.summary:
             self.parts.append(("summary", section.summary))
         if section.status is not None:
@@ -83,12 +85,20 @@ class Outcome:
         assert len(self.rows) == len(set(self.rows)), "doubled"
         assert len(set(self.rows) - set(self.logged)) <= self.interrupted, "from nowhere"
         for mine in (True, False):
-            values = [[row[3] for row in rows if (row[0] == "signals") is mine] for rows in self.sections]
+            values = [[row[3] for row in rows if _of_handler(row) is mine] for rows in self.sections]
             assert sorted(chain(*values)) == list(chain(*map(sorted, values))), "out of order"
         for rows in self.sections:
             for tags in {row[2] for row in rows}:
                 lane = [row[3] for row in rows if row[2] == tags]
                 assert lane == sorted(lane), "out of order"
+
+
+def _said(text: bytes) -> float:
+    return float(Summary.Value.FromString(text).tensor.string_val[0])
+
+
+def _of_handler(row: Row) -> bool:
+    return row[2][0].startswith("signal")
 
 
 Place = tuple[CodeType, int, str]
@@ -133,7 +143,7 @@ def _checked(frame: FrameType, last: int | None) -> bool:
 def begun(monkeypatch: pytest.MonkeyPatch) -> Outcome:
     """A run that goes on with one which has two counters, and closes sections early."""
     monkeypatch.setattr(sections, "SECTION_COST_MAX", ROWS_PER_SECTION * 88)
-    outcome = Outcome(recorded(resumed=True))
+    outcome = Outcome(recorded(resumed=True, counters={"*own": "tag:*"}))
     outcome.run.recorder.open(Open(uid="u1", resume="continue", take_over=()))
     outcome.run.recorder.adopt({"global_step": CounterValue(0, 1), "epoch": CounterValue(0, 1)})
     return outcome
@@ -148,19 +158,32 @@ def play(outcome: Outcome) -> None:
         run.log(dict.fromkeys(tags, value), step, counter=counter)
         outcome.logged.append((counter, step, tags, value))
 
+    def text(step: int) -> None:
+        log_text(outcome, "text", "global_step", step)
+
     script: list[Callable[[], object]] = [
         lambda: log(1, "loss"),
         lambda: log(2, "loss"),
         lambda: log(3, "loss"),
         lambda: log(4, "loss", "acc"),
         lambda: log(2, "loss"),  # refused, and so sent apart
+        lambda: text(4),
+        lambda: text(5),
+        lambda: text(4),  # refused
+        lambda: log_own(outcome, "own", 1),
+        lambda: log_own(outcome, "own", 2),
+        lambda: log_own(outcome, "own", 3),
+        lambda: log_own(outcome, "own", 2),  # refused
         lambda: log(1, "val", counter="epoch"),
         lambda: run.config.update(lr=0.1),
         lambda: log(5, "loss"),
         lambda: run.config.update(batch=64),
         lambda: run.summary.update(best=0.5),
-        lambda: recorder.rewind({"global_step": 3}, "", {}),
+        lambda: recorder.rewind({"global_step": 3, "tag:*": 1}, "", {}),
+        lambda: log_own(outcome, "own", 1),
+        lambda: log_own(outcome, "own", 2),
         lambda: log(3, "loss"),
+        lambda: text(3),
         lambda: log(4, "loss"),
         recorder.mark,
         lambda: log(5, "loss"),
@@ -172,6 +195,21 @@ def play(outcome: Outcome) -> None:
             act()
         except KeyboardInterrupt:
             outcome.interrupted += 1
+
+
+def log_text(outcome: Outcome, tag: str, counter: str, step: int) -> None:
+    """What is no scalar goes with its row."""
+    value = float(next(outcome.values))
+    outcome.run.run.log_text(tag, str(value), step, counter=counter)
+    outcome.logged.append((counter, step, (tag,), value))
+
+
+def log_own(outcome: Outcome, tag: str, step: int) -> None:
+    """What SummaryWriter.add_scalar does: the shortest way, if there is one."""
+    value = float(next(outcome.values))
+    if not outcome.run.recorder.log_single(tag, value, step):
+        outcome.run.log({tag: value}, step)
+    outcome.logged.append((f"tag:{tag}", step, (tag,), value))
 
 
 def everywhere(monkeypatch: pytest.MonkeyPatch, handler: Callable[[Outcome], None]) -> Iterator[Outcome]:
@@ -213,11 +251,13 @@ def flush(outcome: Outcome) -> None:
 
 
 def log_and_flush(outcome: Outcome) -> None:
-    values = float(next(outcome.values)), float(next(outcome.values))
-    for step, value in enumerate(values):
+    for step in range(2):
+        value = float(next(outcome.values))
         outcome.run.log({"signal": value}, step, counter="signals")
         if not outcome.run.tally.stats().dropped_reports:  # it came before the end
             outcome.logged.append(("signals", step, ("signal",), value))
+            log_text(outcome, "signal/text", "signals", step)
+            log_own(outcome, "signal/own", step)
     flush(outcome)
 
 
@@ -254,11 +294,12 @@ def check_parts(outcome: Outcome) -> None:
     opens: list[Open] = said["open"]
     assert (opens[0].uid, {opening.resume for opening in opens[1:]}) == ("u1", {"new"})
     assert dict(chain(*(opening.config.items() for opening in opens))) == {"lr": 0.1, "batch": 64}
-    assert set(chain(*(opening.take_over or () for opening in opens))) - {"signals"} == {"global_step", "epoch"}
+    taken_over = set(chain(*(opening.take_over or () for opening in opens)))
+    assert taken_over - {"signals"} == {"global_step", "epoch", "tag:*"}
     assert dict(chain(*(each.items() for each in said["summary"]))) == {"best": 0.5, "last": 0.7, "end": 1}
     assert said["status"] == ["finished"]
     (before,) = said["rewind"]
-    assert sum(row[0] != "signals" for row in outcome.rows[:before]) == 7
+    assert sum(not _of_handler(row) for row in outcome.rows[:before]) == 14
     stats = outcome.run.tally.stats()
     assert stats.reports == stats.waiting == len(outcome.rows) == len(outcome.logged)
 
@@ -268,6 +309,8 @@ def test_a_row_of_the_interrupted_counters_own_costs_no_other(monkeypatch: pytes
 
     def log_far_ahead(outcome: Outcome) -> None:
         outcome.run.log({"loss": -1.0}, 100)
+        outcome.run.run.log_text("text", "-1", 100)
+        outcome.run.log({"own": -1.0}, 100)
         outcome.run.recorder.mark()
         outcome.fetch()
 

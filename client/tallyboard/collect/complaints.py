@@ -7,7 +7,7 @@ from tallyboard.collect.tracking import CounterState, Violation
 from tallyboard.errors import ContractError, InvalidReportError, contract_error
 from tallyboard.notices import Notices, caller_line
 from tallyboard.remedies import ahead, unplaced
-from tallyboard.wire import limits
+from tallyboard.wire import limits, names
 
 COMPLAINTS_MAX: Final = 3
 """Values that one warning names."""
@@ -28,7 +28,7 @@ class Complaints:
             raise contract_error(violation.reason, violation.detail)
         where = caller_line()
         self._tally.violation(counter, violation.reason)
-        self._notices.warn_once((counter, violation.reason, where), f"{violation.detail} ({where})")
+        self._notices.warn_once((names.gathered(counter), violation.reason, where), f"{violation.detail} ({where})")
 
     def values(self, complaints: list[str]) -> None:
         """Values of a report are left out. Raises InvalidReportError if the run is strict."""
@@ -54,7 +54,7 @@ class Complaints:
 
     def unplaced(self, counter: str) -> None:
         """A counter counts before it is known where it stands."""
-        self._notices.warn_once(("unplaced", counter), unplaced(counter))
+        self._notices.warn_once(("unplaced", names.gathered(counter)), unplaced(counter))
 
     def full(self, bytes_max: int) -> None:
         """There is no room for a report."""
@@ -74,6 +74,11 @@ class Complaints:
         """A report is lost by an error of the client's own, which is being handled."""
         self._notices.bug("log")
         self._tally.drop_reports(1)
+
+    def unencodable(self) -> None:
+        """A recorded report can't be encoded for the way, by an error that is being handled."""
+        self._notices.bug("encoding")
+        self._tally.rejected(1)
 
     def fail(self, error: ContractError) -> bool:
         """Have the next call of a strict run raise what only the server could tell. Returns whether it will."""

@@ -1,32 +1,60 @@
 """The counters of a run, as one process sees them: where they stand together, and which tags are whose."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
 
 from tallyboard.collect.tracking import CounterState, Violation
-from tallyboard.wire import CounterValue, InvalidNameError, check_counter, limits
+from tallyboard.wire import CounterValue, InvalidNameError, limits, names
+
+_ALL: Final = names.ALL_IMPLICIT
+
+
+class Owner(NamedTuple):
+    """Of a tag: its counter, and the first visible step."""
+
+    counter: str
+    first: int
 
 
 class Counters:
     """Guarded by the recorder's lock; but a signal handler may add to what is being looked through.
 
     resumed: the run may have been begun by another process, whose counters this one then takes over. active: those
-    with a value, which `at` records beside each report.
+    with a value, which `at` records beside each report (never a tag's own, of which there may be thousands).
     """
 
     def __init__(self, *, resumed: bool) -> None:
         self._resumed = resumed
         self._told = not resumed  # whether the server has said where they stand
         self._states: dict[str, CounterState] = {}
-        self._owners: dict[str, tuple[str, int]] = {}  # of each tag: its counter, and its first visible step
+        self._named = 0
+        self._owners: dict[str, Owner] = {}
+        self._kinds: dict[str, str] = {}  # of each tag, for good: scalars, images, …
+        self._implicit_unclaimed = resumed
+        self._implicit_next = 0  # where tags' own counters begin that are not known here yet, unless it is
+        self._begin_at: Mapping[str, int] = {}  # told of each by itself
         self.active: tuple[CounterState, ...] = ()
 
     def get(self, name: str) -> CounterState:
         """The counter of that name, made if need be. Raises InvalidNameError."""
         state = self._states.get(name)
-        if state is None:
-            if len(self._states) >= limits.COUNTERS_PER_RUN_MAX:
-                raise InvalidNameError(f"more than {limits.COUNTERS_PER_RUN_MAX} counters in one run")
-            state = self._states[name] = CounterState(check_counter(name), unclaimed=self._resumed)
+        return self._make(name) if state is None else state
+
+    def _make(self, name: str) -> CounterState:
+        names.check_any_counter(name)
+        if name == _ALL:
+            raise InvalidNameError(f"{_ALL} stands for all tags' own counters; name one of them")
+        implicit = names.is_implicit(name)
+        bound = limits.TAGS_PER_RUN_MAX if implicit else limits.COUNTERS_PER_RUN_MAX
+        if (len(self._states) - self._named if implicit else self._named) >= bound:
+            raise InvalidNameError(f"more than {bound} counters in one run")
+        made = CounterState(name, unclaimed=self._implicit_unclaimed if implicit else self._resumed)
+        if implicit:
+            made.origin = self._begin_at.get(name, self._implicit_next)
+            made.placed = made.origin > 0
+        state = self._states.setdefault(name, made)  # which a signal handler may have made meanwhile
+        if state is made:
+            self._named += not implicit
         return state
 
     def by_name(self) -> dict[str, CounterState]:
@@ -35,11 +63,21 @@ class Counters:
 
     def find_active(self) -> None:
         """A counter got its first value, or may have lost it."""
-        self.active = tuple(state for state in list(self._states.values()) if state.active)
+        self.active = tuple(state for state in list(self._states.values()) if state.active and not state.implicit)
 
     def is_unplaced(self, state: CounterState) -> bool:
         """Whether nobody has said yet where a counter stands, neither the service nor the job."""
-        return not (self._told or state.placed)
+        told = not self._resumed if state.implicit else self._told  # of tags' own, the service does not tell
+        return not (told or state.placed)
+
+    def claimed(self, state: CounterState) -> None:
+        """A counter is taken over; if it is a tag's own, all those are."""
+        if state.implicit:
+            self._implicit_unclaimed = False
+            for other in list(self._states.values()):
+                if other.implicit:
+                    other.unclaimed = False
+        state.unclaimed = False
 
     def adopt(self, counters: Mapping[str, CounterValue]) -> list[str]:
         """Go on where the server says that the counters of a continued run stand.
@@ -52,30 +90,55 @@ class Counters:
         self.find_active()
         return wrong
 
+    def begin_at(self, next_steps: Mapping[str, int]) -> None:
+        """Where tags' own counters go on: as an earlier writer of this process left them."""
+        self._begin_at = dict(next_steps)
+
     def rewind(self, next_steps: Mapping[str, int], values: Mapping[str, int]) -> None:
         """Go back. `values`: what counters say then, if not next - 1."""
-        for name, next_step in next_steps.items():
+        if _ALL in next_steps:
+            self._implicit_next = next_steps[_ALL]
+            self._implicit_unclaimed = False
+            self._begin_at = {}
+        for name, next_step in self._each(next_steps).items():
             state = self.get(name)
             state.rewind(next_step)
             if name in values:
                 state.put(values[name])
-        self._owners = {
-            tag: (name, first)
-            for tag, (name, first) in list(self._owners.items())
-            if name not in next_steps or first < next_steps[name]
-        }
+        self._owners = {tag: owner for tag, owner in list(self._owners.items()) if not _superseded(owner, next_steps)}
         self.find_active()
 
-    def own(self, state: CounterState, tags: Sequence[str], step: int) -> None:
+    def _each(self, next_steps: Mapping[str, int]) -> dict[str, int]:
+        """With those that `tag:*` stands for one by one."""
+        each = {name: next_steps[_ALL] for name in list(self._states) if _ALL in next_steps and names.is_implicit(name)}
+        return each | {name: step for name, step in next_steps.items() if name != _ALL}
+
+    def own(self, state: CounterState, tags: Sequence[str], step: int, kind: str) -> None:
         """Take note of tags that were reported against a counter."""
         for tag in tags:
-            self._owners.setdefault(tag, (state.name, step))
+            self._owners.setdefault(tag, Owner(state.name, step))
+            self._kinds.setdefault(tag, kind)
 
-    def other_owner(self, state: CounterState, tags: Sequence[str]) -> Violation | None:
-        """The rule that is broken if one of the tags is another counter's."""
+    def other_owner(self, state: CounterState, tags: Sequence[str], kind: str) -> Violation | None:
+        """The rule that is broken if one of the tags is another counter's, or of another kind."""
         for tag in tags:
-            owner, _ = self._owners.get(tag, (state.name, 0))
-            if owner != state.name:
-                detail = f"{tag!r} is reported against {owner}, not {state.name}: a tag belongs to one counter"
+            owner = self._owners.get(tag)
+            if owner is not None and owner.counter != state.name:
+                detail = f"{tag!r} is reported against {owner.counter}, not {state.name}: a tag belongs to one counter"
                 return Violation("tag_of_other_counter", f"{detail}. Use that counter, or another tag", apart=True)
+            if self._kinds.get(tag, kind) != kind:
+                detail = f"{tag!r} holds {self._kinds[tag]}, not {kind}: a tag is of one kind. Use another tag"
+                return Violation("tag_of_other_kind", detail, apart=True)
         return None
+
+    def implicit_next_steps(self) -> dict[str, int]:
+        """Where tags' own counters go on, for a later writer of this process."""
+        known = {name: state.upcoming() for name, state in list(self._states.items()) if state.implicit}
+        return {**self._begin_at, **{name: step for name, step in known.items() if step}}
+
+
+def _superseded(owner: Owner, next_steps: Mapping[str, int]) -> bool:
+    step = next_steps.get(owner.counter)
+    if step is None and names.is_implicit(owner.counter):
+        step = next_steps.get(_ALL)
+    return step is not None and owner.first >= step

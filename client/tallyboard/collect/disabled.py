@@ -1,8 +1,9 @@
 """The recorder of a run that reports nothing: counters count as ever, so that all ranks of a job see the same."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from tallyboard.collect.blobs import PendingBlob
 from tallyboard.collect.recorder import Recorder
 from tallyboard.collect.reports import as_step
 from tallyboard.collect.routing import Router
@@ -38,12 +39,28 @@ class DisabledRecorder(Recorder):
                     if step is not None:
                         state.moved = True
                         state.value = max(state.value, number)
-                    elif not state.moved:
+                    elif not (state.moved or state.implicit):
                         state.value += 1
                     state.last = max(state.last, state.value)
                     state.active = True
         except (TypeError, InvalidReportError, InvalidNameError):
             return  # what a reporting rank is warned about
+
+    def log_single(self, tag: str, value: Any, step: Any) -> bool:
+        """Leave it to `log`."""
+        return False
+
+    def log_blob(
+        self,
+        tag: object,
+        make: Callable[[], PendingBlob],
+        step: object,
+        counter: str | None,
+        at: Mapping[str, int] | None,
+        wall_time: object,
+    ) -> None:
+        """Move the counter that the report would have moved."""
+        self.log({str(tag): 0.0}, step, counter, at, None)  # type: ignore[arg-type]
 
 
 def _no_time() -> float:

@@ -2,7 +2,7 @@
 
 The fast path is a report whose tags were seen before and that breaks no rule: a dictionary lookup, one struct.pack and
 an append. Everything else (new tags, lower steps, odd values, an `at` of the caller's) takes the slow path, which is
-also where a run goes that is finished, forked or out of memory: they clear `_fast`.
+also where a run goes that is finished, forked or out of memory: they clear `_fast` and `_single`.
 """
 
 import operator
@@ -11,20 +11,21 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from tallyboard.collect.blobs import PendingBlob
 from tallyboard.collect.complaints import Complaints
 from tallyboard.collect.counters import Counters
-from tallyboard.collect.lanes import Lane, Section
-from tallyboard.collect.reports import as_at, as_counter, as_scalars, as_step, as_wall_time
+from tallyboard.collect.lanes import BlobLane, Lane, Section
+from tallyboard.collect.reports import as_at, as_counter, as_scalars, as_step, as_tag, as_wall_time
 from tallyboard.collect.routing import Router, Split
 from tallyboard.collect.sections import Discarded, Sections
 from tallyboard.collect.stats import Tally
 from tallyboard.collect.tracking import CounterState
 from tallyboard.errors import ContractError, InvalidReportError
 from tallyboard.notices import Notices
-from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Open, Rewind, Status
+from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Open, Rewind, Status, names
 
 TAKE_TIMEOUT_S: Final = 0.1
-LANES_MAX: Final = 4_096
+LANES_MAX: Final = 16_384
 """Lanes that are remembered; a run that makes up new tags for ever starts again with none."""
 
 
@@ -51,6 +52,7 @@ class Recorder:
         self._counters = Counters(resumed=resumed)
         self._sections = sections
         self._fast: dict[tuple[tuple[str, ...], str | None], Lane] = {}
+        self._single: dict[str, Lane] = {}  # the same, of reports of one tag that name no counter
         self._splits: dict[tuple[tuple[str, ...], str | None], Split] = {}
         self._lanes: dict[tuple[Any, ...], Lane] = {}
         self._closed: str | None = None
@@ -85,7 +87,7 @@ class Recorder:
                 number = state.value if state.moved else state.value + 1
             else:
                 number = step if type(step) is int else operator.index(step)
-            if number < state.last:
+            if number < state.last or (state.implicit and step is None):
                 return False
             if lane.others:
                 others = [other.value for other in lane.others]
@@ -93,9 +95,8 @@ class Recorder:
             else:
                 row = lane.pack(number, self._clock(), *scalars.values())
             if number > state.last:  # CounterState.accept, written out
+                state.reached = number, lane, row
                 state.last = number
-                state.tail_lane = lane
-                state.tail_row = row
             elif state.check(number, lane, row) is None:
                 state.accept(number, lane, row)
             else:
@@ -107,6 +108,36 @@ class Recorder:
             if self._sections.add(lane, row) and self._sections.full:
                 self._forget()
             return True
+
+    def log_single(self, tag: str, value: Any, step: Any) -> bool:
+        """Record one scalar of a tag seen before that breaks no rule: `_log_fast` for those who have nothing but one.
+
+        Otherwise change nothing and return False: `log` is for the rest.
+        """
+        try:
+            with self._lock:
+                lane = self._single[tag]
+                state = lane.counter
+                if step is None:
+                    step = state.upcoming()
+                elif type(step) is not int:
+                    return False
+                if lane.others:
+                    row = lane.pack(step, self._clock(), *[other.value for other in lane.others], value)
+                else:
+                    row = lane.pack(step, self._clock(), value)
+                if step <= state.last:
+                    return False
+                state.reached = step, lane, row
+                state.last = step
+                state.moved = True
+                if step > state.value:
+                    state.value = step
+                if self._sections.add(lane, row) and self._sections.full:
+                    self._forget()
+                return True
+        except (struct.error, TypeError, KeyError):
+            return False
 
     def _log_split(self, scalars: Mapping[str, Any], step: int | None, key: tuple[tuple[str, ...], str | None]) -> bool:
         """Record a call whose tags belong to several counters, one report each, if it was seen before."""
@@ -164,13 +195,59 @@ class Recorder:
         for name, tags in split:
             state = self._counters.get(name)
             if name not in numbers:  # more tags than fit into one report still stand at one step
-                numbers[name] = step if step is not None else state.value + (not state.moved)
-            if step is not None:
-                state.moved = state.placed = True
-            elif not state.moved:
-                self._check_place(state, numbers[name], told=False)
+                numbers[name] = self._number(state, step)
             part = tuple(values[tag] for tag in tags)
             self._log_part(state, numbers[name], tags, part, at, wall_time, counter)
+
+    def reject(self, what: str, error: Exception) -> None:
+        """Complain of what could not even be made a report. Raises InvalidReportError if the run is strict."""
+        said = InvalidReportError(f"{what}: {error or type(error).__name__}")
+        said.__cause__ = error
+        with self._lock:
+            self._complaints.dropped(said)
+
+    def _number(self, state: CounterState, step: int | None) -> int:
+        """The step of a report, which may be named."""
+        number = state.upcoming() if step is None else step
+        if step is not None:
+            state.moved = state.placed = True
+        elif state.implicit or not state.moved:
+            self._check_place(state, number, told=False)
+        return number
+
+    def log_blob(
+        self,
+        tag: object,
+        make: Callable[[], PendingBlob],
+        step: object,
+        counter: str | None,
+        at: Mapping[str, int] | None,
+        wall_time: object,
+    ) -> None:
+        """Record a report of a tag that is no scalar, by the rules of `log`.
+
+        make: copies what the caller may change, and raises InvalidReportError if it is nothing that can be reported.
+        """
+        try:
+            blob = make()
+            with self._lock:
+                self._complaints.raise_pending()
+                if self._closed is not None:
+                    self._complaints.closed(self._closed)
+                    return
+                wanted = None if counter is None else as_counter(counter)
+                number = None if step is None else as_step(step)
+                wall = None if wall_time is None else as_wall_time(wall_time)
+                stands = as_at(at)
+                ((name, tags),) = self._router.split((as_tag(tag),), wanted)
+                state = self._counters.get(name)
+                self._log_part(state, self._number(state, number), tags, (blob.bits,), stands, wall, wanted, blob)
+        except (InvalidReportError, InvalidNameError) as error:
+            self._complaints.dropped(error)
+        except ContractError:
+            raise
+        except Exception:  # noqa: BLE001 - as above
+            self._complaints.bug()
 
     def _log_part(
         self,
@@ -181,11 +258,12 @@ class Recorder:
         at: dict[str, int],
         wall_time: float | None,
         counter: str | None,
+        blob: PendingBlob | None = None,
     ) -> None:
-        """One report of plain numbers, judged and kept; `counter` is what the caller named."""
-        lane, others = self._lane(state, tags, at)
+        """One report of plain numbers, or of a blob, judged and kept; `counter` is what the caller named."""
+        lane, others = self._lane(state, tags, at, blob)
         row = lane.pack(number, self._clock() if wall_time is None else wall_time, *others, *values)
-        violation = state.check(number, lane, row) or self._counters.other_owner(state, tags)
+        violation = self._counters.other_owner(state, tags, lane.kind) or state.check(number, lane, row)
         if violation is not None:
             self._complaints.violated(state.name, violation)
         state.value = max(state.value, number)
@@ -194,44 +272,65 @@ class Recorder:
             self._complaints.full(self._sections.bytes_max)
             return
         if state.unclaimed:
-            self._sections.take_over(state.name)
-            state.unclaimed = False
-        apart = violation is not None and violation.apart
-        self._sections.add(self._apart_lane(lane) if apart else lane, row)
+            self._sections.take_over(names.gathered(state.name))
+            self._counters.claimed(state)
+        goal = self._apart_lane(lane, blob) if violation is not None and violation.apart else lane
+        if blob is None:
+            self._sections.add(goal, row)
+        elif isinstance(goal, BlobLane):
+            self._sections.add_blob(goal, row, blob)
         if violation is None:
             was_active = state.active
             state.accept(number, lane, row)
-            self._counters.own(state, tags, number)
-            if not was_active:
+            self._counters.own(state, tags, number, lane.kind)
+            if not was_active and not state.implicit:
                 self._activated()
-            if not at and self._router.whole(tags, counter):
+            if not at and blob is None and self._router.whole(tags, counter):
                 self._fast[tags, counter] = lane
+                if counter is None and len(tags) == 1:
+                    self._single[tags[0]] = lane
 
     def _forget(self) -> None:
         """Send the next report of each kind through the slow path."""
         self._fast.clear()
+        self._single.clear()
         self._splits.clear()
 
-    def _lane(self, state: CounterState, tags: tuple[str, ...], at: dict[str, int]) -> tuple[Lane, list[int]]:
+    def _lane(
+        self, state: CounterState, tags: tuple[str, ...], at: dict[str, int], blob: PendingBlob | None
+    ) -> tuple[Lane, list[int]]:
         """The lane of such a report, and the `at` values that go into its row."""
         others = tuple(other for other in self._counters.active if other is not state)
         stands = {other.name: other.value for other in others} | at
         stands.pop(state.name, None)
-        key = (state.name, tags, tuple(stands))
+        return self._find_lane(state, tags, tuple(stands), others, blob), list(stands.values())
+
+    def _apart_lane(self, lane: Lane, blob: PendingBlob | None) -> Lane:
+        return self._find_lane(lane.counter, lane.tags, lane.at_names, (), blob, apart=True)
+
+    def _find_lane(
+        self,
+        state: CounterState,
+        tags: tuple[str, ...],
+        at_names: tuple[str, ...],
+        others: tuple[CounterState, ...],
+        blob: PendingBlob | None,
+        *,
+        apart: bool = False,
+    ) -> Lane:
+        what = None if blob is None else (blob.kind, blob.metadata)
+        key = (state.name, tags, at_names, what, apart)
         lane = self._lanes.get(key)
         if lane is None:
             if len(self._lanes) >= LANES_MAX:
                 self._lanes.clear()
                 self._forget()
-            lane = self._lanes[key] = Lane(state, tags, tuple(stands), others)
-        return lane, list(stands.values())
-
-    def _apart_lane(self, lane: Lane) -> Lane:
-        key = (lane.counter.name, lane.tags, lane.at_names, "apart")
-        apart = self._lanes.get(key)
-        if apart is None:
-            apart = self._lanes[key] = Lane(lane.counter, lane.tags, lane.at_names, apart=True)
-        return apart
+            if blob is None:
+                lane = Lane(state, tags, at_names, others, apart=apart)
+            else:
+                lane = BlobLane(state, tags[0], blob, at_names, others, apart=apart)
+            self._lanes[key] = lane
+        return lane
 
     def fail(self, error: ContractError) -> None:
         """Have the next call of a strict run raise what only the server could tell."""
@@ -250,6 +349,16 @@ class Recorder:
         """The counter of that name, made if need be. Raises InvalidNameError."""
         with self._lock:
             return self._counters.get(name)
+
+    def begin_at(self, next_steps: Mapping[str, int]) -> None:
+        """Where tags' own counters go on: see Counters."""
+        with self._lock:
+            self._counters.begin_at(next_steps)
+
+    def implicit_next_steps(self) -> dict[str, int]:
+        """Where tags' own counters would go on."""
+        with self._lock:
+            return self._counters.implicit_next_steps()
 
     def set_total(self, name: str, total: int) -> None:
         """Say which step a counter is expected to reach."""
@@ -344,7 +453,7 @@ class Recorder:
         self._complaints.after_fork()
         self._closed = why
         self._sections = Discarded(self._tally, lambda: None)
-        self._fast, self._splits, self._lanes = {}, {}, {}
+        self._fast, self._single, self._splits, self._lanes = {}, {}, {}, {}
 
     def mark(self) -> int:
         """Close the section at hand. Returns how many sections were closed so far: what a flush waits for."""
@@ -370,4 +479,4 @@ class Recorder:
                 self._sections.seal()
             finally:
                 self._lock.release()
-        return self._sections.fetch()
+        return [section.encoded(self._complaints.unencodable) for section in self._sections.fetch()]

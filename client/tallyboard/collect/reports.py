@@ -7,7 +7,7 @@ from struct import Struct
 from typing import Any, Final
 
 from tallyboard.errors import InvalidReportError
-from tallyboard.wire import InvalidNameError, check_counter, check_tag, limits
+from tallyboard.wire import InvalidNameError, check_tag, limits, names
 
 _DOUBLE: Final = Struct("<d")
 
@@ -31,6 +31,11 @@ def as_scalars(scalars: object) -> tuple[dict[str, float], list[str]]:
     return good, complaints
 
 
+def as_tag(tag: object) -> str:
+    """A tag. Raises InvalidReportError."""
+    return _tag(tag)
+
+
 def as_step(step: object) -> int:
     """A step as int: whole numbers of any type. Raises InvalidReportError."""
     try:
@@ -46,14 +51,14 @@ def as_counter(name: object) -> str:
     """The name of a counter. Raises InvalidReportError or InvalidNameError."""
     if not isinstance(name, str):
         raise InvalidReportError(f"a counter is given by its name, not as {_shown(name)}")
-    return check_counter(name)
+    return names.check_any_counter(name)
 
 
 def as_at(at: object) -> dict[str, int]:
     """Where other counters stood. Raises InvalidReportError or InvalidNameError."""
     if at is not None and not isinstance(at, Mapping):
         raise InvalidReportError(f'at takes a dictionary of counters such as {{"epoch": 3}}, not {_shown(at)}')
-    return {as_counter(name): as_step(step) for name, step in (at or {}).items()}
+    return {names.check_counter(as_counter(name)): as_step(step) for name, step in (at or {}).items()}
 
 
 def as_wall_time(wall_time: object) -> float:
@@ -76,8 +81,20 @@ def _value(tag: object, value: Any) -> float:
     try:
         packed = _DOUBLE.pack(value)
     except Exception as error:  # a foreign __float__ may raise anything
-        raise InvalidReportError(f"{tag!r} is {_shown(value)}, which is not one number") from error
+        number = _single(value)
+        if number is None:
+            raise InvalidReportError(f"{tag!r} is {_shown(value)}, which is not one number") from error
+        return number
     return float(_DOUBLE.unpack(packed)[0])
+
+
+def _single(value: Any) -> float | None:
+    """The number in an array that holds one, of whatever shape; None if it is no such."""
+    item = getattr(value, "item", None)
+    try:
+        return float(_DOUBLE.unpack(_DOUBLE.pack(item()))[0]) if callable(item) else None
+    except Exception:  # noqa: BLE001 - as above; the complaint is the caller's
+        return None
 
 
 def _whole(step: object) -> int:

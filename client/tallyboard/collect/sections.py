@@ -9,13 +9,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from tallyboard.collect.lanes import Lane, Packed, Rows, Section
+from tallyboard.collect.blobs import PendingBlob
+from tallyboard.collect.lanes import BlobLane, Lane, Packed, Rows, Section
 from tallyboard.collect.stats import Tally
 from tallyboard.errors import TallyboardError
 from tallyboard.wire import CounterSpec, Open, Rewind, Status, limits
 
 SECTION_COST_MAX: Final = 4 * limits.MIB
-"""A section is closed beyond this: about 26,000 reports of ten scalars (160 bytes each), at most 47,000 of one."""
+"""A section is closed beyond this: about 26,000 reports of ten scalars (160 bytes each), at most 47,000 of one.
+
+With the blob that goes beyond it (limits.BLOB_BYTES_MAX) a section is still far from limits.BODY_BYTES_MAX.
+"""
 SECTION_LANES_MAX: Final = 900
 """Lanes of a section, below wire.limits.BLOCKS_PER_BATCH_MAX."""
 BUFFER_BYTES_MAX: Final = 32 * limits.MIB
@@ -57,17 +61,18 @@ class Draft:
     @property
     def has_rows(self) -> bool:
         """Whether reports are in it."""
-        return max((len(rows.buffer) for rows in list(self.lanes.values())), default=0) > 0
+        # Not by any() or all(): what a handler raises while a generator that was left halfway is closed, gets lost.
+        return False in [rows.empty for rows in list(self.lanes.values())]
 
     def follower(self, rewind: Rewind | None = None) -> "Draft":
         """The next one, which begins with a rewind or with nothing."""
-        nbytes = 1024 + sum(len(rows.buffer) for rows in list(self.lanes.values()))
+        nbytes = 1024 + sum(rows.nbytes for rows in list(self.lanes.values()))
         return Draft(self.number + 1, self.before + nbytes, rewind)
 
     def packed(self, *, apart: bool) -> list[Packed]:
         """The rows of its lanes, of one of the two kinds."""
         found = list(self.lanes.items())
-        return [lane.packed(rows) for lane, rows in found if lane.apart is apart and rows.buffer]
+        return [lane.packed(rows) for lane, rows in found if lane.apart is apart and not rows.empty]
 
     def section(self) -> Section:
         """What it has become, once it is closed."""
@@ -88,8 +93,7 @@ class Draft:
     def release(self) -> None:
         """Let go of rows that lanes still know."""
         for rows in self.lanes.values():
-            rows.buffer = bytearray()
-            rows.put = rows.buffer.extend
+            rows.release()
 
 
 class Sections:
@@ -121,8 +125,22 @@ class Sections:
     def add(self, lane: Lane, row: bytes) -> bool:
         """Keep a row of a lane. Returns whether this closed the section."""
         while lane.rows.number != (draft := self._chain[-1]).number or lane.rows.put(row):
-            lane.rows = draft.lanes.setdefault(lane, Rows(draft.number))
+            lane.rows = draft.lanes.setdefault(lane, lane.rows_of(draft.number))
         draft.cost += lane.cost
+        if draft.cost < SECTION_COST_MAX and len(draft.lanes) < SECTION_LANES_MAX:
+            return False
+        self.seal()
+        return True
+
+    def add_blob(self, lane: BlobLane, row: bytes, blob: PendingBlob) -> bool:
+        """Keep a row of a lane with its blob. Returns whether this closed the section."""
+        pair = row, blob
+        kept = False
+        while not kept:
+            draft = self._chain[-1]
+            lane.rows = draft.lanes.setdefault(lane, lane.rows_of(draft.number))
+            draft.cost += lane.cost + blob.nbytes  # ahead: a section may become too small in vain, but never too large
+            kept = self._chain[-1] is draft and lane.rows.number == draft.number and lane.rows.put(pair) is None
         if draft.cost < SECTION_COST_MAX and len(draft.lanes) < SECTION_LANES_MAX:
             return False
         self.seal()
@@ -195,6 +213,10 @@ class Discarded(Sections):
     """Of a run that reports nothing: keeps nothing."""
 
     def add(self, lane: Lane, row: bytes) -> bool:
+        """Keep no row."""
+        return False
+
+    def add_blob(self, lane: BlobLane, row: bytes, blob: PendingBlob) -> bool:
         """Keep no row."""
         return False
 

@@ -5,12 +5,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from tallyboard.collect.lanes import Packed, Section
-from tallyboard.wire import Reason, Receipt
+from tallyboard.wire import Reason, Receipt, names
 
 
 @dataclass(slots=True, frozen=True)
 class CounterStats:
-    """Reports, and scalars in them, that were recorded against one counter."""
+    """Reports, and scalars (or images, texts, …) in them, that were recorded against one counter."""
 
     reports: int = 0
     scalars: int = 0
@@ -23,7 +23,8 @@ class Stats:
     reports, scalars: recorded (and for the server to judge). Of these reports, accepted and refused count the
     server's answers, dropped_reports what was given up (no room, a batch that the server rejects, after finish; this
     includes reports that were never recorded), the rest waits. stored, repeated: scalars of the accepted reports.
-    dropped_scalars: values that were no number. violations: reports that the client itself warned about.
+    dropped_scalars: values that were no number. violations: reports that the client itself warned about. counters:
+    by name, those that single tags have to themselves together as `tag:*`.
     """
 
     reports: int = 0
@@ -123,6 +124,7 @@ def _counted(before: dict[str, CounterStats], rows: Iterable[Packed]) -> dict[st
     """The counts with some rows more."""
     counters = dict(before)
     for packed in rows:
-        seen, n = counters.get(packed.counter, CounterStats()), len(packed)
-        counters[packed.counter] = CounterStats(seen.reports + n, seen.scalars + n * len(packed.tags))
+        name, n = names.gathered(packed.counter), len(packed)
+        seen = counters.get(name, CounterStats())
+        counters[name] = CounterStats(seen.reports + n, seen.scalars + n * len(packed.tags))
     return counters

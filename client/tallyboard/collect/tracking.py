@@ -6,13 +6,14 @@ The server is the judge; this finds early what it would refuse, so that the warn
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from tallyboard.wire import Reason
+from tallyboard.wire import Reason, names
 
 if TYPE_CHECKING:
     from tallyboard.collect.lanes import Lane
 
 NOTHING: Final = -1
 """`last` of a counter that holds no report."""
+_NOWHERE: Final = (NOTHING, None, b"")
 
 
 @dataclass(slots=True, frozen=True)
@@ -32,12 +33,13 @@ class CounterState:
     start: the least step that may be reported (after a rewind). active: it has a value worth recording as `at`.
     origin: the value at which it was last put (0, by a rewind or a resume), and puts: how often. placed: somebody
     said where the job stands on it: a rewind, a set, an explicit step, the server. server_last: where a continued run
-    stood. unclaimed: another writer may hold it, so it has to be taken over before this one reports.
+    stood. unclaimed: another writer may hold it, so it has to be taken over before this one reports. implicit: it is
+    one tag's own, which has no value that anybody moves: reports without a step simply count on.
     """
 
     __slots__ = (
-        "active", "last", "moved", "name", "origin", "placed", "puts", "server_last", "start", "tail", "tail_lane",
-        "tail_row", "tail_step", "total", "unclaimed", "value",
+        "active", "implicit", "last", "moved", "name", "origin", "placed", "puts", "reached", "server_last", "start",
+        "tail", "total", "unclaimed", "value",
     )  # fmt: skip
 
     def __init__(self, name: str, total: int | None = None, *, unclaimed: bool = False) -> None:
@@ -51,16 +53,22 @@ class CounterState:
         self.placed = False
         self.server_last = NOTHING
         self.unclaimed = unclaimed
+        self.implicit = names.is_implicit(name)
         self.last = NOTHING
         self.start = 0
-        self.tail_lane: Lane | None = None  # lane and row that first reached `last`,
-        self.tail_row = b""
-        self.tail: dict[str, int] = {}  # and the tags reported there as bit patterns,
-        self.tail_step = NOTHING  # looked up only when a second report comes at that step
+        # In one piece each, with the step that it is about, because a signal handler may report on the counter, too:
+        self.reached: tuple[int, Lane | None, bytes] = _NOWHERE  # lane and row that first reached `last`, and the tags
+        self.tail: tuple[int, dict[str, int]] = NOTHING, {}  # there as bit patterns, once a second report comes there
 
     def next_step(self) -> int:
         """Where a job that is resumed from here goes on: past the value, if that was reported already."""
         return self.value + 1 if self.last >= self.value and self.last != NOTHING else self.value
+
+    def upcoming(self) -> int:
+        """The step of a report that names none."""
+        if self.implicit:
+            return max(self.last + 1, self.origin)
+        return self.value if self.moved else self.value + 1
 
     def put(self, value: int) -> None:
         """Stand at a value without having counted up to it."""
@@ -76,9 +84,8 @@ class CounterState:
         self.server_last = NOTHING
         self.start = next_step
         self.last = next_step - 1
-        self.tail_lane = None
-        self.tail = {}
-        self.tail_step = NOTHING
+        self.reached = _NOWHERE
+        self.tail = NOTHING, {}
 
     def adopt(self, last_step: int) -> bool:
         """Go on where the server says that the counter stands, unless this process was told where it does.
@@ -104,36 +111,49 @@ class CounterState:
         for tag, bits in zip(lane.tags, lane.unpack_bits(row), strict=True):
             if tail.get(tag, bits) != bits:
                 # Rows of one lane keep their order on the server; those of different lanes need not.
-                return Violation("tag_repeated", self._repeated(tag, step), apart=self.tail_lane is not lane)
+                return Violation("tag_repeated", self._repeated(tag, step), apart=self.reached[1] is not lane)
         return None
 
     def accept(self, step: int, lane: "Lane", row: bytes) -> None:
         """Take note of a report that `check` found nothing wrong with."""
         if step > self.last:
+            self.reached = step, lane, row
             self.last = step
-            self.tail_lane = lane
-            self.tail_row = row
         else:
             self._tail().update(zip(lane.tags, lane.unpack_bits(row), strict=True))
-            if self.tail_lane is not lane:
-                self.tail_lane = None
+            if self.reached[1] is not lane:
+                self.reached = step, None, b""
         self.active = True
 
     def _tail(self) -> dict[str, int]:
-        if self.tail_step != self.last:
-            lane = self.tail_lane
-            self.tail = {} if lane is None else dict(zip(lane.tags, lane.unpack_bits(self.tail_row), strict=True))
-            self.tail_step = self.last
-        return self.tail
+        last = self.last
+        known, tail = self.tail
+        if known != last:
+            step, lane, row = self.reached
+            bits = () if lane is None or step != last else zip(lane.tags, lane.unpack_bits(row), strict=True)
+            tail = dict(bits)
+            self.tail = last, tail
+        return tail
 
     def _decreased(self, step: int) -> str:
         floor = f"the rewind to {self.start}" if self.last < self.start else f"step {self.last}"
+        if self.implicit:
+            return (
+                f"{self._tag!r} goes back: step {step} after {floor}. Steps of a tag never decrease; to go back on"
+                f" purpose, say SummaryWriter(…, purge_step={max(step, 0)}) or run.rewind"
+            )
         return (
             f"{self.name} goes back: step {step} after {floor}. Steps never decrease; to go back on purpose,"
             f' call run.rewind({{"{self.name}": {max(step, 0)}}})'
         )
 
+    @property
+    def _tag(self) -> str:
+        return self.name.removeprefix(names.IMPLICIT_PREFIX)
+
     def _repeated(self, tag: str, step: int) -> str:
+        if self.implicit:
+            return f"{tag!r} was reported at step {step} already, with another value. Does its step move on?"
         return (
             f"{tag!r} was reported at {self.name} {step} already, with another value. Is {self.name} being"
             " incremented? If it counts something else, give that a counter of its own"

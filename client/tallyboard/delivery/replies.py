@@ -13,7 +13,7 @@ from tallyboard.errors import contract_error
 from tallyboard.notices import Notices
 from tallyboard.outbox.stream import Stream
 from tallyboard.remedies import GOES_ON, away, foreign, mislabelled, misses, remedy
-from tallyboard.wire import CounterValue, Problem, Receipt
+from tallyboard.wire import CounterValue, Problem, Receipt, names
 
 OUTAGE_SAID_EVERY_S: Final = 600.0
 _NUMBER: Final = re.compile(r"\d+")  # what tells one warning of a kind from the next
@@ -65,9 +65,8 @@ class Replies:
         for refusal in receipt.refused:
             self._recorder.fail(contract_error(refusal.reason, refusal.detail))
             if not self._tally.warned(refusal.counter, refusal.reason):
-                self._notices.warn_once(
-                    ("refused", refusal.counter, refusal.reason), f"the server refused a report: {refusal.detail}"
-                )
+                about = ("refused", names.gathered(refusal.counter), refusal.reason)
+                self._notices.warn_once(about, f"the server refused a report: {refusal.detail}")
         for warning in receipt.warnings:
             self._notices.warn_once(("receipt", _NUMBER.sub("#", warning)), warning)
         if receipt.not_rewound:

@@ -1,11 +1,12 @@
 """Whose counters are whose: what a stream that waited long, or was forgotten, may still take."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
 from tallyboard.outbox.stream import Stream
-from tallyboard.wire import MSGPACK, Open, decode_message
+from tallyboard.wire import MSGPACK, Open, decode_message, names
 from tallyboard.wire.messages import BatchMessage
 
 
@@ -29,10 +30,11 @@ class CounterBrief(msgspec.Struct):
 
 
 class RunBrief(msgspec.Struct):
-    """A run as GET /runs shows it, as far as senders need it."""
+    """A run as GET /runs shows it, as far as senders need it. provenance: of the job that opened it last."""
 
     run: str
     counters: dict[str, CounterBrief] = {}
+    provenance: dict[str, Any] = {}
 
 
 def claimed(body: bytes) -> set[str]:
@@ -45,9 +47,14 @@ def claimed(body: bytes) -> set[str]:
 def gone_on(view: RunBrief, stream: Stream, counters: Iterable[str]) -> str | None:
     """Which job that began later now writes one of these counters, in words; None if none does.
 
-    What such a stream still claims is outdated: sending it would take the newer job's points away.
+    What such a stream still claims is outdated: sending it would take the newer job's points away. Of counters that
+    tags have to themselves the service does not name the writers: there, any job that opened the run later counts.
     """
     for name in counters:
+        if names.is_implicit(name):
+            if (who := _opened_later(view, stream)) is not None:
+                return f"{who} began later and has gone on with the run"
+            continue
         attempts = view.counters.get(name, CounterBrief()).attempts
         if not attempts or attempts[-1].writer == stream.producer:
             continue
@@ -57,6 +64,13 @@ def gone_on(view: RunBrief, stream: Stream, counters: Iterable[str]) -> str | No
             who = f"process {current.pid} on {current.host}" if current.host else f"producer {current.writer}"
             return f"{who} began later and has gone on with {name}"
     return None
+
+
+def _opened_later(view: RunBrief, stream: Stream) -> str | None:
+    began_at = view.provenance.get("began_at")
+    if not isinstance(began_at, int | float) or began_at <= stream.began_at:
+        return None
+    return f"process {view.provenance.get('pid')} on {view.provenance.get('host')}"
 
 
 def reopening(stream: Stream, view: RunBrief | None) -> Open:

@@ -82,6 +82,11 @@ def is_implicit(counter: str) -> bool:
     return counter.startswith(IMPLICIT_PREFIX)
 
 
+def gathered(counter: str) -> str:
+    """The counter, those of single tags as `tag:*`."""
+    return ALL_IMPLICIT if is_implicit(counter) else counter
+
+
 def check_counter_of(counter: str, tags: Sequence[str]) -> str:
     """Return `counter` if these tags may be reported on it: a named one, or the only tag's own."""
     if not is_implicit(counter):
