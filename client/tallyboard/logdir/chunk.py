@@ -3,17 +3,18 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tallyboard.logdir import hparams
 from tallyboard.logdir.crc import masked_crc32c
 from tallyboard.logdir.layouts import Int32, Layouts, Many
 from tallyboard.logdir.mends import Kind, Mends
 from tallyboard.logdir.scan import FOOTER_BYTES, Lengths, Scan, scan
 from tallyboard.logdir.tags import Point, Tags
-from tallyboard.wire import Float64, InvalidNameError, Int64, protos
+from tallyboard.wire import Float64, Int64, InvalidNameError, protos
 from tallyboard.wire.events import Event, read_event
 from tallyboard.wire.protos import MalformedError
 
@@ -29,23 +30,29 @@ class Start(NamedTuple):
     step: int
 
 
-class BlobPoint(NamedTuple):
-    """A point that is no scalar."""
+class Config(NamedTuple):
+    """Hyperparameters in a record."""
 
     record: int
-    tag: int
-    step: int
-    wall_time: float
-    data: bytes
+    config: dict[str, Any]
+
+
+class Trouble(NamedTuple):
+    """A record (or something in it) that can't be taken."""
+
+    record: int
+    kind: Kind
+    detail: str
 
 
 @dataclass(slots=True)
 class Chunk:
     """What n records of a file hold.
 
-    ends int64[n]: the offset after each, from the chunk's beginning. Scalars, in no order: records int64[m] (which they
-    come from), tags int32[m], steps int64[m], wall_times float64[m], values float64[m]. damage, end, needed: as a Scan
-    has them. troubles: by record, what has to be told once the record counts as read.
+    ends int64[n]: the offset after each, from the chunk's beginning. end, damage, needed: as a Scan has them. Points in
+    file order: records int64[m] (which they come from), tags int32[m], steps int64[m], wall_times float64[m], values
+    float64[m]: of one that is no scalar (is_blob bool[m]), its index in `blobs`. starts, configs, troubles: by record;
+    troubles have to be told once the record counts as read.
     """
 
     ends: Int64
@@ -57,20 +64,19 @@ class Chunk:
     steps: Int64
     wall_times: Float64
     values: Float64
-    blobs: list[BlobPoint] = field(default_factory=list)
-    starts: list[Start] = field(default_factory=list)
-    troubles: list["Trouble"] = field(default_factory=list)
+    is_blob: npt.NDArray[np.bool_]
+    blobs: list[bytes]
+    starts: list[Start]
+    configs: list[Config]
+    troubles: list[Trouble]
 
     def __len__(self) -> int:
         return len(self.ends)
 
-
-class Trouble(NamedTuple):
-    """A record (or something in it) that can't be taken."""
-
-    record: int
-    kind: Kind
-    detail: str
+    def rows(self, lo: int, hi: int) -> slice:
+        """The points of the records from lo to hi - 1."""
+        begin, end = np.searchsorted(self.records, (lo, hi)).tolist()
+        return slice(begin, end)
 
 
 class Decoder:
@@ -125,6 +131,15 @@ class Decoder:
                 gathered.troubles.append(Trouble(record, "not_data", detail))
                 continue
             gathered.add_point(record, seen.step, wall_time, point)
+            if value.tag == hparams.START_TAG:
+                self._configure(record, value.metadata, gathered)
+
+    def _configure(self, record: int, metadata: bytes, gathered: "_Gathered") -> None:
+        try:
+            if hparams.has_config(metadata, hparams.START_TAG):
+                gathered.configs.append(Config(record, hparams.read_config(metadata)))
+        except MalformedError as error:
+            gathered.troubles.append(Trouble(record, "hyperparameters", str(error)))
 
     def _teach(self, event: bytes) -> tuple[list[int], list[float]] | None:
         """Ids and numbers of an Event of scalars; None for any other."""
@@ -143,8 +158,10 @@ class _Gathered:
 
     parts: list[tuple[Int64, Int32, Int64, Float64, Float64]] = field(default_factory=list)
     singles: list[tuple[int, int, int, float, float]] = field(default_factory=list)
-    blobs: list[BlobPoint] = field(default_factory=list)
+    are_blobs: list[bool] = field(default_factory=list)
+    blobs: list[bytes] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
+    configs: list[Config] = field(default_factory=list)
     troubles: list[Trouble] = field(default_factory=list)
 
     def add_many(self, part: Many, members: Int64) -> None:
@@ -169,27 +186,26 @@ class _Gathered:
         )
 
     def add_point(self, record: int, step: int, wall_time: float, point: Point) -> None:
-        if point.number is None:
-            self.blobs.append(BlobPoint(record, point.tag, step, wall_time, point.blob))
-        else:
-            self.singles.append((record, point.tag, step, wall_time, point.number))
+        value = point.number
+        self.are_blobs.append(value is None)
+        if value is None:
+            value = float(len(self.blobs))
+            self.blobs.append(point.blob)
+        self.singles.append((record, point.tag, step, wall_time, value))
 
     def chunk(self, found: Scan) -> Chunk:
         columns = list(zip(*self.singles, strict=True)) or [(), (), (), (), ()]
-        self.parts.append(
-            (
-                np.array(columns[0], np.int64),
-                np.array(columns[1], np.int32),
-                np.array(columns[2], np.int64),
-                np.array(columns[3], np.float64),
-                np.array(columns[4], np.float64),
-            )
-        )
-        records, tags, steps, wall_times, values = (np.concatenate(column) for column in zip(*self.parts, strict=True))
+        kinds = (np.int64, np.int32, np.int64, np.float64, np.float64)
+        single = tuple(np.array(column, kind) for column, kind in zip(columns, kinds, strict=True))
+        joined = [np.concatenate(column) for column in zip(*self.parts, single, strict=True)]
+        is_blob = np.zeros(len(joined[0]), np.bool_)
+        is_blob[len(is_blob) - len(self.are_blobs) :] = self.are_blobs
+        order = np.argsort(joined[0], kind="stable")
+        records, tags, steps, wall_times, values = (column[order] for column in joined)
         ends = found.at + found.sizes + FOOTER_BYTES
         return Chunk(
             ends, found.end, found.damage, found.needed, records, tags, steps, wall_times, values,
-            self.blobs, sorted(self.starts), sorted(self.troubles),
+            is_blob[order], self.blobs, sorted(self.starts), self.configs, sorted(self.troubles),
         )  # fmt: skip
 
 

@@ -94,7 +94,8 @@ def _power(power: int) -> UInt32:
         half = _power(power - 1)
         return _applied(half, half.reshape(-1)).reshape(4, 256)
     registers = np.arange(256, dtype=np.uint32)[None, :] << np.arange(0, 32, 8, dtype=np.uint32)[:, None]
-    return registers >> np.uint32(8) ^ _byte_table()[registers & 0xFF]
+    found: UInt32 = registers >> np.uint32(8) ^ _byte_table()[registers & 0xFF]
+    return found
 
 
 @lru_cache(maxsize=1)

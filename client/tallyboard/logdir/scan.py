@@ -124,7 +124,7 @@ class _Stretches:
         self._breaks = np.flatnonzero(self._ends[:-1] != self._starts[1:])
 
     def beginning(self, at: int) -> Int64 | None:
-        """The starts of records that follow each other from an offset on, and the end of the last; None if none does."""
+        """The starts of records that follow each other from an offset on, and the end of the last; None if none."""
         first = int(np.searchsorted(self._starts, at))
         if first == len(self._starts) or self._starts[first] != at:
             return None

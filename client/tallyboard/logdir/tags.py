@@ -51,6 +51,9 @@ class Tags:
         self._mends = mends
         self._ids: dict[tuple[str, str], int] = {}
         self._first: dict[str, int] = {}
+        self._counters: dict[str, int] = {}
+        self.counter_ids: list[int] = []
+        """Of each tag's counter: the counters counted from 0."""
         self.tags: list[Tag] = []
 
     def know(self, name: str, kind: str) -> None:
@@ -83,7 +86,9 @@ class Tags:
         found = self._ids.get((name, kind))
         if found is None:
             found = len(self.tags)
-            self.tags.append(self._made(name, kind, metadata))
+            tag = self._made(name, kind, metadata)
+            self.tags.append(tag)
+            self.counter_ids.append(self._counters.setdefault(tag.counter, len(self._counters)))
             self._ids[name, kind] = found
             self._first.setdefault(name, found)
         return found
@@ -106,12 +111,15 @@ def mended_tag(name: str) -> str:
     return name
 
 
-def mended(text: str, bytes_max: int) -> str:
-    """Text without characters that no name may have, cut to a length, and told apart by its hash."""
+def mended(text: str, bytes_max: int, clean: str | None = None) -> str:
+    """Text without characters that no name may have, cut to a length, and told apart by the hash of what it was.
+
+    clean: what else had to be done to it already.
+    """
     digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape")).hexdigest()[:_DIGEST_CHARS]
-    clean = _UNUSABLE.sub("_", text).strip()
+    clean = _UNUSABLE.sub("_", text if clean is None else clean).strip()
     room = bytes_max - _DIGEST_CHARS - 1
-    return f"{clean.encode()[:room].decode('utf-8', 'ignore')}~{digest}"
+    return f"{clean.encode()[:room].decode('utf-8', 'ignore').rstrip()}~{digest}"
 
 
 def _number(blob: bytes) -> float:
