@@ -1,7 +1,7 @@
 """Where the points of a file may be divided into batches so that putting each batch in order puts all in order."""
 
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,7 @@ def mixed_up(chunk: Chunk, counter_ids: npt.NDArray[np.int64]) -> Bool:
     reports after it, wherever that is False.
     """
     counters = counter_ids[chunk.tags]
-    order = _by(counters)
+    order = stable_order(counters)
     counters, steps, records = counters[order], chunk.steps[order], chunk.records[order]
     same = counters[1:] == counters[:-1]
     back = same & (steps[1:] < steps[:-1])
@@ -59,9 +59,10 @@ def fitting(chunk: Chunk, lo: int, hi: int) -> int:
     end = hi
     if len(records) > ROWS_MAX:
         end = min(end, int(records[ROWS_MAX]))
-    tags, first = np.unique(chunk.tags[rows], return_index=True)
-    if len(tags) > BLOCKS_MAX:
-        end = min(end, int(records[np.sort(first)[BLOCKS_MAX]]))
+    if len(records) and int(chunk.tags[rows].max()) >= BLOCKS_MAX:
+        tags, first = np.unique(chunk.tags[rows], return_index=True)
+        if len(tags) > BLOCKS_MAX:
+            end = min(end, int(records[np.sort(first)[BLOCKS_MAX]]))
     if chunk.blobs or len(records) * ROW_BYTES > BYTES_MAX:
         total = np.cumsum(row_bytes(chunk, rows))
         over = int(np.searchsorted(total, BYTES_MAX, side="right"))
@@ -80,7 +81,7 @@ def row_bytes(chunk: Chunk, rows: slice) -> Int64:
     return found
 
 
-def _by(keys: Int64) -> Int64:
+def stable_order(keys: npt.NDArray[Any]) -> Int64:
     """The stable order of small numbers, which numpy sorts by their digits if they are short."""
     if len(keys) and int(keys.max()) < 1 << 16:
         return np.argsort(keys.astype(np.uint16), kind="stable")

@@ -127,6 +127,8 @@ class LogdirRun:
             except OSError as error:
                 self._tell(file, "failed", f"{file.path} can't be read: {error.strerror or error}")
         self._miss(files)
+        if self._stream is not None:
+            self._stream.send()
 
     def end(self, status: Status) -> None:
         """Say how the run stands, if there is one and it stands otherwise. Raises as `turn` does."""
@@ -206,7 +208,7 @@ class LogdirRun:
             self.bytes_read += file.position.bytes - before
             if self._stream is not None:
                 self._queue(self._stream, file, draft)
-                self._stream.send()
+                self._stream.send(all_of_it=False)
             yield file.position.bytes - before
 
     def _queue(self, stream: Stream, file: File, draft: Draft) -> None:

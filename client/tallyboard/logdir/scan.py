@@ -103,12 +103,7 @@ class _Stretches:
         self._starts, self._ends, self._breaks = empty, empty, empty
         if len(array) < HEADER_BYTES + FOOTER_BYTES:
             return
-        zero = array == 0
-        last = len(array) - HEADER_BYTES + 1
-        is_header = zero[2 : 2 + last].copy()
-        for i in range(3, 8):
-            is_header &= zero[i : i + last]
-        starts = np.flatnonzero(is_header)
+        starts = _short_lengths(data)
         if len(starts) * _RECORD_BYTES_LEAST > len(array):
             return  # mostly zeros: pictures, not scalars
         sizes = array[starts].astype(np.int64) | array[starts + 1].astype(np.int64) << 8
@@ -131,3 +126,16 @@ class _Stretches:
         place = int(np.searchsorted(self._breaks, first))
         last = int(self._breaks[place]) if place < len(self._breaks) else len(self._starts) - 1
         return np.append(self._starts[first : last + 1], self._ends[last])
+
+
+def _short_lengths(data: bytes) -> Int64:
+    """Where eight bytes can be a length below 64 KiB, and a checksum still follows."""
+    found = []
+    for offset in range(8):
+        count = (len(data) - (HEADER_BYTES - 8) - offset) // 8
+        if count > 0:
+            words = np.frombuffer(data, "<u8", count, offset)
+            found.append(np.flatnonzero(words < _SHORT_MAX) * 8 + offset)
+    starts = np.concatenate(found)
+    starts.sort(kind="stable")
+    return starts

@@ -148,11 +148,11 @@ def _columns(chunk: Chunk, rows: slice, tags: Sequence[Tag], mends: Mends) -> It
     indices = chunk.tags[rows]
     if not len(indices):
         return
-    different, first, inverse = np.unique(indices, return_index=True, return_inverse=True)
-    order = np.argsort(inverse.astype(np.uint16) if len(different) < 1 << 16 else inverse, kind="stable")
-    pieces = np.split(order, np.cumsum(np.bincount(inverse))[:-1])
-    for block, place in enumerate(np.argsort(first).tolist()):
-        tag, mine = tags[int(different[place])], pieces[place] + rows.start
+    order = cuts.stable_order(indices)
+    begins = np.flatnonzero(np.diff(indices[order], prepend=-1))
+    pieces = np.split(order + rows.start, begins[1:])
+    for block, place in enumerate(np.argsort(order[begins]).tolist()):
+        tag, mine = tags[int(indices[order[begins[place]]])], pieces[place]
         steps = chunk.steps[mine]
         if (steps[1:] < steps[:-1]).any():
             behind = int(np.count_nonzero(steps < np.maximum.accumulate(steps)))

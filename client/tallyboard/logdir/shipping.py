@@ -2,6 +2,7 @@
 
 import random
 import re
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -139,7 +140,10 @@ class Shipped:
 
 
 class Stream:
-    """The numbered batches of one run, from this process. Batches wait in `unsent` until they are answered."""
+    """The numbered batches of one run, from this process. Batches wait in `unsent` until they are answered.
+
+    One is on its way at a time, on a thread of its own, so that the next can be read meanwhile.
+    """
 
     def __init__(self, run: str, service: Service, mends: Mends) -> None:
         self.run = run
@@ -149,6 +153,7 @@ class Stream:
         self._seq = 0
         self._service = service
         self._mends = mends
+        self._delivery: _Delivery | None = None
 
     @property
     def begun(self) -> bool:
@@ -159,32 +164,78 @@ class Stream:
         """Have a batch sent by the next `send`."""
         self.unsent.append(batch)
 
-    def send(self) -> None:
-        """Send what waits. Raises AwayError (it goes on waiting), RunStoppedError, ForgottenError."""
+    def send(self, *, all_of_it: bool = True) -> None:
+        """Send what waits; if not all of it, the last one may still be on its way afterwards.
+
+        Raises AwayError (it goes on waiting), RunStoppedError, ForgottenError.
+        """
         while self.unsent:
-            receipt = self._sent(self.unsent[0])
+            if self._delivery is None:
+                numbered = replace(self.unsent[0], producer=self.producer, seq=self._seq + 1)
+                self._delivery = _Delivery(self._service, self.run, numbered)
+            if len(self.unsent) == 1 and not all_of_it:
+                return
+            delivery, self._delivery = self._delivery, None
+            receipt = delivery.receipt()
             self._seq += 1
             self.unsent.pop(0)
-            self._account(receipt)
+            self._account(receipt, delivery)
+
+    def _account(self, receipt: Receipt, delivery: "_Delivery") -> None:
+        self.shipped.batches += 1
+        self.shipped.points += receipt.stored + receipt.repeated
+        for lost, why in delivery.left_out:
+            self._mends.add("left_out", lost, why)
+        self._mends.add("repeated", receipt.repeated)
+        self._mends.add("refused", receipt.refused_count - len(receipt.refused))
+        for refusal in receipt.refused:
+            self._mends.add("refused", 1, f"{refusal.reason}: {refusal.detail}")
+        for warning in receipt.warnings:
+            self._mends.add("warned", 1, warning)
+
+
+class _Delivery:
+    """One batch on its way, until it is answered; what the service can't take of it is left out.
+
+    left_out: how many points each time, and why; for whoever has asked for the receipt.
+    """
+
+    def __init__(self, service: Service, run: str, batch: Batch) -> None:
+        self.left_out: list[tuple[int, str]] = []
+        self._service = service
+        self._run = run
+        self._receipt: Receipt | None = None
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._work, args=(batch,), name="logdir-delivery", daemon=True)
+        self._thread.start()
+
+    def receipt(self) -> Receipt:
+        """Wait for the answer, which is bounded by the service's patience. Raises as Stream.send does."""
+        self._thread.join()
+        if self._receipt is None:
+            raise self._error or RuntimeError("a delivery ended without an answer")
+        return self._receipt
+
+    def _work(self, batch: Batch) -> None:
+        try:
+            self._receipt = self._sent(batch)
+        except BaseException as error:  # noqa: BLE001 - it belongs to whoever waits for the answer
+            self._error = error
 
     def _sent(self, batch: Batch) -> Receipt:
-        """The receipt for a batch; what the service can't take of it is left out, and told."""
-        numbered = replace(batch, producer=self.producer, seq=self._seq + 1)
         drops = 0
         while True:
-            letter = Letter(self.run, self.producer, self._seq + 1, encode_batch(numbered))
-            outcome = self._service.deliver(letter)
-            match outcome:
+            letter = Letter(self._run, batch.producer or "", batch.seq or 0, encode_batch(batch))
+            match self._service.deliver(letter):
                 case Taken(receipt):
                     return receipt
                 case Forgotten():
-                    raise ForgottenError(f"{self.run}: the service misses batches that it had acknowledged")
+                    raise ForgottenError(f"{self._run}: the service misses batches that it had acknowledged")
                 case Stopped(problem):
                     raise RunStoppedError(_said(problem))
                 case Rejected(problem):
-                    numbered = self._mended(numbered, problem, drops)
+                    batch = self._mended(batch, problem, drops)
                     drops += 1
-            self.unsent[0] = numbered
 
     def _mended(self, batch: Batch, problem: Problem, drops: int) -> Batch:
         """The batch as it may be taken after this answer. Raises RunStoppedError if there is no such."""
@@ -207,18 +258,8 @@ class Stream:
         elif left:
             kept.append(_taken(culprit, left))
         lost = sum(map(len, batch.columns)) - sum(map(len, kept))
-        self._mends.add("left_out", lost, f"tag {culprit.tags[0]!r}: {problem.detail}")
+        self.left_out.append((lost, f"tag {culprit.tags[0]!r}: {problem.detail}"))
         return replace(batch, columns=tuple(kept))
-
-    def _account(self, receipt: Receipt) -> None:
-        self.shipped.batches += 1
-        self.shipped.points += receipt.stored + receipt.repeated
-        self._mends.add("repeated", receipt.repeated)
-        self._mends.add("refused", receipt.refused_count - len(receipt.refused))
-        for refusal in receipt.refused:
-            self._mends.add("refused", 1, f"{refusal.reason}: {refusal.detail}")
-        for warning in receipt.warnings:
-            self._mends.add("warned", 1, warning)
 
 
 def _taken(columns: Columns, rows: Sequence[int]) -> Columns:
