@@ -88,6 +88,16 @@ class TensorBoardProcess:
                 raise AssertionError(f"the {self.reader} reader differs:\n{difference}\n{self.log()[-2000:]}")
             time.sleep(0.2)
 
+    def get(self, path: str, **query: str) -> Any:
+        """What a route of a plugin answers (JSON): `images/tags`."""
+        return json.loads(self.fetch(path, urllib.parse.urlencode(query)))
+
+    def fetch(self, path: str, query: str) -> bytes:
+        """What a route of a plugin answers, as it comes; the query is encoded already."""
+        with urllib.request.urlopen(f"{self._url}/data/plugin/{path}?{query}", timeout=30) as response:
+            found: bytes = response.read()
+            return found
+
     def log(self) -> str:
         """What the process printed."""
         self._log.seek(0)

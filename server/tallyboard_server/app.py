@@ -27,6 +27,7 @@ from tallyboard_server.api.service import Service
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.eventfiles import Exporter, ExportSettings
 from tallyboard_server.ingest import HeartbeatKeeper, Ingest, Merger
+from tallyboard_server.retention import Pruner, Rules, Worker
 from tallyboard_server.settings import Settings, check_exposure
 from tallyboard_server.store.sqlite.store import SqliteStore
 
@@ -35,8 +36,8 @@ LARGE_DECODES_AT_ONCE_MAX: Final = 2
 VERIFICATIONS_AT_ONCE_MAX: Final = 1
 """Each reads as fast as half a core lets it."""
 
-EXPORTS_AT_ONCE_MAX: Final = 16
-"""Each holds a page or a Parquet row group, some 20 MB at most, for as long as its reader takes."""
+EXPORTS_AT_ONCE_MAX: Final = 8
+"""Each holds a page, or a Parquet row group of some 50 MB, for as long as its reader takes."""
 
 
 class App:
@@ -115,6 +116,13 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
         on_exit(exporter.stop)
         merger.start()
         on_exit(merger.stop)
+        pruner = Pruner(
+            store, ingest.record, ingest.submit_blocking, ingest.heartbeats.last_seen, clock,
+            thinned=lambda run_id: exporter.notify([run_id]),
+        )  # fmt: skip
+        retention = Worker(pruner, _retention_rules(settings))
+        retention.start()
+        on_exit(retention.stop)
         yield Service(
             settings=settings,
             store=store,
@@ -126,9 +134,10 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
             exports=CapacityLimiter(EXPORTS_AT_ONCE_MAX),
             copying=asyncio.Lock(),
             event_files=exporter,
+            pruner=pruner,
             clock=clock,
             traffic=traffic,
-            views={"exporter": exporter, "merger": merger},
+            views={"exporter": exporter, "merger": merger, "retention": retention},
             check_views=partial(check_exporter, exporter, settings.export_backlog_bytes_max),
         )
 
@@ -143,3 +152,12 @@ def check_exporter(exporter: Exporter, backlog_bytes_max: int) -> list[str]:
 
 def _export_settings(settings: Settings) -> ExportSettings:
     return ExportSettings(interval_s=settings.export_interval_s, sync_interval_s=settings.export_sync_interval_s)
+
+
+def _retention_rules(settings: Settings) -> Rules:
+    return Rules(
+        superseded_days=settings.retention_superseded_days,
+        thin_days=settings.retention_thin_days,
+        thin_points=settings.retention_thin_points,
+        runs_days=settings.retention_runs_days,
+    )

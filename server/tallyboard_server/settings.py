@@ -60,6 +60,19 @@ class Settings(BaseSettings):
     )
     chart_reads_at_once_max: int = Field(4, ge=1, description="Answers of GET /scalars made at the same time.")
 
+    retention_superseded_days: float | None = Field(
+        None, ge=0, description="Superseded points go when nothing was heard of a run for so many days."
+    )
+    retention_thin_days: float | None = Field(
+        None,
+        ge=0,
+        description="Long curves are thinned when nothing was heard of a run for so many days.",
+    )
+    retention_thin_points: int = Field(10_000, ge=100, description="To about how many points a tag they are thinned.")
+    retention_runs_days: float | None = Field(
+        None, ge=0, description="Runs are deleted when nothing was heard of them for so many days."
+    )
+
     @field_validator("token")
     @classmethod
     def _token_fits_a_header(cls, token: SecretStr | None) -> SecretStr | None:

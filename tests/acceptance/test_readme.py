@@ -46,7 +46,7 @@ def reported(service: RunningService) -> RunningService:
             [sys.executable, "-c", block], capture_output=True, text=True, timeout=60, env=environment
         )
         assert done.returncode == 0, done.stderr
-        assert " 0 refused, 0 dropped" in done.stderr
+        assert " 0 refused, 0 dropped" in done.stderr or "tallyboard.init" not in block
     return service
 
 
@@ -62,8 +62,11 @@ def test_the_python_lines_report_on_two_counters_and_resume_with_a_rewind(report
 
 
 @pytest.mark.parametrize("words", [w for w in shell_lines() if w[0] == "tallyboard" and w[1] != "serve"])
-def test_the_terminal_lines_work(words: list[str], reported: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_terminal_lines_work(
+    words: list[str], reported: RunningService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("TALLYBOARD_URL", reported.url)
+    monkeypatch.chdir(tmp_path)  # some write files
     outcome = CliRunner().invoke(app, words[1:])
     assert outcome.exit_code == 0, outcome.output
 

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from tests.bench import client_rows, load_rows, local_rows, scale_rows
+from tests.bench import chart_rows, client_rows, export_rows, load_rows, local_rows, scale_rows, store_rows, table_rows
 from tests.bench.machine import statement
 from tests.bench.plan import Bench, NoRoomError, prepared
 from tests.bench.result import Row, better
@@ -32,6 +32,12 @@ ROWS: Final[dict[str, RowsOf]] = {
     "runs": scale_rows.runs,
     "volume": scale_rows.volume,
     "rewind": scale_rows.rewinds,
+    "table": table_rows.table,
+    "charts": chart_rows.charts,
+    "charts-many": chart_rows.many_charts,
+    "export": export_rows.exports,
+    "store-size": store_rows.size,
+    "store-singles": store_rows.singles,
 }
 """What can be asked for with --only; the baseline, which the others are held against, always comes first."""
 

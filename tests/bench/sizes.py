@@ -12,6 +12,9 @@ class Sizes:
 
     real_*: the row of many quiet runs. scale_runs: numbers of runs that share the same load. volume_scalars: how far
     the row of the 100-millionth scalar goes. rewind_points: sizes of the runs that are rewound.
+    chart_points: lengths of single series that are charted; chart_runs: how many runs, of so many points, at once.
+    table_runs: how many a table shows, and how many it puts in order.
+    store_reports: ten-tag reports merged for the rows about the store's size; export_reports: exported.
     """
 
     name: str
@@ -30,6 +33,11 @@ class Sizes:
     volume_scalars: int
     rewind_points: tuple[int, ...]
     rewinds: int
+    table_runs: tuple[int, int]
+    chart_points: tuple[int, ...]
+    chart_runs: tuple[int, int]
+    store_reports: int
+    export_reports: int
     free_bytes_min: int
     """Free disk space without which the benchmark does not begin: what its largest row can write, and some more."""
     settings: tuple[tuple[str, str], ...] = ()
@@ -57,6 +65,11 @@ FULL: Final = Sizes(
     volume_scalars=100_000_000,
     rewind_points=(10_000, 1_000_000, 20_000_000),
     rewinds=40,
+    table_runs=(1_000, 10_000),
+    chart_points=(10_000, 1_000_000, 10_000_000, 100_000_000),
+    chart_runs=(100, 100_000),
+    store_reports=2_500_000,
+    export_reports=1_000_000,
     free_bytes_min=30 * GIB,
 )
 
@@ -77,6 +90,11 @@ QUICK: Final = Sizes(
     volume_scalars=10_000_000,
     rewind_points=(10_000, 1_000_000),
     rewinds=15,
+    table_runs=(1_000, 3_000),
+    chart_points=(10_000, 1_000_000),
+    chart_runs=(20, 20_000),
+    store_reports=500_000,
+    export_reports=200_000,
     free_bytes_min=6 * GIB,
 )
 
@@ -97,6 +115,11 @@ TINY: Final = Sizes(
     volume_scalars=500_000,
     rewind_points=(1_000, 20_000),
     rewinds=3,
+    table_runs=(20, 150),
+    chart_points=(500, 40_000),
+    chart_runs=(3, 5_000),
+    store_reports=20_000,
+    export_reports=2_000,
     free_bytes_min=1 * GIB,
     settings=(("TALLYBOARD_EXPORT_SYNC_INTERVAL_S", "0.3"),),
 )

@@ -1,5 +1,6 @@
 """GET /runs as a table: columns, filters, orders, pages, and what is known of runs that change meanwhile."""
 
+import threading
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -262,6 +263,35 @@ def test_a_page_is_bounded_in_bytes_in_any_order(start_service: StartService, mo
     assert [name for name, _ in page["rows"]] == ["big/r4", "big/r3"]
     rest = ask(service, columns="name,config.text", sort="-name", cursor=page["cursor"])
     assert [name for name, _ in rest["rows"]] == ["big/r2", "big/r1"]
+
+
+def test_rows_are_of_one_moment_while_runs_grow_and_go_back(service: RunningService, run_name: str) -> None:
+    """Steps count from 0 and the value is minus the step, so that every figure follows from any other."""
+    over = threading.Event()
+
+    def train() -> None:
+        step = 0
+        for number in range(150):
+            service.report(
+                run_name, {"reports": [{"step": step + i, "scalars": {"loss": -step - i}} for i in range(5)]}
+            )
+            step += 5
+            if number % 7 == 6:
+                step -= 12
+                service.send("POST", f"/rewind/{run_name}", {"next_steps": {"global_step": step}})
+        over.set()
+
+    columns = "last.loss,min.loss,last_step.loss,count.loss,min_step.loss,at_min(loss, loss)"
+    training = threading.Thread(target=train)
+    training.start()
+    seen = set()
+    while not over.is_set():
+        for last, least, step, count, least_step, best in rows(service, columns, filter=f'name = "{run_name}"'):
+            assert last is None or (-last, -least, count, least_step, best) == (step, step, step + 1, step, last)
+            seen.add(step)
+    training.join()
+    assert len(seen) > 5
+    assert rows(service, "last_step.loss", filter=f'name = "{run_name}"') == [[150 * 5 - 21 * 12 - 1]]
 
 
 def test_odd_names_of_tags_and_keys_can_be_quoted(service: RunningService, run_name: str) -> None:

@@ -33,10 +33,10 @@ def test_verify_one_run_shows_its_attempts(cli: Cli, quick: RunningService) -> N
     outcome = cli("verify", "a/b")
     assert outcome.code == 0, outcome
     assert "✓ a/b: 23 scalars acknowledged and stored, 18 visible and in the event file" in outcome.out
-    lines = [line.split()[:6] for line in outcome.out.splitlines() if line.startswith("global_step")]
+    lines = [line.split()[:7] for line in outcome.out.splitlines() if line.startswith("global_step")]
     assert lines == [
-        ["global_step", "1", "20", "20", "15", "15"],
-        ["global_step", "2", "3", "3", "3", "3"],
+        ["global_step", "1", "20", "0", "20", "15", "15"],
+        ["global_step", "2", "3", "0", "3", "3", "3"],
     ]
 
 

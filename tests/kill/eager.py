@@ -7,22 +7,22 @@ that place; see PLACES.
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from tallyboard_server.cli import main
 from tallyboard_server.eventfiles import opening, tools
 from tallyboard_server.eventfiles.disk import Disk
 from tallyboard_server.ingest import merger
-from tallyboard_server.store.sqlite import blocks, store
+from tallyboard_server.store.sqlite import merging, store
 from tallyboard_server.store.sqlite.store import SqliteStore
 
 
 def make_eager() -> None:
-    """Merge from two blocks on, build openings of a few rows at a time, trim the log all the time."""
+    """Merge from two blocks and two groups on, build openings of a few rows at a time, trim the log all the time."""
     for module, name, value in (
         (merger.Merger.__init__, "min_blocks", 2), (merger.Merger.__init__, "slice_rows", 64),
-        (merger.Merger.__init__, "interval_s", 0.02),
+        (merger.Merger.__init__, "interval_s", 0.02), (merger.Merger.__init__, "fan_in", 2),
         (SqliteStore.__init__, "checkpoint_bytes", 64 * 1024), (SqliteStore.__init__, "truncate_bytes", 256 * 1024),
     ):  # fmt: skip
         defaults = module.__kwdefaults__
@@ -71,18 +71,39 @@ def _after(holder: Any, name: str) -> Callable[[Callable[[], None]], None]:
     return arm
 
 
-def _within_merge(blow: Callable[[], None]) -> None:
-    """Blow the fuse when the sources of a merge are deleted and its rows not yet inserted."""
-    real = blocks.apply_merge
+def _within_merge(of_groups: bool) -> Callable[[Callable[[], None]], None]:
+    """Blow the fuse when the sources of a merge (blocks, or groups) are deleted and its rows not yet inserted."""
 
-    def apply_merge(connection: Any, merge: blocks.PackedMerge) -> None:
-        def axes() -> Iterator[tuple[object, ...]]:
+    def arm(blow: Callable[[], None]) -> None:
+        applying: list[merging.PackedMerge] = []
+        apply, insert = merging.apply_merge, merging.insert_rows
+
+        def apply_merge(connection: Any, merge: merging.PackedMerge) -> bool:
+            applying[:] = [merge]
+            return apply(connection, merge)
+
+        def insert_rows(connection: Any, rows: Any) -> None:
+            if bool(applying[0].groups) == of_groups:
+                blow()
+            insert(connection, rows)
+
+        merging.apply_merge = apply_merge
+        merging.insert_rows = insert_rows
+
+    return arm
+
+
+def _after_compaction(blow: Callable[[], None]) -> None:
+    """Blow the fuse when a compaction is written and not yet committed."""
+    real = merging.apply_merge
+
+    def apply_merge(connection: Any, merge: merging.PackedMerge) -> bool:
+        found = real(connection, merge)
+        if merge.groups:
             blow()
-            yield from merge.axes
+        return found
 
-        real(connection, blocks.PackedMerge(merge.run_id, merge.sources, axes(), merge.columns))  # type: ignore[arg-type]
-
-    blocks.apply_merge = apply_merge
+    merging.apply_merge = apply_merge
 
 
 def _within_write(blow: Callable[[], None]) -> None:
@@ -101,9 +122,11 @@ def _within_write(blow: Callable[[], None]) -> None:
 PLACES: dict[str, Callable[[Callable[[], None]], None]] = {
     "before commit": _before(SqliteStore, "_commit"),
     "after commit": _after(SqliteStore, "_commit"),
-    "before merge": _before(blocks, "apply_merge"),
-    "within merge": _within_merge,
-    "after merge": _after(blocks, "apply_merge"),
+    "before merge": _before(merging, "apply_merge"),
+    "within merge": _within_merge(of_groups=False),
+    "after merge": _after(merging, "apply_merge"),
+    "within compaction": _within_merge(of_groups=True),
+    "after compaction": _after_compaction,
     "checkpoint": _before(SqliteStore, "_checkpoint"),
     "after checkpoint": _after(SqliteStore, "_checkpoint"),
     "snapshot begun": _after(Disk, "create"),

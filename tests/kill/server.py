@@ -37,12 +37,13 @@ class Server:
         self,
         *,
         eager: bool = False,
+        module: str = "tallyboard_server.cli",
         variables: Mapping[str, str] | None = None,
         wait: bool = True,
         before: Callable[[], None] | None = None,
     ) -> None:
         """Start, and wait until it answers. `before` is called in the child."""
-        module = "tests.kill.eager" if eager else "tallyboard_server.cli"
+        module = "tests.kill.eager" if eager else module
         command = [sys.executable, "-m", module, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
         with (self.folder / "serve.log").open("ab") as log:
             self._process = subprocess.Popen(

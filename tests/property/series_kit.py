@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tallyboard.wire import Batch, Columns
+from tallyboard.wire.limits import STEP_MAX
 from tallyboard_server.contract import Outcome
 from tallyboard_server.model import Block
 from tallyboard_server.store import envelope
@@ -57,12 +58,15 @@ class StoredMachine(Machine):
             with self.store.transaction() as transaction:
                 transaction.merge(merge)
 
+    def _cut(self, counter: str, cut: str) -> int:
+        return min(super()._cut(counter, cut), STEP_MAX)  # as the wire has it; long histories get that far
+
     def _columns(self, act: Act) -> tuple[Columns, ...]:
         made = super()._columns(act)
         if not self.unruly:
             return made
         return tuple(
-            replace(columns, wall_times=np.array([wall + self.dice.choice((0, 0, 0, -150, -7, 3, 3))
+            replace(columns, wall_times=np.array([wall + self.dice.choice((0, 0, 0, -1500, -150, -7, 3))
                                                   for wall in columns.wall_times.tolist()]))
             for columns in made
         )  # fmt: skip

@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from tallyboard_server.checksum import add, checksum
 from tallyboard_server.model import Attempt, Block, Counter, RunState, frozen
-from tallyboard_server.store import tiers
-from tallyboard_server.store.envelope import NOT_RECORDED, NOWHERE, Cells, Marks, grouped, of_columns, of_points
-from tallyboard_server.store.protocol import Group, Snapshot
-from tallyboard_server.store.sqlite import SqliteStore, cells, envelopes, merging
+from tallyboard_server.store.envelope import NOT_RECORDED, NOWHERE, Cells, Marks
+from tallyboard_server.store.protocol import Snapshot
+from tallyboard_server.store.sqlite import SqliteStore, envelopes, merging
 from tests.contract.blocks import run_state
 
 TAGS = (1, 2, 3)
@@ -63,7 +62,7 @@ class History:
         end = self.step + rows * stride
         if end >= 2**63:
             return
-        blocks = []
+        blocks: list[Block] = []
         for tags in dice.choice(([TAGS], [(1, 2), (3,)], [(1,), (2,)], [(2, 3)], [(1,)], [(3, 1)])):
             n = dice.randint(1, rows)
             steps = np.sort(np.array(dice.sample(range(rows), n), np.int64)) * stride + self.step + 1

@@ -2,6 +2,7 @@
 
 import random
 import struct
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -9,13 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallyboard_server.export import Wanted, pages
+from tallyboard_server.export import FORMATS, Export, Wanted, pages
 from tallyboard_server.model import RunState
 from tallyboard_server.store.sqlite import SqliteStore
 from tests.export_kit import Row, bits_of, event_points, export, frames, rows
 from tests.property.contract_model import Key, Model, Point
-from tests.property.test_contract_history import WRITERS, likely_act
-from tests.property.test_series import StoredMachine
+from tests.property.series_kit import StoredMachine
 
 TEXT = ("csv", "jsonl", "parquet")
 
@@ -72,21 +72,17 @@ def check_event_file(store: SqliteStore, state: RunState, model: Model, wanted: 
 
 
 def machine_with_a_history(store: SqliteStore, dice: random.Random, acts: int = 25) -> StoredMachine:
-    machine = StoredMachine(store)
-    with store.transaction() as transaction:
-        transaction.save(machine.state)
-    play(machine, dice, acts)
+    machine = StoredMachine(store, dice)
+    play(machine, acts)
     return machine
 
 
-def play(machine: StoredMachine, dice: random.Random, acts: int) -> None:
+def play(machine: StoredMachine, acts: int) -> None:
     for _ in range(acts):
-        machine.play(likely_act(dice, dice.choice(WRITERS[:1] * 6 + WRITERS)))
-        if dice.random() < 0.2:
-            machine.merge(dice)
+        machine.act()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**64), small=st.booleans())
 def test_every_format_holds_what_the_model_holds(
     tmp_path_factory: pytest.TempPathFactory, seed: int, small: bool
@@ -110,7 +106,31 @@ def test_every_format_holds_what_the_model_holds(
             store.close()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 2**64), at_once=st.sampled_from([1, 2]))
+def test_runs_with_very_many_tags_are_read_some_tags_at_a_time(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, at_once: int
+) -> None:
+    dice = random.Random(seed)
+    store = SqliteStore.open(tmp_path_factory.mktemp("store"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "TAGS_AT_ONCE", at_once)
+        patch.setattr(pages, "SCALARS_AT_ONCE", 0)
+        try:
+            machine = machine_with_a_history(store, dice)
+            for superseded in (False, True):
+                wanted = Wanted(superseded=superseded)
+                then = expected(machine.model, machine.state, wanted, told=True)
+                found = rows("msgpack", export(store, machine.state, "msgpack", wanted))
+                assert sorted(found) == sorted(then)
+                for tag in machine.model.tags:
+                    own = [row for row in found if row.tag == tag]
+                    assert own == [row for row in then if row.tag == tag]
+        finally:
+            store.close()
+
+
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**64))
 def test_an_export_is_of_the_moment_it_began(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     """Reports, rewinds and merges between its pages change nothing."""
@@ -125,15 +145,13 @@ def test_an_export_is_of_the_moment_it_began(tmp_path_factory: pytest.TempPathFa
                 state = machine.state
                 then = expected(machine.model, state, wanted, told=wanted.superseded)
                 found = b""
-                for piece in pages_of(store, state, wanted):
+                for piece in pieces_of(store, state, wanted):
                     found += piece
-                    play(machine, dice, 1)
+                    play(machine, 1)
                 assert rows("jsonl", found) == then
         finally:
             store.close()
 
 
-def pages_of(store: SqliteStore, state: RunState, wanted: Wanted) -> "object":
-    from tallyboard_server.export import FORMATS, Export
-
+def pieces_of(store: SqliteStore, state: RunState, wanted: Wanted) -> Iterator[bytes]:
     return Export(store, state, FORMATS["jsonl"], wanted).pieces()

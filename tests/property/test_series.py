@@ -16,11 +16,13 @@ from tallyboard_server.series import (
     Line,
     PointsTooManyError,
     Question,
+    RunReader,
     Source,
     UnknownAxisError,
     read_lines,
     read_points,
 )
+from tallyboard_server.series.lines import Levels
 from tallyboard_server.store.envelope import NOWHERE, Marks
 from tallyboard_server.store.sqlite import SqliteStore
 from tests.property.contract_model import bits_of
@@ -73,7 +75,7 @@ def within(points: Curve, low: float | None, high: float | None) -> Curve:
     return [p for p in points if (low is None or p[2] >= low) and (high is None or p[2] <= high)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**64))
 def test_what_is_read_is_what_is_there(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     dice = random.Random(seed)
@@ -85,6 +87,9 @@ def test_what_is_read_is_what_is_there(tmp_path_factory: pytest.TempPathFactory,
         with store.snapshot() as view:
             for source in (view, CutAtRandom(view, dice)):
                 check_run(source, machine, dice)
+        with RunReader(store.snapshot, hold_s=dice.choice((-1.0, None))) as reader:
+            assert reader.load(machine.state.name) is not None
+            check_run(reader, machine, dice)
     finally:
         store.close()
 
@@ -94,7 +99,8 @@ def check_run(source: Source, machine: StoredMachine, dice: random.Random) -> No
     counters = [name for name in state.counters if state.counters[name].attempts]
     for x in ("step", "wall_time", "relative", *counters):
         asked = random_question(machine, x, dice)
-        found = read_lines(source, state, sorted(model.tags), asked, Allowance(MANY))
+        levels = Levels((dice.choice((4, 20)), dice.choice((2, 3))), cells_max=dice.choice((0, 1, 10)))
+        found = read_lines(source, state, sorted(model.tags), asked, Allowance(MANY), levels=levels)
         for tag in sorted(model.tags):
             lines = [line for line in found if line.tag == tag]
             visible = [line for line in lines if line.superseded is None]

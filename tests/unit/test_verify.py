@@ -110,7 +110,8 @@ class TestStore:
     def test_a_merged_column_of_another_tag(self, played: Service) -> None:
         swap = (
             "UPDATE value_columns SET vals = (SELECT v.vals FROM value_columns v WHERE v.tag_id = 2 "
-            "AND v.axis_id = value_columns.axis_id) WHERE tag_id = 1 AND counter_id = 1 AND axis_id = 1"
+            "AND v.axis_id = value_columns.axis_id) WHERE tag_id = 1 AND counter_id = 1 "
+            "AND axis_id = (SELECT min(axis_id) FROM value_columns WHERE tag_id = 1 AND counter_id = 1)"
         )
         assert sql(played, swap) == 1
         report = verify(played, RUN)

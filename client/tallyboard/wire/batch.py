@@ -246,9 +246,13 @@ def _check_sizes(blocks: list[Block], events: list[EventBlock]) -> None:
     count = len(blocks) + len(events)
     if count > limits.BLOCKS_PER_BATCH_MAX:
         raise InvalidBatchError("$.blocks", f"{count} blocks; at most {limits.BLOCKS_PER_BATCH_MAX}")
-    rows = sum(len(block.steps) for block in blocks) + sum(len(block.steps) for block in events)
-    if rows > 8 * limits.ROWS_PER_BATCH_MAX:
-        raise InvalidBatchError("$.blocks", f"{rows // 8} reports; at most {limits.ROWS_PER_BATCH_MAX} a batch")
+    nbytes = 0
+    for kind, steps in (("blocks", [b.steps for b in blocks]), ("events", [b.steps for b in events])):
+        for index, column in enumerate(steps):
+            nbytes += len(column)
+            if nbytes > 8 * limits.ROWS_PER_BATCH_MAX:
+                path, so_far = f"$.{kind}[{index}].steps", nbytes // 8
+                raise InvalidBatchError(path, f"{so_far} reports so far; at most {limits.ROWS_PER_BATCH_MAX} a batch")
 
 
 def _from_blocks(blocks: list[Block], now: float) -> Iterator[Columns]:

@@ -6,6 +6,7 @@ its Event. What TensorBoard's writers put beside summaries is passed over: file 
 """
 
 import math
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,11 @@ _OBSOLETE: Final = 3
 _LEFT_OUT: Final = {6: "log messages", 8: "run metadata", 9: "meta graphs"}
 _GRAPH_METADATA: Final = summaries.plain_metadata(summaries.GRAPHS) + b"\x20\x03"
 """With the data class of blob sequences, which TensorBoard gives graphs itself."""
+
+_SHORT: Final = 128
+"""Below this, lengths take one byte."""
+_FLOAT64: Final = struct.Struct("<d")
+_FLOAT32: Final = struct.Struct("<f")
 
 Where = Callable[[int], str]
 """Names the i-th event of a body."""
@@ -78,13 +84,13 @@ def decode_events(
     gathered = _Gathered(counter)
     for index, data in enumerate(events):
         try:
-            gathered.add(index, read_event(memoryview(data), values_max=gathered.left), now)
+            gathered.add(index, _simple_event(bytes(data)) or read_event(memoryview(data)), now)
         except (MalformedError, names.InvalidNameError) as error:
             raise InvalidBatchError(where(index), str(error)) from error
     return tuple(gathered.columns()), tuple(gathered.warnings())
 
 
-def read_event(data: memoryview, *, values_max: int = limits.ROWS_PER_BATCH_MAX) -> Event:
+def read_event(data: memoryview) -> Event:
     """An Event's parts. Raises MalformedError; contents of blobs are not looked into."""
     wall_time: float | None = None
     step = 0
@@ -108,10 +114,45 @@ def read_event(data: memoryview, *, values_max: int = limits.ROWS_PER_BATCH_MAX)
         case 4:
             return Event(wall_time, step, [_graph(content.data)])
         case 5:
-            return Event(wall_time, step, list(_values(content.data, values_max)))
+            return Event(wall_time, step, list(_values(content.data)))
         case 7:
             return Event(wall_time, step, [], purge_step=step if _starts(content.data) and step else None)
     return Event(wall_time, step, [], left_out=_LEFT_OUT.get(content.number, ""))
+
+
+def _simple_event(data: bytes) -> Event | None:
+    """An Event as nearly all are, of one simple value under a short tag, several times as fast; None if it is another.
+
+    09 f64 wall_time · 10 varint step (absent if 0) · 2a len { 0a len { 0a len tag · 15 f32 } }
+    """
+    size = len(data)
+    if not 20 < size < _SHORT or data[0] != 0x09:
+        return None
+    (wall_time,) = _FLOAT64.unpack_from(data, 1)
+    step, at = 0, 9
+    if data[9] == 0x10:
+        shift = 0
+        for at in range(10, size):
+            step |= (data[at] & 0x7F) << shift
+            if data[at] < 0x80:
+                break
+            shift += 7
+        at += 1
+    begin, end = at + 6, size - 5
+    if (
+        begin >= end
+        or data[at:begin] != bytes((0x2A, size - at - 2, 0x0A, size - at - 4, 0x0A, end - begin))
+        or data[end] != 0x15
+        or not math.isfinite(wall_time)
+        or step > limits.STEP_MAX
+    ):
+        return None
+    try:
+        tag = data[begin:end].decode()
+    except UnicodeDecodeError:
+        return None
+    (number,) = _FLOAT32.unpack_from(data, end + 1)
+    return Event(wall_time, step, [Value(tag, number, b"", b"")])
 
 
 class _Gathered:
@@ -163,13 +204,7 @@ class _Gathered:
         if number is not None:
             kind = summaries.SCALARS
         else:
-            told = summaries.read_metadata(metadata)
-            if not metadata and known is not None:
-                metadata, kind = known.metadata, known.kind
-            elif not blob:
-                kind = told.plugin
-            else:
-                kind = summaries.SCALARS if told.is_scalar else summaries.kind_of(told, summaries.blob_field(blob))
+            kind, metadata = _kind(blob, metadata, known)
             if not blob:
                 if kind != summaries.HPARAMS:
                     self._left_out["values without a known content"] += 1
@@ -197,6 +232,15 @@ class _Gathered:
             series.blobs.append(bytes(blob))
 
 
+def _kind(blob: bytes | memoryview, metadata: bytes, known: _Series | None) -> tuple[str, bytes]:
+    """What a value other than a simple one is, and its metadata: a tensor without any is what its tag was before."""
+    told = summaries.read_metadata(metadata)
+    field = summaries.blob_field(blob) if blob else summaries.TENSOR_FIELD
+    if not metadata and known is not None and field == summaries.TENSOR_FIELD:
+        return known.kind, known.metadata
+    return (summaries.SCALARS if told.is_scalar else summaries.kind_of(told, field)), metadata
+
+
 def _columns(alike: list[tuple[str, _Series]], counter: str | None, block: int) -> Columns:
     """Series of the same events as columns: several of scalars, or one."""
     tag, first = alike[0]
@@ -216,8 +260,8 @@ def _columns(alike: list[tuple[str, _Series]], counter: str | None, block: int) 
     )
 
 
-def _values(summary: memoryview, values_max: int) -> Iterator[Value]:
-    for part in protos.read_fields(summary, "the summary", fields_max=max(1, values_max)):
+def _values(summary: memoryview) -> Iterator[Value]:
+    for part in protos.read_fields(summary, "the summary", fields_max=limits.ROWS_PER_BATCH_MAX):
         if part.number == 1:
             yield _value(protos.expect(part, protos.SIZED, "the summary's value").data)
 

@@ -1,9 +1,10 @@
 """The messages of the protocol as msgspec types: what a batch, a receipt and a problem look like."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
+from tallyboard.wire import limits
 from tallyboard.wire.names import DEFAULT_COUNTER
 
 Resume = Literal["new", "continue", "must"]
@@ -98,7 +99,7 @@ class EventBlock(Message):
     counter: str
     tag: str
     steps: memoryview
-    values: list[bytes]
+    values: Annotated[list[bytes], msgspec.Meta(max_length=limits.ROWS_PER_BATCH_MAX)]
     metadata: bytes = b""
     wall_times: memoryview | None = None
     at: dict[str, memoryview] = {}
@@ -110,7 +111,7 @@ class EventsMessage(Message):
     Every tag counts on `counter`; absent, each on a counter of its own.
     """
 
-    events: list[bytes]
+    events: Annotated[list[bytes], msgspec.Meta(max_length=limits.ROWS_PER_BATCH_MAX)]
     counter: str | None = None
     producer: str | None = None
     seq: int | None = None

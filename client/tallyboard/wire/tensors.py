@@ -59,10 +59,12 @@ def scalar_of(tensor: memoryview) -> float:
     return float(found[0])
 
 
-def string_tensor(value: bytes) -> bytes:
-    """A serialised TensorProto of shape [1] that holds some bytes."""
-    shape = protos.sized(2, b"\x08\x01")
-    return bytes((1 << 3, STRING_TYPE)) + protos.sized(_SHAPE_FIELD, shape) + protos.sized(8, value)
+def string_tensor(*strings: bytes) -> bytes:
+    """A serialised TensorProto of shape [n] that holds n strings of bytes."""
+    size = b"\x08" + protos.varint(len(strings)) if strings else b""
+    shape = protos.sized(2, size)
+    values = b"".join(protos.sized(8, string) for string in strings)
+    return bytes((1 << 3, STRING_TYPE)) + protos.sized(_SHAPE_FIELD, shape) + values
 
 
 def _check_shape(shape: memoryview) -> None:

@@ -123,14 +123,14 @@ class Missing(msgspec.Struct, kw_only=True, omit_defaults=True):
 
 
 class Chart(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Chart data: series in the order of runs, then tags, as asked for; groups in the order of tags, then values.
+    """Chart data: series (each a Series) in the order of runs, then tags, as asked for; groups by tags, then values.
 
     cursor: for `since`, to ask later for what is new. interpolation: how a run's value was found at places where it
     has no point; only with groups.
     """
 
     x: str
-    series: list[Series]
+    series: list[msgspec.Raw]
     missing: list[Missing]
     cursor: str | None = None
     groups: list[Group] | None = None

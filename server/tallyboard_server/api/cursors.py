@@ -31,6 +31,7 @@ class _Run(msgspec.Struct, array_like=True):
     counters: list[_Count]
     attempts: list[_Count]
     steps: list[_Step]
+    by_time: list[bool]
     versions: list[_Count]
 
 
@@ -54,7 +55,7 @@ def sealed(question: bytes, seen: Mapping[str, Seen]) -> str:
             _Run(
                 name, run.run_id, run.epoch, run.pos,
                 [key[0] for key in keys], [key[1] for key in keys], [key[2] for key in keys],
-                [line.last_step for line in lines], [line.version for line in lines],
+                [line.last_step for line in lines], [line.by_time for line in lines], [line.version for line in lines],
             )
         )  # fmt: skip
     data = zlib.compress(msgspec.msgpack.encode(_Sealed(_VERSION, question, runs)), 1)
@@ -77,9 +78,9 @@ def opened(cursor: str, question: bytes) -> dict[str, Seen]:
         run.name: Seen(
             run.run_id, run.epoch, run.pos,
             {
-                (tag, counter, attempt): SeenLine(step, version)
-                for tag, counter, attempt, step, version in zip(
-                    run.tags, run.counters, run.attempts, run.steps, run.versions, strict=True
+                (tag, counter, attempt): SeenLine(step, by_time, version)
+                for tag, counter, attempt, step, by_time, version in zip(
+                    run.tags, run.counters, run.attempts, run.steps, run.by_time, run.versions, strict=True
                 )
             },
         )
@@ -93,6 +94,6 @@ def _unpacked(cursor: str) -> bytes:
     data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     unpacking = zlib.decompressobj()
     unpacked = unpacking.decompress(data, _BYTES_MAX)
-    if not unpacking.eof:
-        raise ValueError("cut, or too large")
+    if not unpacking.eof or unpacking.unused_data:
+        raise ValueError("cut, too large, or more than a cursor")
     return unpacked

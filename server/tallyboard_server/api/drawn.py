@@ -1,7 +1,9 @@
 """Lines and groups as the messages that answer for them, in JSON or MessagePack columns."""
 
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from tallyboard_server.api.answers import Column, binary_column, json_column
@@ -14,15 +16,19 @@ from tallyboard_server.store.envelope import NOWHERE, Bool, Marks
 
 
 class Drawing:
-    """Makes messages for one question. binary: MessagePack. with_x: x is not the step."""
+    """Makes messages for one question. binary: MessagePack. with_x: x is not the step.
+
+    Series are encoded one by one: as Python objects, all of a large answer would take several times the memory.
+    """
 
     def __init__(self, *, binary: bool, with_x: bool) -> None:
+        self._encode: Callable[[Any], bytes] = msgspec.msgpack.encode if binary else msgspec.json.encode
         self._column = binary_column if binary else json_column
         self._binary = binary
         self._with_x = with_x
 
-    def series(self, state: RunState, line: Line, *, append: bool | None) -> Series:
-        """A line of a run."""
+    def series(self, state: RunState, line: Line, *, append: bool | None) -> msgspec.Raw:
+        """A line of a run: a chartmessages.Series."""
         found = Series(
             run=state.name,
             tag=line.tag,
@@ -39,7 +45,7 @@ class Drawing:
             found.buckets = self._buckets(line)
         else:
             found.points = self._points(line.cells.first, line.x.first, None)
-        return found
+        return msgspec.Raw(self._encode(found))
 
     def group(self, found: Across) -> GroupColumns:
         """A group's columns."""

@@ -139,24 +139,24 @@ def get_blob(
 def _batch(body: Body, message: EventsMessage | None, *, now: float) -> Batch:
     """The batch that a body says; message: what its query says, if it is nothing but records."""
     places: list[int] = []
-    if message is None:
-        message = decode_message(body.data, body.content_type, EventsMessage)
-    else:
-        message.events = _records(body.data, places)
-    check_stream(message.producer, message.seq)
+    given = message or decode_message(body.data, body.content_type, EventsMessage)
+    check_stream(given.producer, given.seq)
+    events = given.events if message is None else _records(body.data, places)
+    if not events:
+        raise InvalidBatchError("$", "it holds no event")
 
     def where(index: int) -> str:
         return f"$.events[{index}]" if not places else f"record {index} (at byte {places[index]})"
 
-    columns, warnings = decode_events(message.events, counter=message.counter, now=now, where=where)
+    columns, warnings = decode_events(events, counter=given.counter, now=now, where=where)
     for stretch in columns:
         if (fault := first_fault(stretch)) is not None:
             row, detail = fault
             raise InvalidBatchError(where(stretch.row_of(row)), f"tag {stretch.tags[0]!r}: {detail}")
     return Batch(
-        producer=message.producer,
-        seq=message.seq,
-        partial=message.partial,
+        producer=given.producer,
+        seq=given.seq,
+        partial=given.partial,
         columns=columns,
         checksum=checksum(body.data),
         nbytes=len(body.data),

@@ -195,6 +195,7 @@ VERIFY_LINE: Final[dict[str, Any]] = {
                 "attempt": 1,
                 "writer": "anonymous",
                 "sent": 1,
+                "pruned": 0,
                 "stored": 1,
                 "visible": 1,
                 "in_file": 1,
@@ -224,3 +225,19 @@ EXPORTED_CSV: Final = "run,counter,step,wall_time,tag,value\nmnist/try1,global_s
 EXPORTED_JSONL: Final = (
     '{"run":"mnist/try1","counter":"global_step","step":1,"wall_time":1760000000.25,"tag":"loss","value":0.5}\n'
 )
+PRUNE: Final[dict[str, Any]] = {
+    "look": {"superseded": True, "thin": 10_000},
+    "do it": {"dry_run": False, "older_than_s": 7_776_000, "superseded": True},
+}
+PRUNE_LINE: Final[dict[str, Any]] = {
+    "scalars_read": 120_000,
+    "outcome": {
+        "run": RUN,
+        "superseded": 3_000,
+        "thinned": 80_000,
+        "unmerged": False,
+        "deleted": False,
+        "scalars": 0,
+        "skipped": None,
+    },
+}

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from tallyboard.wire import CounterValue, Message, Problem, Refusal, Status
+from tallyboard_server.retention import Outcome
 from tallyboard_server.verify.report import RunReport
 
 ShownStatus = Literal["running", "finished", "failed", "lost"]
@@ -202,6 +203,28 @@ class VerifyLine(msgspec.Struct, kw_only=True, omit_defaults=True):
 
     scalars_read: int = 0
     report: RunReport | None = None
+    problem: Problem | None = None
+
+
+class PruneBody(Message, kw_only=True):
+    """What is to go of a run (POST /prune). Nothing does unless dry_run is false.
+
+    older_than_s: nothing, if anything was heard of the run in so many seconds. superseded: points that rewinds hid.
+    thin: of each tag with more visible points than this about so many stay. whole: the run itself.
+    """
+
+    dry_run: bool = True
+    older_than_s: float = 0.0
+    superseded: bool = False
+    thin: int | None = None
+    whole: bool = False
+
+
+class PruneLine(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """A line of POST /prune: how far it has come; the last one has the outcome, or what went wrong."""
+
+    scalars_read: int = 0
+    outcome: Outcome | None = None
     problem: Problem | None = None
 
 

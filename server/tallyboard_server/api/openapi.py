@@ -18,8 +18,9 @@ _KINDS: Final = (
     BatchMessage, EventsMessage, Open, Receipt, Problem, messages.RunView, messages.RunPage, messages.RunTablePage,
     messages.RunRow, messages.RunPatch,
     messages.RewindBody, messages.HeartbeatBody, messages.HeartbeatAnswer, messages.RefusedPage, chartmessages.Chart,
-    chartmessages.QueryBody,
+    chartmessages.Series, chartmessages.QueryBody,
     messages.Readiness, messages.RepairBody, messages.RepairAnswer, messages.VerifyLine,
+    messages.PruneBody, messages.PruneLine,
 )  # fmt: skip
 _DESCRIPTION: Final = """Training jobs report scalars keyed by named step counters; the service checks that each counter
 only increases, stores the scalars durably and writes TensorBoard event files.
@@ -44,6 +45,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     schemas.update(found)
     schemas["RunTablePage"]["properties"]["rows"]["items"] = {"type": "array", "items": {}}
     schemas["RunPage"]["properties"]["runs"]["items"] = {"$ref": SCHEMA_REF.format(name="RunRow")}
+    schemas["Chart"]["properties"]["series"]["items"] = {"$ref": SCHEMA_REF.format(name="Series")}
     for block in ("Block", "Points", "Buckets", "GroupColumns"):
         _say_binary(schemas[block]["properties"])
     columns = schemas["EventBlock"]["properties"]

@@ -4,8 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 from tallyboard_server.api import cursors
-from tallyboard_server.api.chartmessages import Chart, Missing, Series
+from tallyboard_server.api.chartmessages import Chart, Missing
 from tallyboard_server.api.drawn import Drawing
 from tallyboard_server.api.globs import NamesTooManyError, chosen, is_pattern, matching_runs
 from tallyboard_server.api.grouping import Grouping
@@ -65,7 +67,7 @@ class Answered:
 
 @dataclass(slots=True)
 class _Found:
-    series: list[Series] = field(default_factory=list)
+    series: list[msgspec.Raw] = field(default_factory=list)
     missing: list[Missing] = field(default_factory=list)
     now: dict[str, Seen] = field(default_factory=dict)
     prints: list[object] = field(default_factory=list)

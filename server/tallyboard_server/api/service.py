@@ -14,6 +14,7 @@ from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.api.views import Liveness
 from tallyboard_server.ingest import Ingest
 from tallyboard_server.model import RunState
+from tallyboard_server.retention import Pruner
 from tallyboard_server.runtable import ValueCache
 from tallyboard_server.settings import Settings
 from tallyboard_server.store.protocol import Store
@@ -62,6 +63,7 @@ class Service:
     traffic: Traffic
     views: Mapping[str, View]
     event_files: EventFiles
+    pruner: Pruner
     check_views: Callable[[], list[str]]
     known_values: ValueCache = field(default_factory=ValueCache)
 

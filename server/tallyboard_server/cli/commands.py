@@ -14,6 +14,7 @@ from tallyboard_server.cli.http import ApiProblemError, UnreachableError
 from tallyboard_server.cli.listing import runs
 from tallyboard_server.cli.logdirs import import_logdir, watch
 from tallyboard_server.cli.output import Exit, fail, stdout, version
+from tallyboard_server.cli.pruning import prune
 from tallyboard_server.cli.rewinding import rewind
 from tallyboard_server.cli.serve import environment_help, serve
 from tallyboard_server.cli.syncing import sync
@@ -54,7 +55,7 @@ def options(
 
 app.command(epilog=environment_help())(serve)
 for command in (
-    runs, looking.counters, looking.tail, rewind, export, sync, verify, repair, backup, restore, doctor, demo,
+    runs, looking.counters, looking.tail, rewind, export, sync, verify, repair, backup, restore, prune, doctor, demo,
     demo_preempt,
 ):  # fmt: skip
     app.command()(command)

@@ -10,7 +10,7 @@ import msgspec
 import urllib3
 
 from tallyboard.wire import JSON, Problem
-from tallyboard_server.api.messages import Readiness, RunPage, RunRow, VerifyLine
+from tallyboard_server.api.messages import PruneBody, PruneLine, Readiness, RunPage, RunRow, VerifyLine
 
 URL_DEFAULT: Final = "http://127.0.0.1:6007"
 _TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=60.0)
@@ -102,6 +102,15 @@ class Service:
                     raise ApiProblemError(line.problem)
                 yield line
 
+    def prune(self, run: str, body: PruneBody) -> Iterator[PruneLine]:
+        """The lines of POST /prune as they come; the last one has the outcome. Raises as `get` does."""
+        with self._streamed(_api(run_path("/prune", run)), _TIMEOUT, msgspec.json.encode(body)) as response:
+            for text in response:
+                line = msgspec.json.decode(text, type=PruneLine)
+                if line.problem is not None:
+                    raise ApiProblemError(line.problem)
+                yield line
+
     def download(self, path: str, target: BinaryIO) -> int:
         """GET a path below /api/v1 into an open file; returns how many bytes came. Raises as `get` does."""
         with self._streamed(_api(path), _DOWNLOAD_TIMEOUT) as response:
@@ -135,10 +144,16 @@ class Service:
             ) from error
 
     @contextmanager
-    def _streamed(self, path: str, timeout: urllib3.Timeout) -> Iterator[urllib3.BaseHTTPResponse]:
-        """A GET whose body is read as it comes; a connection that breaks off is an UnreachableError."""
+    def _streamed(
+        self, path: str, timeout: urllib3.Timeout, body: bytes | None = None
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """A GET, or POST of a JSON body, whose answer is read as it comes; if it breaks off, UnreachableError."""
+        method = "GET" if body is None else "POST"
+        headers = dict(self._pool.headers) | ({} if body is None else {"Content-Type": JSON})
         try:
-            response = self._pool.request("GET", self.url + path, preload_content=False, timeout=timeout)
+            response = self._pool.request(
+                method, self.url + path, body=body, headers=headers, preload_content=False, timeout=timeout
+            )
             try:
                 if response.status >= 400:
                     response.read(cache_content=True)

@@ -4,15 +4,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 
 from tallyboard.wire import Problem
-from tallyboard_server.api.messages import RepairAnswer, RepairBody
+from tallyboard_server.api.messages import PruneBody, RepairAnswer, RepairBody
 from tallyboard_server.cli.http import ApiProblemError, Service, run_path, service_from
 from tallyboard_server.cli.output import Exit, fail
 from tallyboard_server.eventfiles import Exporter, LogDirectory
 from tallyboard_server.export import Export, Format, MissingPartError, UnfitFormatError, Wanted
-from tallyboard_server.ingest import Ingest
+from tallyboard_server.ingest import Ingest, RunNotFoundError
+from tallyboard_server.ingest.heartbeats import RUNS_MAX
+from tallyboard_server.retention import Outcome, Policy, Pruner
 from tallyboard_server.store.protocol import StoreError
 from tallyboard_server.store.sqlite import SqliteStore
 from tallyboard_server.store.sqlite.directory import DATABASE_NAME
@@ -21,6 +23,7 @@ from tallyboard_server.verify import RunCheck, RunGoneError, RunReport
 REPAIR_TIMEOUT_S: Final = 600.0
 _NAMES_PAGE: Final = 1_000
 
+_T = TypeVar("_T")
 Progress = Callable[[int], object]
 """Told how many scalars were read so far."""
 
@@ -38,6 +41,10 @@ class Source(Protocol):
 
     def repair(self, run: str) -> RepairAnswer:
         """Write a run's event file anew."""
+        ...
+
+    def prune(self, run: str, body: PruneBody, progress: Progress) -> Outcome:
+        """Remove old points of a run, or look what would go."""
         ...
 
     def export(self, run: str, form: Format, wanted: Wanted) -> tuple[str, Iterator[bytes]]:
@@ -65,10 +72,15 @@ class Online:
         for line in self._service.verify(run):
             progress(line.scalars_read)
             report = line.report
-        if report is None:
-            problem = Problem(title="The answer is cut", status=502, code="cut", detail="the answer ended early; retry")
-            raise ApiProblemError(problem)
-        return report
+        return _last(report)
+
+    def prune(self, run: str, body: PruneBody, progress: Progress) -> Outcome:
+        """See Source.prune."""
+        outcome = None
+        for line in self._service.prune(run, body):
+            progress(line.scalars_read)
+            outcome = line.outcome
+        return _last(outcome)
 
     def repair(self, run: str) -> RepairAnswer:
         """See Source.repair."""
@@ -134,6 +146,28 @@ class Offline:
             live = [generation for generation in view.generations(state.id) if generation.state == "live"]
         return RepairAnswer(run=run, event_file=live[-1].file_name if live else None, done=done)
 
+    def prune(self, run: str, body: PruneBody, progress: Progress) -> Outcome:
+        """See Source.prune. Event files follow when a service starts."""
+        ingest = Ingest(self._store)
+        with self._store.snapshot() as view:
+            heard, until = view.heartbeats(limit=RUNS_MAX)
+        ingest.heartbeats.restore(heard, until, time.time())
+        pruner = Pruner(self._store, ingest.record, ingest.submit_blocking, ingest.heartbeats.last_seen)
+        before = time.time() - body.older_than_s if body.older_than_s else None
+        policy = Policy(before, superseded=body.superseded, thin=body.thin, whole=body.whole)
+        pruning = pruner.run(run, policy, dry=body.dry_run)
+        ingest.start()
+        scalars = 0
+        try:
+            for read in pruning.steps():
+                scalars += read
+                progress(scalars)
+        except RunNotFoundError as error:
+            raise _not_found(str(error)) from error
+        finally:
+            ingest.close()
+        return pruning.outcome
+
     def export(self, run: str, form: Format, wanted: Wanted) -> tuple[str, Iterator[bytes]]:
         """See Source.export."""
         with self._store.snapshot() as view:
@@ -173,6 +207,14 @@ def source(data_dir: Path | None, logdir: Path | None) -> Iterator[Source]:
 def default_backup_name() -> str:
     """A name for a backup that is taken now (UTC)."""
     return time.strftime("tallyboard-%Y%m%d-%H%M%S.sqlite3", time.gmtime())
+
+
+def _last(found: _T | None) -> _T:
+    """What the last line of an answer had."""
+    if found is None:
+        problem = Problem(title="The answer is cut", status=502, code="cut", detail="the answer ended early; retry")
+        raise ApiProblemError(problem)
+    return found
 
 
 def _not_found(detail: str) -> ApiProblemError:

@@ -88,10 +88,12 @@ def _verified(where: Source, run: str, *, must_exist: bool) -> RunReport | None:
 
 def tell(report: RunReport, *, whole: bool) -> None:
     """Print a report: a line if all is well, and with `whole` (or if not) every attempt, then what differs."""
-    sent = sum(attempt.sent for attempt in report.attempts)
+    stored = sum(attempt.sent - attempt.pruned for attempt in report.attempts)
+    pruned = sum(attempt.pruned for attempt in report.attempts)
     visible = sum(attempt.visible for attempt in report.attempts)
     mark = "✓" if report.ok else "✗"
-    told = f"{count(sent, 'scalar')} acknowledged and stored, {visible:,} visible and in the event file"
+    told = f"{count(stored, 'scalar')} acknowledged and stored, {visible:,} visible and in the event file"
+    told += f", {pruned:,} pruned" if pruned else ""
     stdout.print(f"{mark} {report.run}: {told if report.ok else 'differs'}", markup=False)
     if whole or not report.ok:
         stdout.print(_attempts(report))
@@ -104,11 +106,11 @@ def tell(report: RunReport, *, whole: bool) -> None:
 
 
 def _attempts(report: RunReport) -> Table:
-    numbers = ("attempt", "sent", "stored", "visible", "in event file")
+    numbers = ("attempt", "sent", "pruned", "stored", "visible", "in event file")
     shown = table("counter", *numbers, "checksum", right=numbers)
     for attempt in report.attempts:
         same = attempt.sent_checksum in (None, attempt.stored_checksum)
-        figures = (attempt.attempt, attempt.sent, attempt.stored, attempt.visible, attempt.in_file)
+        figures = (attempt.attempt, attempt.sent, attempt.pruned, attempt.stored, attempt.visible, attempt.in_file)
         checksum = "not kept" if attempt.sent_checksum is None else attempt.stored_checksum if same else "differs"
         shown.add_row(attempt.counter, *(f"{figure:,}" for figure in figures), checksum)
     return shown

@@ -3,12 +3,13 @@
 from tallyboard_server.eventfiles.encoder import ENCODER_VERSION, Encoder
 from tallyboard_server.eventfiles.exporter import Exporter
 from tallyboard_server.eventfiles.layout import LogDirectory, UnsafePathError, is_event_file
-from tallyboard_server.eventfiles.reader import EventFile, ScalarPoint, read_event_file
+from tallyboard_server.eventfiles.reader import BlobPoint, EventFile, ScalarPoint, read_event_file
 from tallyboard_server.eventfiles.tfrecord import Damage
 from tallyboard_server.eventfiles.tools import ExportSettings
 
 __all__ = [
     "ENCODER_VERSION",
+    "BlobPoint",
     "Damage",
     "Encoder",
     "EventFile",

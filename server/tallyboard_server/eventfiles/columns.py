@@ -17,7 +17,7 @@ from crc32c import crc32c
 from tallyboard.wire import Float64, Int64
 from tallyboard_server.eventfiles.crc import mask
 from tallyboard_server.eventfiles.encoder import STEP_AT, WALL_TIME_AT, Bytes, Template, make_template, varint_bytes
-from tallyboard_server.eventfiles.reader import FileVersion, ScalarPoint, SessionStart, meaning_of
+from tallyboard_server.eventfiles.reader import BlobPoint, FileVersion, ScalarPoint, SessionStart, meaning_of
 from tallyboard_server.eventfiles.tfrecord import FOOTER_BYTES, HEADER_BYTES, Damage, Record, read_records, record_size
 
 Float32 = npt.NDArray[np.float32]
@@ -38,7 +38,7 @@ class PointColumns:
     values: Float32
 
 
-Part = PointColumns | FileVersion | SessionStart | Damage
+Part = PointColumns | BlobPoint | FileVersion | SessionStart | Damage
 
 
 def read_columns(stream: BinaryIO, length: int) -> Iterator[Part]:

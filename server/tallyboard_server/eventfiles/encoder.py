@@ -166,6 +166,11 @@ def encode_eraser(wall_time: float, tags: Sequence[str]) -> bytes:
     return frame(_event(wall_time, _summary(values)))
 
 
+def encode_summary(wall_time: float, step: int, values: Iterable[bytes]) -> bytes:
+    """One record of any serialised Summary.Values."""
+    return frame(_event(wall_time, (b"\x10" + varint(step) if step else b"") + _summary(values)))
+
+
 def varint(number: int) -> bytes:
     """A protobuf varint of a number from 0 to 2^64 - 1."""
     out = bytearray()

@@ -8,8 +8,10 @@ being built), and what a later rewind hides stays in the store.
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Final
+from functools import partial
+from typing import Final, TypeVar
 
+from tallyboard_server.eventfiles.blobpages import BlobStretches, visible_stretches
 from tallyboard_server.eventfiles.encoder import (
     Encoder,
     encode_eraser,
@@ -17,14 +19,19 @@ from tallyboard_server.eventfiles.encoder import (
     encode_placeholders,
     encode_session_start,
 )
-from tallyboard_server.eventfiles.ordering import Rows, TagNames, encode_pieces
-from tallyboard_server.model import RunState
-from tallyboard_server.store.paging import Stretch, read_page
+from tallyboard_server.eventfiles.ordering import Rows, TagNames, encode_pieces, rows_of
+from tallyboard_server.eventfiles.summaries import Series, encode_empty, encode_erasers, encode_vacant, series_of
+from tallyboard_server.model import RunState, Tag
+from tallyboard_server.store.paging import read_page
 from tallyboard_server.store.protocol import Snapshot
 
 SLICE_BYTES: Final = 4 * 1024 * 1024
 """Columns read in one slice."""
 _TAGS_PER_RECORD: Final = 1_000
+_SERIES_PER_RECORD: Final = 64
+"""Each with its metadata, which may be 64 KiB."""
+
+_T = TypeVar("_T")
 
 
 class Opening:
@@ -39,17 +46,16 @@ class Opening:
         self._names = names
         self._seconds = seconds
         self._has_predecessor = has_predecessor
+        scalars = {tag.counter_id for tag in state.tags.values() if tag.is_scalar}
         self._left = deque(
-            Stretch(state.id, counter.id, attempt.number, attempt.start, attempt.last_visible)
-            for counter in state.counters.values()
-            for attempt in counter.attempts
-            if attempt.last_visible is not None
+            stretch for c in state.counters.values() if c.id in scalars for stretch in visible_stretches(state.id, c)
         )
+        self._blobs = BlobStretches(state)
 
     @property
     def done(self) -> bool:
         """Whether everything has been read."""
-        return not self._left
+        return not self._left and self._blobs.done
 
     def head(self) -> bytes:
         """The records before the points: header, START, and what makes running readers forget earlier files.
@@ -57,7 +63,7 @@ class Opening:
         START does that in the Python reader. The Rust reader has no such thing: each tag's points go when a record
         at a lower step comes, so an eraser at step 0 goes first. It makes a tag known to the Python reader, which
         answers with an error for tags that it knows and has no point of: tags without a visible point get a
-        placeholder there that another START takes away.
+        placeholder there that another START takes away. A few kinds must keep a point (encode_vacant).
         """
         wall_time = float(self._seconds)
         head = file_head(self._seconds)
@@ -65,11 +71,12 @@ class Opening:
             return head
         counters = {counter.id: counter for counter in self._state.counters.values()}
         bound = [tag for tag in self._state.tags.values() if tag.counter_id]
-        empty = [tag.name for tag in bound if not tag.is_bound(counters[tag.counter_id])]
+        empty = [tag for tag in bound if not tag.is_bound(counters[tag.counter_id])]
         if empty:
-            head += b"".join(encode_placeholders(wall_time, part) for part in _parts(empty))
+            head += _each(empty, partial(encode_placeholders, wall_time), partial(encode_empty, wall_time))
             head += encode_session_start(wall_time)
-        return head + b"".join(encode_eraser(wall_time, part) for part in _parts([tag.name for tag in bound]))
+        head += _each(bound, partial(encode_eraser, wall_time), partial(encode_erasers, wall_time))
+        return head + encode_vacant(wall_time, (series_of(tag) for tag in empty if not tag.is_scalar))
 
     def read(self, view: Snapshot, is_over: Callable[[], bool]) -> list[list[Rows]]:
         """The next slice, as pieces by attempt: until is_over(), about SLICE_BYTES, or everything is read."""
@@ -79,6 +86,10 @@ class Opening:
             pieces = self._read_stretch(view, SLICE_BYTES - size, is_over)
             size += sum(rows.nbytes for rows in pieces)
             slices.append(pieces)
+        while not self._left and not self._blobs.done and size < SLICE_BYTES and not (slices and is_over()):
+            rows = self._blobs.read(view, self._names, SLICE_BYTES - size)
+            size += rows.nbytes
+            slices.append([rows] if len(rows) else [])
         return slices
 
     def encode(self, slices: list[list[Rows]]) -> bytes:
@@ -93,7 +104,7 @@ class Opening:
             self._left.popleft()
         else:
             self._left[0] = replace(stretch, first=cut)
-        return [Rows(self._names.of(block), block.steps, block.wall_times, block.values) for block in blocks]
+        return [rows_of(block, self._names) for block in blocks if self._names.series_of(block) is None]
 
 
 def file_head(seconds: int) -> bytes:
@@ -101,5 +112,12 @@ def file_head(seconds: int) -> bytes:
     return encode_header(float(seconds)) + encode_session_start(float(seconds))
 
 
-def _parts(names: list[str]) -> Iterator[list[str]]:
-    return (names[i : i + _TAGS_PER_RECORD] for i in range(0, len(names), _TAGS_PER_RECORD))
+def _each(tags: list[Tag], scalars: Callable[[list[str]], bytes], others: Callable[[list[Series]], bytes]) -> bytes:
+    """Records for tags, some tags a record: those of scalars by their names, others by what they are."""
+    names = _parts([tag.name for tag in tags if tag.is_scalar], _TAGS_PER_RECORD)
+    series = _parts([series_of(tag) for tag in tags if not tag.is_scalar], _SERIES_PER_RECORD)
+    return b"".join([*map(scalars, names), *map(others, series)])
+
+
+def _parts(items: list[_T], count: int) -> Iterator[list[_T]]:
+    return (items[i : i + count] for i in range(0, len(items), count))

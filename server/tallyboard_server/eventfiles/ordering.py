@@ -14,21 +14,30 @@ from typing import Final
 
 import numpy as np
 
-from tallyboard.wire import Float64, Int64
+from tallyboard.wire import Blob, Float64, Int64
 from tallyboard_server.eventfiles.encoder import Data, Encoder
+from tallyboard_server.eventfiles.summaries import Series, encode_points, series_of
 from tallyboard_server.model import Block, RunState
+from tallyboard_server.store.protocol import NO_BLOBS
 
 Limits = Mapping[tuple[int, int], int | None]
 """(counter id, attempt) → the least step that later attempts hide; None: visible whole."""
+
+Blobs = Mapping[float, Blob]
+"""By their keys."""
 
 _TAG_SETS_MAX: Final = 4096
 
 
 class TagNames:
-    """The names of a run's tags by id, and of whole tag sets, which blocks repeat (bounded)."""
+    """The names of a run's tags by id, and of whole tag sets, which blocks repeat (bounded).
 
-    def __init__(self, names: Mapping[int, str]) -> None:
+    series: by id, what records say of tags that are no scalars. A block holds either scalars or one of these.
+    """
+
+    def __init__(self, names: Mapping[int, str], series: Mapping[int, Series] | None = None) -> None:
         self._names = names
+        self._series = series or {}
         self._sets: dict[bytes, tuple[str, ...]] = {}
 
     def of(self, block: Block) -> tuple[str, ...]:
@@ -42,6 +51,18 @@ class TagNames:
             self._sets[key] = found
         return found
 
+    def series_of(self, block: Block) -> Series | None:
+        """What records say of the block's tag; None if its tags are scalars."""
+        return self._series.get(int(block.tag_ids[0])) if self._series else None
+
+
+def names_of(state: RunState) -> TagNames:
+    """The names of a run's tags."""
+    return TagNames(
+        {tag.id: tag.name for tag in state.tags.values()},
+        {tag.id: series_of(tag) for tag in state.tags.values() if not tag.is_scalar},
+    )
+
 
 class TagNamesCache:
     """The tag names of the runs looked at last (bounded in runs)."""
@@ -54,7 +75,7 @@ class TagNamesCache:
         """The names of a run's tags; made anew only when its tags are no longer the same object."""
         known = self._by_run.pop(state.id, None)
         if known is None or known[0] is not state.tags:
-            known = (state.tags, TagNames({tag.id: tag.name for tag in state.tags.values()}))
+            known = (state.tags, names_of(state))
         self._by_run[state.id] = known
         if len(self._by_run) > self._runs_max:
             self._by_run.popitem(last=False)
@@ -63,12 +84,17 @@ class TagNamesCache:
 
 @dataclass(slots=True, frozen=True)
 class Rows:
-    """Reports of the same tags, ready to be encoded: steps int64[n], wall_times float64[n], values float64[n, k]."""
+    """Reports of the same tags, ready to be encoded: steps int64[n], wall_times float64[n], values float64[n, k].
+
+    Of a tag that is no scalar there are `blobs` in the place of values, and `series` says what it is.
+    """
 
     tags: tuple[str, ...]
     steps: Int64
     wall_times: Float64
     values: Float64
+    series: Series | None = None
+    blobs: tuple[bytes, ...] = ()
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -76,7 +102,8 @@ class Rows:
     @property
     def nbytes(self) -> int:
         """Bytes of its columns."""
-        return self.steps.nbytes + self.wall_times.nbytes + self.values.nbytes
+        columns = self.steps.nbytes + self.wall_times.nbytes + self.values.nbytes
+        return columns + sum(map(len, self.blobs))
 
 
 def attempt_of(block: Block) -> tuple[int, int]:
@@ -99,11 +126,18 @@ def overlapping(pieces: Sequence[Rows]) -> Iterator[Sequence[Rows]]:
             begin = end
 
 
-def encode_blocks(encoder: Encoder, blocks: Sequence[Block], names: TagNames, limits: Limits) -> bytes:
-    """The records of all visible rows of whole batches of journal blocks."""
+def keys_of(blocks: Sequence[Block], names: TagNames) -> list[float]:
+    """The keys of the blobs that blocks stand for, each as often as it occurs."""
+    return [key for block in blocks if names.series_of(block) is not None for key in block.values[:, 0].tolist()]
+
+
+def encode_blocks(
+    encoder: Encoder, blocks: Sequence[Block], names: TagNames, limits: Limits, blobs: Blobs = NO_BLOBS
+) -> bytes:
+    """The records of all visible rows of whole batches of journal blocks; `blobs` by their keys."""
     encoded: list[Data] = []
     for _, stretch in groupby(blocks, attempt_of):
-        encoded += encode_pieces(encoder, [rows for block in stretch if len(rows := clip(block, names, limits))])
+        encoded += encode_pieces(encoder, [rows for block in stretch if len(rows := clip(block, names, limits, blobs))])
     return b"".join(encoded)
 
 
@@ -122,19 +156,39 @@ def encode_pieces(encoder: Encoder, pieces: Sequence[Rows]) -> list[Data]:
     return encoded
 
 
-def clip(block: Block, names: TagNames, limits: Limits) -> Rows:
+def clip(block: Block, names: TagNames, limits: Limits, blobs: Blobs = NO_BLOBS) -> Rows:
     """The visible rows of a block, which are its first ones. KeyError if the run has no such attempt."""
     limit = limits[attempt_of(block)]
     end = len(block.steps)
     if limit is not None and block.steps[-1] >= limit:
         end = int(np.searchsorted(block.steps, limit, side="left"))
-    return Rows(names.of(block), block.steps[:end], block.wall_times[:end], block.values[:end])
+    return rows_of(block.take(slice(0, end)), names, blobs)
+
+
+def rows_of(block: Block, names: TagNames, blobs: Blobs = NO_BLOBS) -> Rows:
+    """A block's rows. LookupError if a blob is not among `blobs`."""
+    series = names.series_of(block)
+    if series is None:
+        return Rows(names.of(block), block.steps, block.wall_times, block.values)
+    missing = next((key for key in block.values[:, 0].tolist() if key not in blobs), None)
+    if missing is not None:
+        raise LookupError(f"a value of tag {series.tag!r} is gone from the store (key {missing!r}); verify the run")
+    data = tuple(blobs[key].data for key in block.values[:, 0].tolist())
+    return Rows(names.of(block), block.steps, block.wall_times, block.values, series, data)
 
 
 def _encode_merged(encoder: Encoder, pieces: Sequence[Rows]) -> Iterator[Data]:
     """The records of each piece, interleaved by step."""
-    data = b"".join(encoder.encode_reports(p.tags, p.steps, p.wall_times, p.values) for p in pieces)
-    sizes = np.concatenate([encoder.record_sizes(p.tags, p.steps) for p in pieces])
+    encoded, lengths = [], []
+    for p in pieces:
+        if p.series is None:
+            encoded.append(encoder.encode_reports(p.tags, p.steps, p.wall_times, p.values))
+            lengths.append(encoder.record_sizes(p.tags, p.steps))
+        else:
+            records = encode_points(p.series, p.steps, p.wall_times, p.blobs)
+            encoded.append(b"".join(records))
+            lengths.append(np.array([len(record) for record in records], np.int64))
+    data, sizes = b"".join(encoded), np.concatenate(lengths)
     ends = np.cumsum(sizes)
     order = np.argsort(np.concatenate([p.steps for p in pieces]), kind="stable")
     # Neighbours that stay neighbours move as one slice.
@@ -150,7 +204,10 @@ def _encode_in_turn(encoder: Encoder, pieces: Sequence[Rows]) -> Iterator[Data]:
     """One call for each stretch of pieces with the same tags: many small blocks cost little more than one."""
     for tags, stretch in groupby(pieces, lambda rows: rows.tags):
         rows = list(stretch)
-        if len(rows) == 1:
+        if (series := rows[0].series) is not None:
+            for piece in rows:
+                yield from encode_points(series, piece.steps, piece.wall_times, piece.blobs)
+        elif len(rows) == 1:
             yield from encoder.encode(tags, rows[0].steps, rows[0].wall_times, rows[0].values)
         else:
             yield from encoder.encode(

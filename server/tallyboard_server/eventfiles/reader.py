@@ -8,6 +8,9 @@ from typing import BinaryIO, NamedTuple
 from google.protobuf.message import DecodeError
 from tensorboardX.proto import event_pb2
 
+from tallyboard.wire.events import read_event
+from tallyboard.wire.protos import MalformedError
+from tallyboard.wire.summaries import blob_of, key_of_hash
 from tallyboard_server.eventfiles.tfrecord import Damage, Record, read_records
 
 
@@ -18,6 +21,15 @@ class ScalarPoint(NamedTuple):
     step: int
     tag: str
     value: float
+
+
+class BlobPoint(NamedTuple):
+    """One point that is no scalar as it stands in an event file, by the key of its blob (see wire.summaries)."""
+
+    wall_time: float
+    step: int
+    tag: str
+    key: float
 
 
 class FileVersion(NamedTuple):
@@ -33,19 +45,20 @@ class SessionStart(NamedTuple):
     step: int
 
 
-Item = Record | FileVersion | SessionStart | ScalarPoint | Damage
+Item = Record | FileVersion | SessionStart | ScalarPoint | BlobPoint | Damage
 
 
 @dataclass(slots=True)
 class EventFile:
     """What an event file holds.
 
-    points: in file order, without those that a later SessionLog START takes back. end: offset after the last whole
-    record. damage: why reading stopped there, if not at the end of the file.
+    points, blobs: in file order, without those that a later SessionLog START takes back. end: offset after the last
+    whole record. damage: why reading stopped there, if not at the end of the file.
     """
 
     header: FileVersion | None = None
     points: list[ScalarPoint] = field(default_factory=list)
+    blobs: list[BlobPoint] = field(default_factory=list)
     records: int = 0
     end: int = 0
     damage: Damage | None = None
@@ -72,7 +85,7 @@ def read_items(stream: BinaryIO) -> Iterator[Item]:
                 return
 
 
-def meaning_of(record: Record) -> Iterator[FileVersion | SessionStart | ScalarPoint | Damage]:
+def meaning_of(record: Record) -> Iterator[FileVersion | SessionStart | ScalarPoint | BlobPoint | Damage]:
     """What a record says; a Damage if it is no Event."""
     try:
         event = event_pb2.Event.FromString(record.data)
@@ -85,9 +98,27 @@ def meaning_of(record: Record) -> Iterator[FileVersion | SessionStart | ScalarPo
         case "session_log" if event.session_log.status == event_pb2.SessionLog.START:
             yield SessionStart(event.step)
         case "summary":
+            others = False
             for value in event.summary.value:
                 if value.WhichOneof("value") == "simple_value":
                     yield ScalarPoint(event.wall_time, event.step, value.tag, value.simple_value)
+                else:
+                    others = True
+            if others:
+                yield from _blobs(record)
+
+
+def _blobs(record: Record) -> Iterator[BlobPoint | Damage]:
+    """The points of a record that are no scalars, byte by byte as they stand there."""
+    try:
+        event = read_event(memoryview(record.data))
+    except MalformedError as error:
+        yield Damage(record.offset, str(error), torn=False)
+        return
+    for value in event.values:
+        if value.blob:
+            key = key_of_hash(blob_of(bytes(value.blob)).hash)
+            yield BlobPoint(event.wall_time or 0.0, event.step, value.tag, key)
 
 
 def _add(found: EventFile, item: Item) -> None:
@@ -100,7 +131,10 @@ def _add(found: EventFile, item: Item) -> None:
             found.end = item.offset
         case SessionStart(step):
             found.points = [point for point in found.points if point.step < step]
+            found.blobs = [point for point in found.blobs if point.step < step]
         case ScalarPoint():
             found.points.append(item)
+        case BlobPoint():
+            found.blobs.append(item)
         case FileVersion():
             found.header = item

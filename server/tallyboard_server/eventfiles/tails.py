@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tallyboard_server.eventfiles.disk import OUT_OF_FILES, NotOurFileError
-from tallyboard_server.eventfiles.ordering import Limits, TagNames, encode_blocks
+from tallyboard_server.eventfiles.ordering import Blobs, Limits, TagNames, encode_blocks, keys_of
 from tallyboard_server.eventfiles.runfiles import RunFiles
 from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.eventfiles.troubles import Troubles
 from tallyboard_server.model import Block, RunState
-from tallyboard_server.store.protocol import Generation, Snapshot, Transaction
+from tallyboard_server.store.protocol import NO_BLOBS, Generation, Snapshot, Transaction
 
 READ_BYTES: Final = 4 * 1024 * 1024
 """Journal read of one run at a time; more only if one batch is longer."""
@@ -17,24 +17,28 @@ _SYNC_TURN_S: Final = 1.0
 """Time for syncing in one turn; what is left is synced in the next."""
 _SYNC_SHARE: Final = 4
 """Syncing pauses for this many times what it took, so that a slow disk is left to the journal."""
+_FEWER: Final = 8
+"""A tail of large blobs is read again with so many times fewer bytes of columns, until it is small enough."""
 _BLOCK_BYTES_GUESS: Final = 4096.0
 _MEAN_WEIGHT: Final = 0.05
 
 
 @dataclass(slots=True, frozen=True)
 class Tail:
-    """What to write next for a run: blocks, and the journal's end (position, epoch) when they were read."""
+    """What to write next for a run: blocks, the blobs they stand for, and the journal's end (position, epoch) when they
+    were read."""
 
     files: RunFiles
     blocks: list[Block]
     names: TagNames
     limits: Limits
     end: tuple[int, int]
+    blobs: Blobs
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the columns."""
-        return sum(block.nbytes for block in self.blocks)
+        """Bytes of the columns and blobs."""
+        return sum(block.nbytes for block in self.blocks) + sum(len(blob.data) for blob in self.blobs.values())
 
 
 class Tails:
@@ -56,7 +60,7 @@ class Tails:
 
     def read(self, view: Snapshot, files: RunFiles, state: RunState, names: TagNames) -> Tail | None:
         """The next blocks for a live file that is behind; None if the journal no longer holds them."""
-        blocks = view.journal(files.run_id, after_pos=files.written_pos, bytes_max=READ_BYTES)
+        blocks, blobs = _read(view, files, names)
         if not blocks or blocks[0].pos != files.written_pos + 1:
             return None
         touched = {block.counter_id for block in blocks}
@@ -66,7 +70,7 @@ class Tails:
             if counter.id in touched
             for number, limit in counter.limits().items()
         }
-        return Tail(files, blocks, names, limits, (state.pos, state.epoch))
+        return Tail(files, blocks, names, limits, (state.pos, state.epoch), blobs)
 
     def write(self, tail: Tail) -> bool:
         """Write a tail; False if the file is not what it was left as (then files.damage says why).
@@ -74,7 +78,7 @@ class Tails:
         Raises OSError for anything else, and then nothing is taken as written.
         """
         files = tail.files
-        data = encode_blocks(self._tools.encoder, tail.blocks, tail.names, tail.limits)
+        data = encode_blocks(self._tools.encoder, tail.blocks, tail.names, tail.limits, tail.blobs)
         if data:
             try:
                 fd = self._tools.open_files.check(files.live_path, files.written_length)
@@ -154,3 +158,17 @@ class Tails:
         self.syncs_total += 1
         for files, generation in synced:
             files.live = generation
+
+
+def _read(view: Snapshot, files: RunFiles, names: TagNames) -> tuple[list[Block], Blobs]:
+    """The next blocks of a run and their blobs, together about READ_BYTES, or one batch."""
+    bytes_max = READ_BYTES
+    while True:
+        blocks = view.journal(files.run_id, after_pos=files.written_pos, bytes_max=bytes_max)
+        keys = keys_of(blocks, names)
+        if not keys:
+            return blocks, NO_BLOBS
+        sizes = view.blob_sizes(files.run_id, keys)
+        if bytes_max == 1 or sum(sizes.get(key, 0) for key in keys) <= READ_BYTES:
+            return blocks, view.blobs(files.run_id, list(sizes))
+        bytes_max = max(1, bytes_max // _FEWER)

@@ -190,7 +190,7 @@ class Reader:
 
         stretch = Stretch(self.state.id, part.counter.id, part.attempt.number, part.first, part.last)
         with self.store.snapshot() as view:
-            self._check_whole(view)
+            self._check_whole(view, part)
             if part.tag_ids is None:
                 blocks, cut = read_page(view, stretch, bytes_max=PAGE_BYTES, is_over=is_over)
             else:
@@ -199,10 +199,14 @@ class Reader:
         merged = merge_blocks(kept, _ROWS_MAX)
         return Page(part.counter.name, part.attempt.number, part.superseded, merged), cut
 
-    def _check_whole(self, view: Snapshot) -> None:
-        """Raise ExportBrokenError if points of the run were removed since it was begun with."""
-        if view.head(self.state.id) is None:
+    def _check_whole(self, view: Snapshot, part: _Part) -> None:
+        """Raise ExportBrokenError if points of the attempt were removed since the run was begun with."""
+        now = view.load_by_id(self.state.id)
+        if now is None:
             raise ExportBrokenError(f"{self.state.name} was deleted while it was exported")
+        attempt = now.counters[part.counter.name].attempts[part.attempt.number - 1]
+        if attempt.pruned_scalars != part.attempt.pruned_scalars:
+            raise ExportBrokenError(f"{self.state.name} was pruned while it was exported; export it again")
 
     def _as_of_then(self, block: Block, attempt: Attempt) -> list[Block]:
         """The scalars of a block that are wanted and were there in `state`."""

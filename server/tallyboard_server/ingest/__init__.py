@@ -5,6 +5,7 @@ from tallyboard_server.ingest.commands import Append, Command, Delete, Done, Pat
 from tallyboard_server.ingest.errors import (
     IngestError,
     OverloadedError,
+    RunChangedError,
     RunDeletedError,
     RunExistsError,
     RunNotFoundError,
@@ -25,6 +26,7 @@ __all__ = [
     "Merger",
     "OverloadedError",
     "Patch",
+    "RunChangedError",
     "RunDeletedError",
     "RunExistsError",
     "RunNotFoundError",

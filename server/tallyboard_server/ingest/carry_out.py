@@ -16,7 +16,7 @@ from tallyboard_server.contract import (
     too_large,
 )
 from tallyboard_server.ingest.commands import Append, Command, Delete, Done, Patch
-from tallyboard_server.ingest.errors import RunDeletedError, RunExistsError, RunNotFoundError
+from tallyboard_server.ingest.errors import RunChangedError, RunDeletedError, RunExistsError, RunNotFoundError
 from tallyboard_server.model import RunState, counter_values, frozen
 from tallyboard_server.store.protocol import Transaction
 
@@ -36,6 +36,9 @@ def carry_out(command: Command, transaction: Transaction, now: float) -> Done:
             return _patch(command, transaction, now)
         case Delete():
             state = _existing(command.name, transaction)
+            since = command.unless_changed_since
+            if since is not None and state.meta.updated_at > since:
+                raise RunChangedError(f"run {state.name!r} has changed meanwhile")
             transaction.delete_run(state)
             return Done(Receipt(run=state.name), state)
 

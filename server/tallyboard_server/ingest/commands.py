@@ -37,9 +37,13 @@ class Patch:
 
 @dataclass(slots=True, frozen=True)
 class Delete:
-    """Delete a run with all its points and event files (DELETE /runs)."""
+    """Delete a run with all its points and event files (DELETE /runs).
+
+    unless_changed_since: not if anything came after this time (seconds since the epoch): RunChangedError.
+    """
 
     name: str
+    unless_changed_since: float | None = None
 
 
 Command = Append | Patch | Delete

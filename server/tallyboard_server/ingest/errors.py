@@ -17,6 +17,10 @@ class RunDeletedError(IngestError):
     """The run was deleted; only an explicit PUT creates it again."""
 
 
+class RunChangedError(IngestError):
+    """The run was to be deleted only if it had not changed any more, and it has."""
+
+
 class OverloadedError(IngestError):
     """Too many bytes wait, here or for the event files; try again after `retry_after_s` seconds."""
 

@@ -131,12 +131,12 @@ class Merger:
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_EVERY_S
             self._sweep()
-        left = list(self._touched)
-        for run_id in left:
+        with self._lock:
+            touched = dict(self._touched)
+        for run_id, came in touched.items():
             if self._stop.is_set():
                 return
             try:
-                came = self._touched.get(run_id, 0)
                 _, is_done = self._merge(run_id, slices_max=SLICES_PER_TURN)
             except _UNAVAILABLE:  # for the others too: they are tried again in the next turn
                 raise
@@ -150,10 +150,9 @@ class Merger:
         """A run was merged to its end; what came meanwhile waits for the next turn."""
         with self._lock:
             self._waiting_bytes -= came
-            if self._touched[run_id] == came:
+            self._touched[run_id] -= came
+            if not self._touched[run_id]:
                 del self._touched[run_id]
-            else:
-                self._touched[run_id] -= came
 
     def _failed(self, what: str, error: Exception) -> None:
         self._figures["merge_errors_total"] += 1

@@ -70,21 +70,21 @@ def curve_of(line: Line) -> Curve:
 
 
 def common_grid(curves: Sequence[Curve], places_max: int) -> Along:
-    """Where curves are compared: at all places of their own if these are at most places_max, else at so many
-    places from the least to the greatest, equally far apart; whole numbers along a counter."""
+    """Where curves are compared: at all places of their points if these are at most places_max, else (or if some are
+    of buckets) at so many from the least to the greatest, equally far apart; whole numbers along a counter."""
     filled = [curve for curve in curves if len(curve.values)]
     if not filled:
         return np.empty(0)
     own: Along = np.unique(np.concatenate([part for curve in filled for part in (curve.first, curve.last)]))
-    if len(own) <= places_max:
+    if len(own) <= places_max and all(np.array_equal(curve.first, curve.last) for curve in filled):
         return own
     if places_max == 1:
         return own[-1:]
     if own.dtype.kind == "i":
         low, way = int(own[0]), int(own[-1]) - int(own[0])
-        return np.array([low + way * i // (places_max - 1) for i in range(places_max)], np.int64)
+        return np.unique([low + way * i // (places_max - 1) for i in range(places_max)]).astype(np.int64)
     share = np.arange(places_max) / (places_max - 1)
-    return np.asarray(own[0] * (1 - share) + own[-1] * share, np.float64)
+    return np.unique(own[0] * (1 - share) + own[-1] * share)
 
 
 def across(curves: Sequence[Curve], grid: Along) -> Across:

@@ -38,30 +38,30 @@ class History:
 
 def visible_history(counter: Counter) -> History:
     """What is visible of a counter."""
-    return History(counter, _parts(counter.attempts))
+    shown: list[Part] = []
+    for attempt in counter.attempts:
+        _begin(shown, attempt)
+    return History(counter, tuple(shown))
 
 
 def superseded_histories(counter: Counter) -> list[History]:
     """What later attempts hide of each attempt, as it was shown until then: after what was visible before it."""
     limits = counter.limits()
+    shown: list[Part] = []
     found = []
-    for index, attempt in enumerate(counter.attempts):
+    for attempt in counter.attempts:
+        _begin(shown, attempt)
         limit = limits[attempt.number]
-        if limit is None or attempt.last_step is None or attempt.last_step < limit:
-            continue
-        parts = _parts(counter.attempts[: index + 1])
-        found.append(History(counter, parts, max(limit, attempt.start), attempt))
+        if limit is not None and attempt.last_step is not None and attempt.last_step >= limit:
+            found.append(History(counter, tuple(shown), max(limit, attempt.start), attempt))
     return found
 
 
-def _parts(attempts: tuple[Attempt, ...]) -> tuple[Part, ...]:
-    """What would be visible if these were all the attempts."""
-    found = []
-    limit: int | None = None
-    for attempt in reversed(attempts):
-        if attempt.last_step is not None:
-            last = attempt.last_step if limit is None else min(attempt.last_step, limit - 1)
-            if attempt.start <= last:
-                found.append(Part(attempt.number, attempt.start, last))
-        limit = attempt.start if limit is None else min(limit, attempt.start)
-    return tuple(reversed(found))
+def _begin(shown: list[Part], attempt: Attempt) -> None:
+    """An attempt begins: from its start on, what was shown is hidden, and its own steps are shown."""
+    while shown and shown[-1].first >= attempt.start:
+        shown.pop()
+    if shown and shown[-1].last >= attempt.start:
+        shown[-1] = Part(shown[-1].attempt, shown[-1].first, attempt.start - 1)
+    if attempt.last_step is not None and attempt.start <= attempt.last_step:
+        shown.append(Part(attempt.number, attempt.start, attempt.last_step))

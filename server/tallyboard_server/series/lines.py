@@ -25,11 +25,35 @@ from tallyboard_server.store.envelope import Cells
 
 ANY_ROWS: Final = 2**62
 """rows_max of those to whom the coarsest cells are fine."""
-_CELLS_PER_BUCKET: Final = 1 / 3
-"""Cells to be read, at least, for each bucket asked for: fewer would show, more would only take time."""
 _CELLS_AT_ONCE: Final = 200_000
 _TAGS_AT_ONCE: Final = 256
 """What one call of the store is asked for, at most: this bounds its memory and time."""
+
+
+@dataclass(slots=True, frozen=True)
+class Levels:
+    """The levels of cells that there are, and when a finer one is worth its reading.
+
+    rows: points that cells of each level stand for, coarsest first; below come the points. A level has plenty of
+    cells with `plenty` for each bucket, and enough with one for `enough` buckets, which will do if the next finer
+    level would take more than cells_max cells.
+    """
+
+    rows: tuple[int, ...] = (8_192, 128)
+    plenty: int = 4
+    enough: int = 3
+    cells_max: int = 16_384
+
+    def of(self, points: int, buckets: int | None) -> int:
+        """rows_max to read so many points with, for so many buckets; None: every point."""
+        if buckets is None or points <= buckets:
+            return 1
+        for rows, finer in zip(self.rows, (*self.rows[1:], 1), strict=True):
+            cells = points // rows
+            if cells >= self.plenty * buckets or (cells * self.enough >= buckets and points // finer > self.cells_max):
+                return rows
+        return 1
+
 
 Wanted = Callable[[Tag, History], int | None]
 """After which step of a tag's history something is wanted: -1 all of it, None nothing."""
@@ -47,6 +71,7 @@ def read_lines(
     asked: Question,
     allowance: Allowance,
     wanted: Wanted = everything,
+    levels: Levels | None = None,
 ) -> list[Line]:
     """What is asked for of tags of a run, in the order of the tags; none of tags without such points.
 
@@ -56,7 +81,7 @@ def read_lines(
     if asked.x not in BUILT_IN_AXES and (asked.x not in state.counters or is_implicit(asked.x)):
         axes = ", ".join((*BUILT_IN_AXES, *(name for name in state.counters if not is_implicit(name))))
         raise UnknownAxisError(f"x={asked.x!r}: the axes of {state.name} are {axes}")
-    reader = _RunLines(source, state, asked, allowance)
+    reader = _RunLines(source, state, asked, allowance, levels or Levels())
     found: dict[str, list[Line]] = {tag: [] for tag in tags}
     for (history, after), group in _alike(state, tags, asked, wanted):
         for line in reader.read(history, group, after):
@@ -114,11 +139,12 @@ class _Range:
 class _RunLines:
     """Reads lines of one run."""
 
-    def __init__(self, source: Source, state: RunState, asked: Question, allowance: Allowance) -> None:
+    def __init__(self, source: Source, state: RunState, asked: Question, allowance: Allowance, levels: Levels) -> None:
         self._source = source
         self._state = state
         self._asked = asked
         self._allowance = allowance
+        self._levels = levels
         self._axis: Axis | None = None
 
     def read(self, history: History, tags: Sequence[Tag], after: int) -> Iterator[Line]:
@@ -205,6 +231,7 @@ class _RunLines:
         self, history: History, tag_ids: list[int], low: int, high: int, at: int | None
     ) -> Iterator[tuple[int, Cells]]:
         """Cells at the coarsest level that has enough of them for the buckets asked for."""
+        buckets = self._asked.buckets
         at_most = dict.fromkeys(tag_ids, 0)
         for part in history.between(low, high):
             found = self._source.points_at_most(
@@ -212,12 +239,12 @@ class _RunLines:
             )
             for tag_id, points in found.items():
                 at_most[tag_id] += points
-        if self._asked.buckets is None and sum(at_most.values()) > self._allowance.left:
+        if buckets is None and sum(at_most.values()) > self._allowance.left:
             coarse = self.cells(history, tag_ids, low, high, ANY_ROWS, None)  # at most may be more than there are
             at_most.update({tag_id: int(cells.count.sum()) for tag_id, cells in coarse.items()})
             if sum(at_most.values()) > self._allowance.left:
                 self._allowance.take(sum(at_most.values()))
-        pending = {tag_id: self._level(points) for tag_id, points in at_most.items()}
+        pending = {tag_id: self._levels.of(points, buckets) for tag_id, points in at_most.items()}
         while pending:
             again: dict[int, int] = {}
             for rows_max, some in _together(pending, at_most):
@@ -225,18 +252,11 @@ class _RunLines:
                 for tag_id in some:
                     cells = found_cells.get(tag_id) or envelope.joined([])
                     at_most[tag_id] = int(cells.count.sum())
-                    if (better := self._level(at_most[tag_id])) < rows_max:
+                    if (better := self._levels.of(at_most[tag_id], buckets)) < rows_max:
                         again[tag_id] = better
                     else:
                         yield tag_id, cells
             pending = again
-
-    def _level(self, points: int) -> int:
-        """rows_max for so many points: a power of two, so that tags of about one size are read together."""
-        buckets = self._asked.buckets
-        if buckets is None or points <= buckets:
-            return 1
-        return 1 << (int(points // (buckets * _CELLS_PER_BUCKET)).bit_length() - 1)
 
     def _line(self, tag: Tag, history: History, cells: Cells, walk: Walk | None) -> Line:
         buckets = self._asked.buckets
@@ -264,7 +284,7 @@ def _together(pending: Mapping[int, int], at_most: Mapping[int, int]) -> Iterato
         some: list[int] = []
         cells = 0
         for tag_id in tag_ids:
-            expected = at_most[tag_id] if rows_max < 128 else 2 * at_most[tag_id] // 128
+            expected = 2 * at_most[tag_id] // rows_max
             if some and cells + expected > _CELLS_AT_ONCE:
                 yield rows_max, some
                 some, cells = [], 0

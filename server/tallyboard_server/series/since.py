@@ -13,9 +13,11 @@ LineKey = tuple[int, int, int]
 
 @dataclass(slots=True, frozen=True)
 class SeenLine:
-    """last_step: the newest that was seen, -1 if none. version: what else the line hangs on; see `_version`."""
+    """last_step: the newest that was seen, -1 if none. by_time: x was found by time, so whatever other counters do may
+    have changed any of it. version: of a superseded line, what else it hangs on; see `_version`."""
 
     last_step: int
+    by_time: bool = False
     version: int = 0
 
 
@@ -46,11 +48,15 @@ class News:
         seen = self._seen.get(key)
         if seen is None:
             return -1
+        moved = seen.by_time and not self._unmoved
         if history.superseded is not None:
-            return self._unless(key, seen, seen.version == _version(history.counter, history.superseded.number))
-        if self._unmoved:
-            return self._unless(key, seen, True)
-        if seen.version:  # x was found by time: what other counters do may have changed any of it
+            same = seen.version == _version(history.counter, history.superseded.number)
+        else:
+            same = self._unmoved
+        if same and not moved:
+            self._kept[key] = seen
+            return None
+        if moved or history.superseded is not None:
             return -1
         self._kept[key] = seen
         self._appended.add(key)
@@ -67,26 +73,17 @@ class News:
             key = self._key_of(line)
             before = found.get(key)
             last = line.last_step if before is None else max(line.last_step, before.last_step)
-            counter = self._state.counters[line.counter]
-            version = _version(counter, line.superseded) if line.superseded is not None else self._by_time(line)
-            found[key] = SeenLine(last, version)
+            superseded = line.superseded
+            version = 0 if superseded is None else _version(self._state.counters[line.counter], superseded)
+            found[key] = SeenLine(last, line.x_source == "as_of_time", version)
         return Seen(self._state.id, self._state.epoch, self._state.pos, found)
 
     def gone(self, seen: Seen, now: Seen) -> list[LineKey]:
         """What the reader has of this run and is there no more."""
         return [key for key in seen.lines if key not in now.lines] if seen.run_id == now.run_id else []
 
-    def _unless(self, key: LineKey, seen: SeenLine, unchanged: bool) -> int | None:
-        if not unchanged:
-            return -1
-        self._kept[key] = seen
-        return None
-
     def _key_of(self, line: Line) -> LineKey:
         return _key(self._state.tags[line.tag].id, self._state.counters[line.counter], line.superseded)
-
-    def _by_time(self, line: Line) -> int:
-        return 1 if line.x_source == "as_of_time" else 0
 
 
 def _key(tag_id: int, counter: Counter, superseded: int | None) -> LineKey:

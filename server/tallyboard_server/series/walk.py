@@ -135,12 +135,15 @@ class Walk:
 
 def buckets_along_steps(cells: Cells, buckets: int) -> Cells:
     """Cells put into at most so many buckets of equal width in steps."""
-    return envelope.grouped(cells, bucket_starts(cells.first.steps, int(cells.last.steps[-1]), buckets))
+    starts = bucket_starts(cells.first.steps, int(cells.last.steps[-1]), buckets)
+    return cells if len(starts) == len(cells) else envelope.grouped(cells, starts)
 
 
 def _grouped_with_sources(cells: Cells, starts: Int64) -> tuple[Cells, Int64, Int64]:
     """Cells in groups, and for the least and greatest point of each the cell that it comes from (-1: none)."""
     index = np.arange(len(cells))
+    if len(starts) == len(cells):
+        return cells, index, index
     numbered = replace(
         cells,
         min=replace(cells.min, at=np.where(cells.min.steps == NOWHERE, -1, index)),

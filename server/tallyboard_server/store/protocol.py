@@ -342,10 +342,6 @@ class Snapshot(Protocol):
         """The oldest level-0 blocks of an attempt, whole batches only: what one merge takes together."""
         ...
 
-    def level_0(self, run_id: int, *, up_to_pos: int) -> tuple[int, int]:
-        """How many level-0 blocks of a run there are at or before a position, and their bytes."""
-        ...
-
     def growing_attempts(self, run_id: int, *, min_groups: int) -> list[tuple[int, int]]:
         """(counter id, attempt) pairs with so many groups that may still grow, or one that has no envelopes yet."""
         ...

@@ -6,9 +6,9 @@ from typing import Final
 from tallyboard_server.store.protocol import Group
 
 FAN_IN: Final = 8
-"""Groups of about a size that are worth writing again."""
-GROWTH_MIN: Final = 4
-"""... if the result is so many times as large as the largest of them: what bounds how often a row is written again."""
+"""Groups that are worth writing again, if the result is also so many times as large as the largest of them: that
+bounds how often a row is written again.
+"""
 GROWN: Final = 0.25
 """A group with so much of the largest size is left alone."""
 NEARLY_WHOLE: Final = 0.7
@@ -28,15 +28,15 @@ def due(groups: Sequence[Group], *, closing: bool = False, fan_in: int = FAN_IN)
     ceiling = _SMALLEST
     while ceiling <= 1.0:
         for stretch in _stretches(groups, lambda group, below=ceiling: group.fill < below):  # type: ignore[misc]
-            if len(stretch) >= fan_in and _is_worth_it(fit := _fitting(stretch)):
+            if len(stretch) >= fan_in and _is_worth_it(fit := _fitting(stretch), fan_in):
                 return fit
         ceiling *= FAN_IN
     return []
 
 
-def _is_worth_it(groups: Sequence[Group]) -> bool:
+def _is_worth_it(groups: Sequence[Group], growth_min: int) -> bool:
     total = sum(group.fill for group in groups)
-    return total >= min(GROWTH_MIN * max(group.fill for group in groups), NEARLY_WHOLE)
+    return total >= min(growth_min * max(group.fill for group in groups), NEARLY_WHOLE)
 
 
 def _fitting(groups: Sequence[Group]) -> list[Group]:

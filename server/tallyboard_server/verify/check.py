@@ -7,9 +7,11 @@ from typing import Final
 import msgspec
 
 from tallyboard.wire import Receipt
+from tallyboard_server.checksum import add
 from tallyboard_server.eventfiles import LogDirectory
 from tallyboard_server.model import Attempt, Counter, RunState
 from tallyboard_server.store.protocol import Store
+from tallyboard_server.verify.blobs import BlobCheck
 from tallyboard_server.verify.filecheck import FileCheck
 from tallyboard_server.verify.report import DIFFERENCES_MAX, AttemptReport, Difference, RunReport
 from tallyboard_server.verify.shown import foreign_files
@@ -17,6 +19,7 @@ from tallyboard_server.verify.stored import Place, StoreReader, Subject, Sums, t
 
 CATCH_UP_S: Final = 30.0
 """How long event files get to hold what was stored when the check began; they are synced every few seconds."""
+TRIES_MAX: Final = 5
 _POLL_S: Final = 0.25
 _STORE: Final = "the disk or the database file is failing: keep a copy of the data directory, and restore a backup"
 
@@ -51,11 +54,23 @@ class RunCheck:
         self._count = 0
 
     def steps(self) -> Iterator[int]:
-        """Check the run, about 0.1 s a step; yields how many scalars each read. Raises RunGoneError, StoreError."""
-        subject, target = yield from self._caught_up()
-        stored = StoreReader(self._store, subject, self._clock)
-        yield from stored.pages()
-        in_file = yield from self._check_file(stored, subject, target)
+        """Check the run, about 0.1 s a step; yields how many scalars each read. Raises RunGoneError, StoreError.
+
+        If points are pruned meanwhile it begins anew, a few times.
+        """
+        for _ in range(TRIES_MAX):
+            self._differences, self._count = [], 0
+            subject, target = yield from self._caught_up()
+            stored = StoreReader(self._store, subject, self._clock)
+            yield from stored.pages()
+            yield from self._check_blobs(stored, subject)
+            in_file = yield from self._check_file(stored, subject, target)
+            if not self._was_pruned_since(subject.state):
+                break
+        else:
+            self._differs(
+                Difference(kind="store", detail=f"it was pruned {TRIES_MAX} times meanwhile; verify it again")
+            )
         state = subject.state
         attempts = [
             self._attempt(counter, attempt, stored.sums[counter.id, attempt.number], in_file)
@@ -76,6 +91,11 @@ class RunCheck:
             warnings=self._foreign(subject),
         )
 
+    def _was_pruned_since(self, state: RunState) -> bool:
+        with self._store.snapshot() as view:
+            now = view.load_by_id(state.id)
+        return now is not None and _pruned(now) != _pruned(state)
+
     def _caught_up(self) -> Generator[int, None, tuple[Subject, int]]:
         """Wait for the event file to hold what is stored now. Returns the run, and the position to be reached."""
         until = self._clock() + self._catch_up_s
@@ -93,6 +113,12 @@ class RunCheck:
                 return subject, target
             yield 0
             self._sleep(_POLL_S)
+
+    def _check_blobs(self, stored: StoreReader, subject: Subject) -> Iterator[int]:
+        blobs = BlobCheck(self._store, subject.state.id, stored.keys)
+        yield from blobs.steps()
+        for fault in blobs.faults:
+            self._differs(Difference(kind="store", detail=f"{fault}; {_STORE}"))
 
     def _check_file(self, stored: StoreReader, subject: Subject, target: int) -> Generator[int, None, dict[Place, int]]:
         """Compare the event file; returns how many scalars of each attempt it holds."""
@@ -112,9 +138,11 @@ class RunCheck:
 
     def _attempt(self, counter: Counter, attempt: Attempt, sums: Sums, in_file: dict[Place, int]) -> AttemptReport:
         faults = list(sums.faults)
-        if sums.scalars != attempt.scalars:
-            faults.append(f"{attempt.scalars:,} scalars were acknowledged, {sums.scalars:,} are stored")
-        elif attempt.checksum is not None and sums.checksum != attempt.checksum:
+        accounted = add(sums.checksum, attempt.pruned_checksum)
+        if sums.scalars + attempt.pruned_scalars != attempt.scalars:
+            pruned = f", {attempt.pruned_scalars:,} pruned" if attempt.pruned_scalars else ""
+            faults.append(f"{attempt.scalars:,} scalars were acknowledged{pruned}, {sums.scalars:,} are stored")
+        elif attempt.checksum is not None and accounted != attempt.checksum:
             faults.append(f"the {sums.scalars:,} scalars stored are not those that were acknowledged")
         for fault in faults:
             self._differs(
@@ -128,11 +156,12 @@ class RunCheck:
             attempt=attempt.number,
             writer=attempt.writer,
             sent=attempt.scalars,
+            pruned=attempt.pruned_scalars,
             stored=sums.scalars,
             visible=sums.visible,
             in_file=in_file.get((counter.id, attempt.number), 0),
             sent_checksum=None if attempt.checksum is None else f"{attempt.checksum:016x}",
-            stored_checksum=f"{sums.checksum:016x}",
+            stored_checksum=f"{accounted:016x}",
         )
 
     def _check_receipts(self, state: RunState) -> None:
@@ -166,6 +195,10 @@ class RunCheck:
         self._count += 1
         if len(self._differences) < DIFFERENCES_MAX:
             self._differences.append(difference)
+
+
+def _pruned(state: RunState) -> int:
+    return sum(attempt.pruned_scalars for counter in state.counters.values() for attempt in counter.attempts)
 
 
 def _file_difference(detail: str) -> Difference:

@@ -14,7 +14,7 @@ from tallyboard_server.verify.ledger import Mismatch
 from tallyboard_server.verify.locate import Suspect, look_into
 from tallyboard_server.verify.report import Difference
 from tallyboard_server.verify.shown import FileReader, open_regular
-from tallyboard_server.verify.stored import Place, StoreReader, Subject
+from tallyboard_server.verify.stored import Place, StoreReader, Subject, blob_tags
 
 LOCATED_MAX: Final = 16
 """Mismatches that are looked into point by point; each is one tag in one page of an attempt."""
@@ -51,7 +51,11 @@ class FileCheck:
         mismatches = self._stored.ledger.mismatches(STEP_MAX)
         names = {tag.id: name for name, tag in self._subject.state.tags.items()}
         counters = {counter.id: counter for counter in self._subject.state.counters.values()}
-        suspects = [Suspect(found, names.get(found.tag_id, "?")) for found in islice(mismatches, LOCATED_MAX)]
+        blobs = blob_tags(self._subject.state)
+        suspects = [
+            Suspect(found, names.get(found.tag_id, "?"), found.tag_id in blobs)
+            for found in islice(mismatches, LOCATED_MAX)
+        ]
         if suspects:
             for suspect in suspects:
                 yield from self._expect(suspect, counters[suspect.mismatch.stretch.counter_id])

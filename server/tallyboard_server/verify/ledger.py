@@ -57,9 +57,13 @@ class Mismatch:
 
 
 class Ledger:
-    """Stretches of all counters of a run. Those of a counter are begun in ascending order of steps."""
+    """Stretches of all counters of a run. Those of a counter are begun in ascending order of steps.
 
-    def __init__(self) -> None:
+    blob_tags: ids of the tags that are no scalars, whose values are keys.
+    """
+
+    def __init__(self, blob_tags: frozenset[int] = frozenset()) -> None:
+        self._blob_tags = blob_tags
         self._stretches: dict[int, list[Stretch]] = {}
         self._firsts: dict[int, list[int]] = {}
 
@@ -72,17 +76,27 @@ class Ledger:
 
     def expect(self, stretch: Stretch, block: Block) -> None:
         """The rows of a block should be there."""
-        _put(stretch.expected, block.tag_ids, block.steps, block.wall_times, as_float32(block.values))
+        is_blob = int(block.tag_ids[0]) in self._blob_tags
+        words = key_bits(block.values) if is_blob else value_bits(as_float32(block.values)).astype(np.uint64)
+        _put(stretch.expected, block.tag_ids, block.steps, block.wall_times, words)
 
     def find(self, counter_id: int, tag_ids: Int32, steps: Int64, wall_times: Float64, values: Float32) -> Int64:
         """Rows that are there; returns the indices of those before every stretch, where nothing should be."""
+        return self._find(counter_id, tag_ids, steps, wall_times, value_bits(values).astype(np.uint64))
+
+    def find_blob(self, counter_id: int, tag_id: int, step: int, wall_time: float, key: float) -> bool:
+        """One point of another kind that is there; returns whether it is before every stretch."""
+        place = np.array([step], np.int64), np.array([wall_time])
+        return bool(len(self._find(counter_id, np.array([tag_id], np.int32), *place, key_bits(np.array([[key]])))))
+
+    def _find(self, counter_id: int, tag_ids: Int32, steps: Int64, wall_times: Float64, words: UInt64) -> Int64:
         firsts = self._firsts.get(counter_id, [])
         owners = np.searchsorted(np.array(firsts, np.int64), steps, side="right") - 1
         for owner in np.unique(owners).tolist():
             if owner >= 0:
                 rows = np.flatnonzero(owners == owner)
                 found = self._stretches[counter_id][owner].found
-                _put(found, tag_ids, steps[rows], wall_times[rows], values[rows])
+                _put(found, tag_ids, steps[rows], wall_times[rows], words[rows])
         return np.flatnonzero(owners < 0)
 
     def forget_found(self) -> None:
@@ -123,10 +137,14 @@ def value_bits(values: Float32) -> npt.NDArray[np.uint32]:
     return bits
 
 
-def _put(cells: dict[int, Cell], tag_ids: Int32, steps: Int64, wall_times: Float64, values: Float32) -> None:
+def key_bits(keys: Float64) -> UInt64:
+    """Keys of blobs as bits."""
+    return np.ascontiguousarray(keys).view(np.uint64)
+
+
+def _put(cells: dict[int, Cell], tag_ids: Int32, steps: Int64, wall_times: Float64, words: UInt64) -> None:
     if not len(steps):
         return
-    words: UInt64 = value_bits(values).astype(np.uint64)
     sums: Any = column_sums(tag_words(tag_ids.tobytes()), row_words(steps, wall_times), words)
     for tag_id, total in zip(tag_ids.tolist(), sums.tolist(), strict=True):
         cells.setdefault(tag_id, Cell()).put(len(steps), total)

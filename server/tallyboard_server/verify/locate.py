@@ -7,23 +7,27 @@ from typing import Final
 import numpy as np
 
 from tallyboard_server.eventfiles.columns import Part, PointColumns
-from tallyboard_server.eventfiles.reader import SessionStart
+from tallyboard_server.eventfiles.reader import BlobPoint, SessionStart
 from tallyboard_server.model import Block
-from tallyboard_server.verify.ledger import Mismatch, as_float32, value_bits
+from tallyboard_server.verify.ledger import Mismatch, as_float32, key_bits, value_bits
 
 POINTS_MAX: Final = 200_000
 """Points of one suspect that are compared one by one; the rest of its stretch is left out."""
 
 Point = tuple[float, int]
-"""(wall time, value as the bits of a float32)."""
+"""(wall time, value as the bits of a float32, or of a blob's key)."""
 
 
 @dataclass(slots=True)
 class Suspect:
-    """A mismatch with its points, expected and found, by step. twice: steps found more than once."""
+    """A mismatch with its points, expected and found, by step. twice: steps found more than once.
+
+    is_blob: the tag is no scalar.
+    """
 
     mismatch: Mismatch
     tag: str
+    is_blob: bool = False
     expected: dict[int, Point] = field(default_factory=dict)
     found: dict[int, Point] = field(default_factory=dict)
     twice: set[int] = field(default_factory=set)
@@ -32,10 +36,9 @@ class Suspect:
         """Points that should be in the file."""
         rows = block.between(self.mismatch.first, self.mismatch.last)
         for column in np.flatnonzero(rows.tag_ids == self.mismatch.tag_id).tolist():
-            bits = value_bits(as_float32(rows.values[:, column]))
-            for step, wall_time, value in zip(
-                rows.steps.tolist(), rows.wall_times.tolist(), bits.tolist(), strict=True
-            ):
+            values = rows.values[:, column]
+            bits = key_bits(values).tolist() if self.is_blob else value_bits(as_float32(values)).tolist()
+            for step, wall_time, value in zip(rows.steps.tolist(), rows.wall_times.tolist(), bits, strict=True):
                 if len(self.expected) < POINTS_MAX:
                     self.expected[step] = (wall_time, value)
 
@@ -48,10 +51,18 @@ class Suspect:
         for step, wall_time, value in zip(
             part.steps[rows].tolist(), part.wall_times[rows].tolist(), bits.tolist(), strict=True
         ):
-            if step in self.found:
-                self.twice.add(step)
-            elif len(self.found) < POINTS_MAX:
-                self.found[step] = (wall_time, value)
+            self._found(step, wall_time, value)
+
+    def find_blob(self, point: BlobPoint) -> None:
+        """A point of another kind that is."""
+        if self.tag == point.tag and self.mismatch.first <= point.step <= self.mismatch.last:
+            self._found(point.step, point.wall_time, int(key_bits(np.array([point.key]))[0]))
+
+    def _found(self, step: int, wall_time: float, bits: int) -> None:
+        if step in self.found:
+            self.twice.add(step)
+        elif len(self.found) < POINTS_MAX:
+            self.found[step] = (wall_time, bits)
 
     def forget_found(self) -> None:
         """A session start took back what was found."""
@@ -80,3 +91,5 @@ def look_into(parts: Iterable[Part], suspects: list[Suspect]) -> None:
                 suspect.forget_found()
             elif isinstance(part, PointColumns):
                 suspect.find(part)
+            elif isinstance(part, BlobPoint):
+                suspect.find_blob(part)

@@ -10,15 +10,17 @@ Kind = Literal["store", "event_file", "receipt"]
 class AttemptReport(msgspec.Struct, kw_only=True):
     """Scalars of one attempt at each station.
 
-    sent: acknowledged in receipts. stored: read from the store. visible: those of the stored that no later attempt
+    sent: acknowledged in receipts. pruned: removed since by retention, so that sent - pruned = stored, by number and by
+    checksum. stored: read from the store. visible: those of the stored that no later attempt
     hides and that the event file should hold by now; in_file: those it does hold. The checksums (hex) are of what
-    was sent and of what is stored; sent_checksum is null for attempts older than checksums.
+    was sent and of what is stored or pruned; sent_checksum is null for attempts older than checksums.
     """
 
     counter: str
     attempt: int
     writer: str
     sent: int
+    pruned: int
     stored: int
     visible: int
     in_file: int

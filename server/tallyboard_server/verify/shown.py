@@ -11,7 +11,8 @@ import numpy as np
 from tallyboard_server.eventfiles.columns import PointColumns, read_columns
 from tallyboard_server.eventfiles.layout import is_event_file
 from tallyboard_server.eventfiles.opening import file_head
-from tallyboard_server.eventfiles.reader import FileVersion, SessionStart
+from tallyboard_server.eventfiles.reader import BlobPoint, FileVersion, SessionStart
+from tallyboard_server.eventfiles.summaries import VACANT_KEYS
 from tallyboard_server.eventfiles.tfrecord import Damage
 from tallyboard_server.model import Int32, RunState
 from tallyboard_server.store.protocol import Generation
@@ -59,6 +60,9 @@ class FileReader:
                 case PointColumns():
                     self._take(part)
                     yield part.values.size
+                case BlobPoint():
+                    self._take_blob(part)
+                    yield 1
                 case SessionStart():
                     self._forget(part.step)
                 case FileVersion():
@@ -73,6 +77,16 @@ class FileReader:
             outside = self.ledger.find(counter_id, tag_ids, part.steps, part.wall_times, values)
             for row in outside[: _STRAYS_MAX - len(self.strays)].tolist():
                 self.strays.append((part.tags[int(columns[0])], int(part.steps[row])))
+
+    def _take_blob(self, point: BlobPoint) -> None:
+        if point.key in VACANT_KEYS:
+            return
+        self.scalars += 1
+        tag = self.state.tags.get(point.tag)
+        counter_id, tag_id = (0, 0) if tag is None else (tag.counter_id, tag.id)
+        outside = self.ledger.find_blob(counter_id, tag_id, point.step, point.wall_time, point.key)
+        if outside and len(self.strays) < _STRAYS_MAX:
+            self.strays.append((point.tag, point.step))
 
     def _grouped(self, tags: tuple[str, ...]) -> list[tuple[int, Int32, Int32]]:
         """The tags of a record by counter: (counter id, tag ids, their columns); unknown ones as counter 0."""

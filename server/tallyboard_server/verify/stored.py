@@ -11,6 +11,7 @@ from typing import Final
 
 import numpy as np
 
+from tallyboard.wire import Int64
 from tallyboard.wire.limits import MIB, STEP_MAX
 from tallyboard_server.checksum import add, checksum
 from tallyboard_server.model import Attempt, Block, Counter, RunState
@@ -59,6 +60,11 @@ class Subject:
     tails: dict[Place, list[Block]]
 
 
+def blob_tags(state: RunState) -> frozenset[int]:
+    """Ids of the tags that are no scalars."""
+    return frozenset(tag.id for tag in state.tags.values() if not tag.is_scalar)
+
+
 def take(view: Snapshot, state: RunState) -> Subject:
     """Begin with a run in one snapshot."""
     generations = view.generations(state.id)
@@ -100,7 +106,10 @@ class StoreReader:
         self._store = store
         self._subject = subject
         self._clock = clock
-        self.ledger = Ledger()
+        self._blob_tags = blob_tags(subject.state)
+        self.ledger = Ledger(self._blob_tags)
+        self.keys: list[Int64] = []
+        """Packed keys of the blobs that were read of, as columns, each key at least once."""
         self.sums: dict[Place, Sums] = {}
 
     def pages(self) -> Iterator[int]:
@@ -121,7 +130,8 @@ class StoreReader:
             left = Range(left.run_id, *place, next_first, left.last)
             yield self._add(sums, counter, attempt, limit, first, blocks)
         yield self._add(sums, counter, attempt, limit, cut, self._subject.tails[place], tail=True)
-        if attempt.last_step is not None and sums.last_step != attempt.last_step:
+        ended = attempt.last_step is None or sums.last_step == attempt.last_step
+        if not ended and not attempt.pruned_scalars:  # pruning may take the end; the checksum tells whether it did
             sums.faults.append(f"it ends at step {sums.last_step}, acknowledged was step {attempt.last_step}")
 
     def read(self, stretch: Range) -> tuple[list[Block], int]:
@@ -157,6 +167,8 @@ class StoreReader:
         for block in merged:
             sums.checksum = add(sums.checksum, checksum(block))
             sums.last_step = max(sums.last_step, int(block.steps[-1]))
+            if int(block.tag_ids[0]) in self._blob_tags:
+                self.keys.append(np.unique(np.ascontiguousarray(block.values[:, 0]).view(np.int64)))
         sums.faults += _faults(merged, attempt.start)
         first = max(first, attempt.start)
         if (limit is None or first < limit) and self._subject.generation is not None:

@@ -123,12 +123,8 @@ def pack_axis_cells(cells: Cells) -> bytes:
 
 
 def unpack_axis_cells(blob: bytes, n: int) -> Words:
-    """For cells_of: first step, last step, first wall time, last wall time, largest wall time (bits), ordered."""
-    m = cells_in(n)
-    words = expand(blob, _OF_AXIS * m).view(np.int64).reshape(_OF_AXIS, m)
-    first = np.cumsum(words[0])
-    wall = np.cumsum(words[2])
-    return np.stack([first, words[1] + first, wall, words[3] + wall, words[4] + wall, words[5]])
+    """For cells_of, as packed."""
+    return expand(blob, _OF_AXIS * cells_in(n)).view(np.int64).reshape(_OF_AXIS, -1)
 
 
 def pack_value_cells(cells: Cells) -> bytes:
@@ -154,9 +150,8 @@ def pack_value_cells(cells: Cells) -> bytes:
 
 
 def unpack_value_cells(blob: bytes, n: int) -> Words:
-    """For cells_of."""
-    m = cells_in(n)
-    return expand(blob, _OF_TAG * m).view(np.int64).reshape(_OF_TAG, m)
+    """For cells_of, as packed."""
+    return expand(blob, _OF_TAG * cells_in(n)).view(np.int64).reshape(_OF_TAG, -1)
 
 
 def cells_in(n: int) -> int:
@@ -164,20 +159,21 @@ def cells_in(n: int) -> int:
     return -(-n // CELL_ROWS)
 
 
-def cells_of(axes: Iterable[Words], tags: Iterable[Words]) -> Cells:
+def cells_of(axes: Sequence[Words], tags: Iterable[Words]) -> Cells:
     """Cells of chunks that follow each other, from what their axes and a tag know of them."""
-    axis, tag = np.hstack(list(axes)), np.hstack(list(tags))
-    first, wall = axis[0], axis[2]
+    axis, tag = np.concatenate(axes, axis=1), np.concatenate(list(tags), axis=1)
+    lengths = [part.shape[1] for part in axes]
+    first, wall = _summed(axis[0], lengths), _summed(axis[2], lengths)
     unknown = np.full(axis.shape[1], NOT_RECORDED)
     return Cells(
         first=Marks(first, _floats(wall), _floats(tag[5]), unknown),
         min=Marks(tag[0] + first, _floats(tag[2] + wall), _floats(tag[6]), unknown),
         max=Marks(tag[1] + first, _floats(tag[3] + wall), _floats(tag[7]), unknown),
-        last=Marks(axis[1], _floats(axis[3]), _floats(tag[8]), unknown),
+        last=Marks(axis[1] + first, _floats(axis[3] + wall), _floats(tag[8]), unknown),
         count=tag[10],
         nonfinite=tag[4],
         mean=_floats(tag[9]),
-        wall_max=_floats(axis[4]),
+        wall_max=_floats(axis[4] + wall),
         at_max=unknown,
         ordered=axis[5] != 0,
     )
@@ -195,6 +191,14 @@ def with_places(cells: Cells, places: Words, ordered: Bool) -> Cells:
         at_max=places[4],
         ordered=cells.ordered & ordered,
     )
+
+
+def _summed(differences: Words, lengths: Sequence[int]) -> Words:
+    """Undo np.diff of each part by itself, all at once; differences wrap, and so do their sums."""
+    sums = np.cumsum(differences)
+    ends = np.cumsum(lengths)
+    before: Words = np.concatenate([np.zeros(1, np.int64), sums[ends[:-1] - 1]])
+    return np.asarray(sums - np.repeat(before, lengths), np.int64)
 
 
 def _bits(column: Float64) -> Int64:

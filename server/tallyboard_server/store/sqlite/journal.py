@@ -110,15 +110,6 @@ def mergeable(connection: apsw.Connection, run_id: int, up_to_pos: int, min_bloc
     ]
 
 
-def size(connection: apsw.Connection, run_id: int, up_to_pos: int) -> tuple[int, int]:
-    """How many blocks of a run the journal holds up to a position, and their bytes."""
-    row = connection.execute(
-        "SELECT count(*), ifnull(sum(length(data)), 0) FROM journal WHERE id BETWEEN ? AND ?",
-        (journal_key(run_id, 0), journal_key(run_id, up_to_pos)),
-    ).fetchone()
-    return (0, 0) if row is None else (int(row[0]), int(row[1]))
-
-
 def read_whole_batches(
     connection: apsw.Connection,
     run_id: int,

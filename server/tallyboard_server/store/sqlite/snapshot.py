@@ -214,11 +214,6 @@ class SqliteSnapshot:
                 bytes_max=bytes_max,
             )
 
-    def level_0(self, run_id: int, *, up_to_pos: int) -> tuple[int, int]:
-        """See Snapshot.level_0."""
-        with mapped_errors():
-            return journal.size(self._connection, run_id, up_to_pos)
-
     def growing_attempts(self, run_id: int, *, min_groups: int) -> list[tuple[int, int]]:
         """See Snapshot.growing_attempts."""
         with mapped_errors():
