@@ -41,7 +41,7 @@ TEXTS: Final[dict[Kind, Said]] = {
     "repeated": Said("points were there already, with the same value"),
     "hyperparameters": Said("hyperparameters could not become config"),
     "warned": Said("warnings of the service"),
-    "not_data": Said("records hold what no chart shows (log messages, run metadata, meta graphs)"),
+    "not_data": Said("records hold log messages, run metadata, meta graphs or nothing, which are not kept"),
     "unfinished": Said("files end within a record"),
     "gone": Said("files are gone, or shorter than what was read of them"),
     "replaced": Said("files were replaced by others of the same name, and read from their beginning"),

@@ -1,9 +1,9 @@
 """Which steps going back are a restart, and what of a file becomes a batch: the rules of import and watch.
 
 A *session* begins with each file and with each SessionLog START in it. The first report of a counter in a session that
-does not lie above all that the counter has is a restart: the counter is rewound to it. A START at a step above 0 takes
-back, besides, what any counter holds from that step on. Within a session a step that goes back is put in order as far
-as the reading reaches ahead; what comes later still is the service's to refuse.
+does not lie above all that the counter has is a restart: the counter is rewound to it. A START takes back, besides, what
+any counter holds from its step on. Within a session a step that goes back is put in order as far as the reading reaches
+ahead; what comes later still is the service's to refuse.
 """
 
 from collections.abc import Iterator, Sequence
@@ -96,11 +96,10 @@ class Timeline:
         return draft
 
     def _start(self, session: Session, step: int, draft: Draft) -> None:
-        """A session begins; what counters hold at its step and later is taken back, unless that is all (step 0)."""
+        """A session begins; what counters hold at its step and later is taken back."""
         session.seen.clear()
-        if step:
-            for counter in [counter for counter, last in self.last.items() if last >= step]:
-                self._rewind(counter, step, draft)
+        for counter in [counter for counter, last in self.last.items() if last >= step]:
+            self._rewind(counter, step, draft)
 
     def _restart(self, session: Session, by_tag: Sequence[Columns], draft: Draft) -> None:
         """Rewind the counters that begin in this session where they have been already."""
