@@ -52,14 +52,17 @@ class Timeline:
         self._tag_last: dict[str, int] = {}
 
     def drafts(self, chunk: Chunk, session: Session, limit: int, where: str) -> Iterator[Draft]:
-        """Divide the records before `limit` into drafts, in order. where: the file, for what has to be told.
+        """Divide the records before `limit` into drafts in order, at least one. where: the file, for what is told.
 
         All that a draft changes here is taken as done when the next one is asked for.
         """
         mixed = cuts.mixed_up(chunk, np.array(self._tags.counter_ids, np.int64))
         lo = 0
         while lo < limit:
-            draft = self._draft(chunk, session, lo, _cut(chunk, mixed, lo, limit))
+            end = _cut(chunk, mixed, lo, limit)
+            if end == limit and mixed[end] and lo:
+                return  # what remains may be put in order with what is read next
+            draft = self._draft(chunk, session, lo, end)
             tell((t for t in chunk.troubles if lo <= t.record < draft.end), self._mends, where)
             lo = draft.end
             yield draft
