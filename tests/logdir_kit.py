@@ -14,6 +14,7 @@ from tensorboard.util import tensor_util
 from tensorboardX.proto import event_pb2, summary_pb2
 
 from tallyboard.logdir.importing import Import, Summary
+from tallyboard.logdir.mends import Mends
 from tallyboard.logdir.shipping import Service
 from tallyboard.logdir.tags import CounterRule
 from tallyboard.transport import HttpTransport
@@ -80,12 +81,12 @@ def import_from(
 
 def counts(summary: Summary) -> dict[str, int]:
     """What was mended, by kind."""
-    return {kind: mend.count for kind, mend in summary.mends.found.items()}
+    return counts_of(summary.mends)
 
 
-def points(service: RunningService, run: str, tag: str) -> list[tuple[int, float]]:
-    """(step, value) of each visible point."""
-    return service.points(run, tag)
+def counts_of(mends: Mends) -> dict[str, int]:
+    """How many there are of each kind."""
+    return {kind: mend.count for kind, mend in mends.found.items()}
 
 
 def imported(service: RunningService, project: str) -> Curves:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.logdir_kit import Curves, counts, import_from, imported, stock
+from tests.logdir_kit import counts, import_from, imported, stock
 from tests.service import RunningService
+from tests.tensorboard_process import Curves as ShownCurves
 from tests.tensorboard_process import TensorBoardProcess
 
 CORPUS = Path(__file__).parents[1] / "corpus"
@@ -36,8 +37,8 @@ def test_same_runs_tags_steps_and_values_as_stock_tensorboard(
 def test_same_scalars_as_the_default_reader(service: RunningService, run_name: str) -> None:
     import_from(CORPUS, service, run_name)
 
-    def expected() -> Curves:
-        found = {}
+    def expected() -> ShownCurves:
+        found: ShownCurves = {}
         for run, tags in imported(service, run_name).items():
             view = service.get(f"/runs/{run_name}/{run}").json()
             curves = {
@@ -49,7 +50,7 @@ def test_same_scalars_as_the_default_reader(service: RunningService, run_name: s
         return found
 
     with TensorBoardProcess(CORPUS, "rust") as board:
-        board.wait_for(expected)  # type: ignore[arg-type] # points as plain pairs
+        board.wait_for(expected)
 
 
 def test_hyperparameters_become_config(service: RunningService, run_name: str) -> None:

@@ -30,16 +30,16 @@ _REASON: Final = "went back in a new event file or session"
 class File:
     """An event file in reading.
 
-    settled: bytes it had when it was last looked at; what is younger may still have to be put in order. replayed:
-    the session is known up to the position. told: what was said of it, which is said once.
+    settled: bytes it had when it was last looked at; what is younger may still have to be put in order, and waits for
+    the next look. replayed: the session is known up to the position. told: what was said of it, which is said once.
     """
 
     key: str
     path: Path
     position: Position = field(default_factory=Position)
     session: Session = field(default_factory=Session)
-    size: int = 0
     settled: int = 0
+    waits: bool = False
     replayed: bool = True
     lost: bool = False
     told: set[str] = field(default_factory=set)
@@ -82,8 +82,8 @@ class LogdirRun:
 
     @property
     def settled(self) -> bool:
-        """Whether all files were seen at the size that they have: nothing waits only for being put in order."""
-        return all(file.settled == file.size for file in self._files.values())
+        """Whether all files were read at a size that they had before: nothing waits only for being put in order."""
+        return not any(file.waits for file in self._files.values())
 
     def begin(self, files: Sequence[FoundFile], *, recreate: bool) -> None:
         """Find out what the service has of the run. Raises AwayError, RunStoppedError.
@@ -172,9 +172,9 @@ class LogdirRun:
 
     def _read(self, file: File, *, final: bool) -> Iterator[int]:
         """Read a file from its position to its end."""
-        size = file.size = file.path.stat().st_size
+        size = file.path.stat().st_size
         if file.lost or size == file.position.bytes:
-            file.settled = size
+            file.settled, file.waits = size, False
             return
         with file.path.open("rb") as stream:
             head = stream.read(positions.HEAD_BYTES)
@@ -182,7 +182,8 @@ class LogdirRun:
                 return
             if not file.replayed:
                 self._replay(file, stream)
-            limit = size if final or file.settled == size else file.settled
+            file.waits = not final and file.settled != size
+            limit = file.settled if file.waits else size
             while (found := self._chunk(file, stream, size)) is not None:
                 chunk, goes_on = found
                 before = file.position.bytes

@@ -1,9 +1,9 @@
 """Which steps going back are a restart, and what of a file becomes a batch: the rules of import and watch.
 
 A *session* begins with each file and with each SessionLog START in it. The first report of a counter in a session that
-does not lie above all that the counter has is a restart: the counter is rewound to it. A START takes back, besides, what
-any counter holds from its step on. Within a session a step that goes back is put in order as far as the reading reaches
-ahead; what comes later still is the service's to refuse.
+does not lie above all that the counter has is a restart: the counter is rewound to it. A START takes back, besides,
+what any counter holds from its step on. Within a session a step that goes back is put in order as far as the reading
+reaches ahead; what comes later still is the service's to refuse.
 """
 
 from collections.abc import Iterator, Sequence
