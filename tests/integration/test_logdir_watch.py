@@ -1,6 +1,5 @@
 """`tallyboard watch`: new runs and files are found, a service may go and come back, and the command ends when told."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -167,9 +166,9 @@ def test_hundreds_of_files_without_holding_any_open(service: RunningService, run
     for number in range(150):
         write(tmp_path / "log" / f"r{number}", 0, [event(step, {"a": step, "b": step}) for step in range(5)])
     watched = Watched(service.url, tmp_path / "log", run_name)
-    held = len(os.listdir("/proc/self/fd"))
+    held = len(list(Path("/proc/self/fd").iterdir()))
     watched.settle()
-    assert len(os.listdir("/proc/self/fd")) <= held + 2  # the connection
+    assert len(list(Path("/proc/self/fd").iterdir())) <= held + 2  # the connection
     assert steps(service, f"{run_name}/r149", "b") == list(range(5))
     assert watched.watch.points == 150 * 10
 

@@ -51,7 +51,7 @@ logs: st.SearchStrategy[Log] = st.lists(
     st.lists(_stretches, max_size=4).map(lambda found: [record for stretch in found for record in stretch]),
     min_size=1,
     max_size=3,
-
+)
 
 
 @pytest.fixture(scope="module")
