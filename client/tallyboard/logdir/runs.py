@@ -23,6 +23,8 @@ CHUNK_BYTES: Final = 4 * MIB
 """Read at a time; more only if one record is longer."""
 _LOOK_AHEAD: Final = 8
 """Of a file that goes on, the last eighth of each piece is read again with the next: so far, steps are put in order."""
+_HELD_MAX: Final = 4
+"""Looks at a growing file after which steps that keep going back are sent as they are."""
 _REASON: Final = "went back in a new event file or session"
 
 
@@ -31,7 +33,8 @@ class File:
     """An event file in reading.
 
     settled: bytes it had when it was last looked at; what is younger may still have to be put in order, and waits for
-    the next look. replayed: the session is known up to the position. told: what was said of it, which is said once.
+    the next look. held: how many looks in a row nothing could be sent for that. replayed: the session is known up to
+    the position. told: what was said of it, which is said once.
     """
 
     key: str
@@ -40,6 +43,7 @@ class File:
     session: Session = field(default_factory=Session)
     settled: int = 0
     waits: bool = False
+    held: int = 0
     replayed: bool = True
     lost: bool = False
     told: set[str] = field(default_factory=set)
@@ -165,7 +169,7 @@ class LogdirRun:
             stored = self._stored.get(key)
             if stored is None and key < self._all_read_before:
                 return None
-            file = File(key, found.path, stored or Position(), settled=found.size)
+            file = File(key, found.path, stored or Position())
             file.replayed = file.position.bytes == 0
             self._files[found.name] = file
         return file
@@ -187,7 +191,10 @@ class LogdirRun:
             while (found := self._chunk(file, stream, size)) is not None:
                 chunk, goes_on = found
                 before = file.position.bytes
-                yield from self._take(file, chunk, head, _sendable(chunk, limit - before, goes_on=goes_on))
+                sendable = _sendable(chunk, limit - before, goes_on=goes_on)
+                force = goes_on or not file.waits or file.held >= _HELD_MAX
+                yield from self._take(file, chunk, head, sendable, force=force)
+                file.held = file.held + 1 if sendable and file.position.bytes == before else 0
                 if chunk.damage and file.position.bytes == before + chunk.end:
                     file.lost = True
                     detail = f"{file.path} from byte {file.position.bytes} on: {chunk.damage}"
@@ -199,10 +206,10 @@ class LogdirRun:
                 self._tell(file, "unfinished", f"{file.path}: the last {rest} bytes")
         file.settled = size
 
-    def _take(self, file: File, chunk: Chunk, head: bytes, sendable: int) -> Iterator[int]:
+    def _take(self, file: File, chunk: Chunk, head: bytes, sendable: int, *, force: bool) -> Iterator[int]:
         """Send the chunk's first records and move the position along."""
         base = file.position.bytes
-        for draft in self._timeline.drafts(chunk, file.session, sendable, str(file.path)):
+        for draft in self._timeline.drafts(chunk, file.session, sendable, str(file.path), force=force):
             before = file.position.bytes
             file.position = file.position.moved(base + int(chunk.ends[draft.end - 1]), head)
             self.points_read += draft.points

@@ -51,17 +51,18 @@ class Timeline:
         self._mends = mends
         self._tag_last: dict[str, int] = {}
 
-    def drafts(self, chunk: Chunk, session: Session, limit: int, where: str) -> Iterator[Draft]:
-        """Divide the records before `limit` into drafts in order, at least one. where: the file, for what is told.
+    def drafts(self, chunk: Chunk, session: Session, limit: int, where: str, *, force: bool) -> Iterator[Draft]:
+        """Divide the records before `limit` into drafts, in order. where: the file, for what is told.
 
+        What may yet be put in order with what follows `limit` is left; force: unless nothing else is there.
         All that a draft changes here is taken as done when the next one is asked for.
         """
         mixed = cuts.mixed_up(chunk, np.array(self._tags.counter_ids, np.int64))
         lo = 0
         while lo < limit:
             end = _cut(chunk, mixed, lo, limit)
-            if end == limit and mixed[end] and lo:
-                return  # what remains may be put in order with what is read next
+            if end == limit and mixed[end] and (lo or not force):
+                return
             draft = self._draft(chunk, session, lo, end)
             tell((t for t in chunk.troubles if lo <= t.record < draft.end), self._mends, where)
             lo = draft.end
