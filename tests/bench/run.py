@@ -11,7 +11,17 @@ from typing import Final
 
 import msgspec
 
-from tests.bench import chart_rows, client_rows, export_rows, load_rows, local_rows, scale_rows, store_rows, table_rows
+from tests.bench import (
+    chart_rows,
+    client_rows,
+    export_rows,
+    import_rows,
+    load_rows,
+    local_rows,
+    scale_rows,
+    store_rows,
+    table_rows,
+)
 from tests.bench.machine import statement
 from tests.bench.plan import Bench, NoRoomError, prepared
 from tests.bench.result import Row, better
@@ -36,6 +46,7 @@ ROWS: Final[dict[str, RowsOf]] = {
     "charts": chart_rows.charts,
     "charts-many": chart_rows.many_charts,
     "export": export_rows.exports,
+    "import": import_rows.imports,
     "store-size": store_rows.size,
     "store-singles": store_rows.singles,
 }
