@@ -32,7 +32,7 @@ def torch(folder: Path) -> str:
         writer.add_graph(library.nn.Linear(3, 2), library.zeros(1, 3))
     with SummaryWriter(str(folder / "search")) as writer:
         writer.add_hparams({"lr": 0.125, "layers": 3, "name": "wide", "bias": True}, {"metric": 0.5}, run_name="one")
-    return library.__version__.partition("+")[0]
+    return str(library.__version__).partition("+")[0]
 
 
 def tensorboardx(folder: Path) -> str:

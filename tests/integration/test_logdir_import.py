@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tensorboardX.proto import event_pb2, summary_pb2
 
 from tallyboard.logdir import runs
 from tallyboard.logdir.command import EXIT_INCOMPLETE, EXIT_UNREACHABLE, EXIT_USAGE
@@ -14,6 +15,7 @@ from tallyboard.logdir.files import FoundFile
 from tallyboard.logdir.scan import Lengths
 from tallyboard.logdir.shipping import RunStoppedError, Service
 from tallyboard.transport import HttpTransport
+from tallyboard_server.eventfiles.tfrecord import frame
 from tests.cli_process import Cli
 from tests.logdir_kit import counts, curve, event, import_from, start, write
 from tests.service import RunningService
@@ -177,6 +179,63 @@ class TestDamage:
         (tmp_path / "log" / "noise.tfevents").write_bytes(os.urandom(100))
         summary = import_from(tmp_path / "log", None)
         assert (summary.runs, summary.points_read, counts(summary)) == (1, 0, {"lost": 100})
+
+
+class TestOtherKinds:
+    """Values that are no scalars: too large, lying, or too many for one batch."""
+
+    def record(self, step: int, *values: summary_pb2.Summary.Value) -> bytes:
+        whole = event_pb2.Event(wall_time=1.7e9, step=step, summary=summary_pb2.Summary(value=values))
+        return frame(whole.SerializeToString())
+
+    def test_values_that_the_service_can_not_take(self, service: RunningService, run_name: str, tmp_path: Path) -> None:
+        def tensor(count: int) -> summary_pb2.Summary.Value:
+            value = summary_pb2.Summary.Value(tag="weights")
+            value.metadata.plugin_data.plugin_name = "histograms"
+            value.tensor.dtype = 1
+            value.tensor.tensor_shape.dim.add().size = count
+            value.tensor.float_val.extend([0.5] * 6)
+            return value
+
+        records = [self.record(step, tensor(7 if step in (2, 5) else 6)) for step in range(9)]
+        write(tmp_path / "log", 0, [*records, *curve("loss", range(3))])
+        run, found = imported(service, run_name, tmp_path / "log")
+        assert found == {"left_out": 2}
+        shown = [step for step in range(9) if service.get(f"/blobs/{run}?tag=weights&step={step}").status == 200]
+        assert shown == [0, 1, 3, 4, 6, 7, 8]
+        assert len(service.points(run, "loss")) == 3
+
+    def test_pictures_of_many_sizes(self, service: RunningService, run_name: str, tmp_path: Path) -> None:
+        def image(nbytes: int) -> summary_pb2.Summary.Value:
+            value = summary_pb2.Summary.Value(tag="picture")
+            value.image.encoded_image_string = os.urandom(nbytes)
+            return value
+
+        sizes = [10, 5_000_000, 7_000_000, 7_500_000, 9_000_000, 3_000_000, 20]
+        write(tmp_path / "log", 0, [self.record(step, image(size)) for step, size in enumerate(sizes)])
+        run, found = imported(service, run_name, tmp_path / "log")
+        assert found == {"left_out": 1}
+        answers = [service.get(f"/blobs/{run}?tag=picture&step={step}") for step in range(len(sizes))]
+        assert [answer.status for answer in answers] == [200, 200, 200, 200, 404, 200, 200]
+        assert len(answers[3].body) > 7_500_000
+
+    def test_more_tags_in_a_record_than_a_batch_may_have(
+        self, service: RunningService, run_name: str, tmp_path: Path
+    ) -> None:
+        tags = [f"t{i:04}" for i in range(2_500)]
+        write(tmp_path / "log", 0, [event(step, dict.fromkeys(tags, step)) for step in range(3)])
+        run, found = imported(service, run_name, tmp_path / "log")
+        assert found == {}
+        counters = service.get(f"/runs/{run}").json()["tag_counters"]
+        assert len(counters) == 2_500
+        assert service.points(run, "t2499") == [(0, 0), (1, 1), (2, 2)]
+
+    def test_scalars_and_pictures_under_one_tag(self, service: RunningService, run_name: str, tmp_path: Path) -> None:
+        value = summary_pb2.Summary.Value(tag="loss")
+        value.image.encoded_image_string = b"png"
+        write(tmp_path / "log", 0, [*curve("loss", range(3)), self.record(3, value)])
+        run, found = imported(service, run_name, tmp_path / "log")
+        assert (len(service.points(run, "loss")), found) == (3, {"left_out": 1})
 
 
 class TestNames:
