@@ -101,7 +101,7 @@ def test_every_command_and_option_named_exists() -> None:
 
 def test_every_command_is_named() -> None:
     commands = {
-        command.callback.__name__.replace("_", "-")
+        command.name or command.callback.__name__.replace("_", "-")
         for command in app.registered_commands
         if command.callback is not None
     }

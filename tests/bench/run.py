@@ -17,6 +17,7 @@ from tests.bench import (
     client_rows,
     delivery_rows,
     export_rows,
+    import_rows,
     load_rows,
     local_rows,
     scale_rows,
@@ -52,6 +53,7 @@ ROWS: Final[dict[str, RowsOf]] = {
     "charts": chart_rows.charts,
     "charts-many": chart_rows.many_charts,
     "export": export_rows.exports,
+    "import": import_rows.imports,
     "store-size": store_rows.size,
     "store-singles": store_rows.singles,
 }

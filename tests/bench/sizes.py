@@ -18,6 +18,7 @@ class Sizes:
     table_runs: how many a table shows, and how many it puts in order.
     board: runs, and reports of each, of which TensorBoard shows one tag.
     store_reports: ten-tag reports merged for the rows about the store's size; export_reports: exported.
+    import_scalars: in the logdir that is imported.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Sizes:
     chart_runs: tuple[int, int]
     store_reports: int
     export_reports: int
+    import_scalars: int
     free_bytes_min: int
     """Free disk space without which the benchmark does not begin: what its largest row can write, and some more."""
     settings: tuple[tuple[str, str], ...] = ()
@@ -83,6 +85,7 @@ FULL: Final = Sizes(
     chart_runs=(100, 100_000),
     store_reports=2_500_000,
     export_reports=1_000_000,
+    import_scalars=10_000_000,
     free_bytes_min=30 * GIB,
 )
 
@@ -113,6 +116,7 @@ QUICK: Final = Sizes(
     chart_runs=(20, 20_000),
     store_reports=500_000,
     export_reports=200_000,
+    import_scalars=2_000_000,
     free_bytes_min=6 * GIB,
 )
 
@@ -143,6 +147,7 @@ TINY: Final = Sizes(
     chart_runs=(3, 5_000),
     store_reports=20_000,
     export_reports=2_000,
+    import_scalars=40_000,
     free_bytes_min=1 * GIB,
     settings=(("TALLYBOARD_EXPORT_SYNC_INTERVAL_S", "0.3"),),
 )

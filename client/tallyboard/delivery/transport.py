@@ -118,15 +118,22 @@ class HttpTransport:
         """POST a body below the service's URL."""
         return self._request("POST", path, body, {**self._headers, "Content-Type": content_type})
 
-    def get(self, path: str) -> Answer:
-        """GET below the service's URL."""
-        return self._request("GET", path, None, self._headers)
+    def get(self, path: str, *, bytes_max: int = ANSWER_BYTES_MAX) -> Answer:
+        """GET below the service's URL; an answer of more than bytes_max bytes is none."""
+        return self._request("GET", path, None, self._headers, bytes_max)
 
     def close(self) -> None:
         """Close the connection."""
         self._pool.clear()
 
-    def _request(self, method: str, path: str, body: bytes | None, headers: Mapping[str, str]) -> Answer:
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        bytes_max: int = ANSWER_BYTES_MAX,
+    ) -> Answer:
         try:
             response = self._pool.request(
                 method, self._url + path, body=body, headers=headers, redirect=False, preload_content=False
@@ -134,10 +141,10 @@ class HttpTransport:
             if "Content-Length" not in response.headers and not response.chunked:
                 response.close()  # nobody could tell whether the connection broke within it, even within its head
                 raise UnreachableError("an answer that is cut")
-            data = response.read(ANSWER_BYTES_MAX + 1)
-            if len(data) > ANSWER_BYTES_MAX:
+            data = response.read(bytes_max + 1)
+            if len(data) > bytes_max:
                 response.close()
-                raise UnreachableError(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
+                raise UnreachableError(f"an answer of more than {bytes_max} bytes")
             response.release_conn()
         except self._foreign_errors as error:
             raise UnreachableError(_brief(error)) from error

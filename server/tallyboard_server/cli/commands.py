@@ -12,6 +12,7 @@ from tallyboard_server.cli.doctor import doctor
 from tallyboard_server.cli.exporting import export
 from tallyboard_server.cli.http import ApiProblemError, UnreachableError
 from tallyboard_server.cli.listing import runs
+from tallyboard_server.cli.logdirs import import_logdir, watch
 from tallyboard_server.cli.output import Exit, fail, stdout, version
 from tallyboard_server.cli.pruning import prune
 from tallyboard_server.cli.rewinding import rewind
@@ -58,6 +59,8 @@ for command in (
     demo_preempt,
 ):  # fmt: skip
     app.command()(command)
+app.command(name="import")(import_logdir)
+app.command()(watch)
 
 
 def run() -> None:
