@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import numpy as np
-from tallyboard.delivery.transport import HttpTransport
 from tensorboard import data_compat, dataclass_compat
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.compat.proto.event_pb2 import Event as StockEvent
@@ -14,6 +13,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary as StockSummary
 from tensorboard.util import tensor_util
 from tensorboardX.proto import event_pb2, summary_pb2
 
+from tallyboard.delivery.transport import HttpTransport
 from tallyboard.logdir.importing import Import, Summary
 from tallyboard.logdir.mends import Mends
 from tallyboard.logdir.shipping import Service
