@@ -343,7 +343,7 @@ class TestCommand:
         write(tmp_path / "log", 0, curve("loss", range(50)))
         done = cli("import", str(tmp_path / "log"), "--project", run_name)
         assert (done.code, done.err) == (0, "")
-        assert done.out.startswith("1 runs, 1 with something new: 50 points sent")
+        assert done.out.startswith("1 run, 1 with something new: 50 points sent")
 
     def test_a_damaged_one(self, cli: Cli, run_name: str, tmp_path: Path) -> None:
         path = write(tmp_path / "log", 0, curve("loss", range(50)))
