@@ -78,6 +78,7 @@ def test_all_faults_together_through_disk_and_memory(
             run.counter("after").increment()
             run.log({"after": 1.0}, counter="after")
             time.sleep(0.1)
+        run.flush(timeout_s=30.0, kept=True)  # which needs the disk, the service being away
         assert any((tmp_path / "spool").rglob("*.seg"))
         proxy.mend()
         run.flush(timeout_s=1.0)

@@ -8,7 +8,7 @@ from typing import Final
 import crc32c as native
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tallyboard.delivery.transport import Answer, HttpTransport
@@ -161,6 +161,8 @@ class _Breaking(HttpTransport):
 
 @SELDOM
 @given(log=logs, at=st.integers(1, 6), applied=st.booleans())
+@example(log=[[("a", 1, 0.25), 1], [("a", 0, 0.0)]], at=2, applied=True)
+@example(log=[[("a", 0, 0.0), ("a", 9, 0.25), 5], [("a", 3, 0.5)]], at=2, applied=True)
 def test_broken_off_anywhere_and_gone_on_with(
     service: RunningService, tmp_path_factory: pytest.TempPathFactory, log: Log, at: int, applied: bool
 ) -> None:

@@ -167,7 +167,8 @@ def _print_summary(summary: Summary, *, dry_run: bool) -> None:
     what = "read" if dry_run else "sent"
     count = summary.points_read if dry_run else summary.points_sent
     print(
-        f"{summary.runs:,} {'run' if summary.runs == 1 else 'runs'}, {summary.runs_sent:,} with something new: {count:,} points {what}, "
+        f"{summary.runs:,} {'run' if summary.runs == 1 else 'runs'}, {summary.runs_sent:,} with something new: "
+        f"{count:,} points {what}, "
         f"{summary.bytes_read / 1e6:,.1f} MB in {summary.seconds:,.1f} s ({rate:,.0f} points/s)"
     )
 

@@ -111,6 +111,8 @@ class LogdirRun:
         for counter, value in (view.counters | own).items():
             if value.last_step is not None:
                 self._timeline.last[counter] = value.last_step
+            if value.attempt > 1:
+                self._timeline.unsure.add(counter)
         for tag, kind in view.kinds.items():
             self._tags.know(tag, kind)
 
