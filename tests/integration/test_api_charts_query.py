@@ -300,3 +300,28 @@ def test_answers_in_buckets_are_bounded_too(start_service: StartService) -> None
     assert "fewer buckets" in many.json()["detail"]
     grouped = query(service, {"runs": ["a/*"], "group": "lr"})
     assert len(grouped.json()["groups"][0]["points"]["x"]) == 90
+
+
+def test_series_are_bounded_however_they_are_asked_for(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = start_service()
+    for run in ("a/x", "a/y"):
+        for tag in ("loss", "acc"):
+            train(service, run, [1.0, 2.0], tag=tag, counter=tag)
+    for writer in range(3):
+        assert service.report("a/y", {"rewind": {"next_steps": {"loss": 0}}}).status == 200
+        train(service, "a/y", [float(writer)], counter="loss")
+    monkeypatch.setattr("tallyboard_server.api.query.SERIES_MAX", 4)
+    assert len(chart(service, {"runs": ["a/*"], "tags": ["*"]})["series"]) == 4
+    assert len(chart(service, {"runs": ["a/y"], "tags": ["loss"], "attempts": "all"})["series"]) == 4
+    monkeypatch.setattr("tallyboard_server.api.query.SERIES_MAX", 3)
+    for question in (
+        {"runs": ["a/*"], "tags": ["*"]},
+        {"runs": ["a/*"], "tags": ["*"], "group": "lr"},
+        {"runs": ["a/*"], "group": "lr", "buckets": 10},
+        {"runs": ["a/y"], "tags": ["loss"], "attempts": "all"},
+    ):
+        answer = query(service, question)
+        assert (answer.status, answer.json()["code"]) == (413, "too_many_points"), answer.body
+        assert "more than 3 series" in answer.json()["detail"]

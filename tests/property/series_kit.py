@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tallyboard.wire import Columns
+from tallyboard.wire import Columns, Float64, Int64
 from tallyboard.wire.limits import STEP_MAX
 from tallyboard_server.contract import Outcome
 from tallyboard_server.model import Block
@@ -113,6 +113,12 @@ class CutAtRandom:
     ) -> Iterator[Block]:  # fmt: skip
         """See Snapshot.blocks."""
         return self._view.blocks(run_id, counter_id, attempt, tag_id=tag_id, first_step=first_step, last_step=last_step)
+
+    def axes(
+        self, run_id: int, counter_id: int, attempt: int, *, first_step: int = 0, last_step: int = 2**63 - 1
+    ) -> Iterator[tuple[Int64, Float64]]:
+        """See Snapshot.axes."""
+        return self._view.axes(run_id, counter_id, attempt, first_step=first_step, last_step=last_step)
 
     def _starts(self, n: int, rows_max: int) -> Any:
         starts, next_start = [], 0

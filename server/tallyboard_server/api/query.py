@@ -22,6 +22,7 @@ from tallyboard_server.series import (
     PointsTooManyError,
     Question,
     RunReader,
+    SeriesTooManyError,
     UnknownAxisError,
     read_lines,
 )
@@ -107,7 +108,7 @@ class _Answer:
         self._asked = asked
         self._seen = seen
         most = service.settings.points_per_answer_max if asked.group is None else GROUPED_MAX
-        self._allowance = Allowance(most)
+        self._allowance = Allowance(most, SERIES_MAX)
         self._drawing = Drawing(binary=asked.binary, with_x=asked.question.x != "step")
         self._found = _Found()
         self._grouping = None if asked.group is None else Grouping(asked.group, asked.question.buckets or BUCKETS_MAX)
@@ -116,7 +117,8 @@ class _Answer:
         """The whole of it."""
         found, asked = self._found, self._asked
         found.missing.extend(Missing(run=pattern) for pattern in missing)
-        found.missing.extend(Missing(run=name) for name in self._seen if name not in runs)
+        asked_runs = set(runs)
+        found.missing.extend(Missing(run=name) for name in self._seen if name not in asked_runs)
         for run in runs:
             self._add(run)
         if found.unknown is not None and not found.known_axis:
@@ -166,9 +168,9 @@ class _Answer:
                 self._found.missing.append(Missing(run=read.state.name, tag=tag, attempt=attempt or None))
 
     def _read(self, run: str) -> _RunFound | None:
-        left = self._allowance.left
+        left, series = self._allowance.left, self._allowance.series
         for attempt in range(_TRIES + 1):
-            self._allowance.left = left
+            self._allowance.left, self._allowance.series = left, series
             hold_s = HOLD_S if attempt < _TRIES else None
             try:
                 with RunReader(self._service.store.snapshot, hold_s=hold_s) as reader:
@@ -176,14 +178,14 @@ class _Answer:
                     return None if state is None else self._read_in(reader, state)
             except HistoryChangedError:
                 continue
+            except SeriesTooManyError as error:
+                raise SeriesTooManyError(f"{error} in all; name the runs and tags that are wanted") from error
             except PointsTooManyError as error:
                 raise PointsTooManyError(f"{error} in all; {self._way_out()}") from error
         raise AssertionError("a single snapshot does not change")
 
     def _read_in(self, reader: RunReader, state: RunState) -> _RunFound:
         tags, missing = _tags(state, self._asked)
-        if len(self._found.series) + len(tags) > SERIES_MAX:
-            raise PointsTooManyError(f"more than {SERIES_MAX} series; name the runs and tags that are wanted")
         news = News(state, self._seen.get(state.name))
         lines = read_lines(reader, state, tags, self._asked.question, self._allowance, news.wanted)
         return _RunFound(state, lines, missing, news)

@@ -9,6 +9,7 @@ from tallyboard_server.series.question import (
     Places,
     PointsTooManyError,
     Question,
+    SeriesTooManyError,
     UnknownAxisError,
 )
 from tallyboard_server.series.reading import RunReader, Source
@@ -22,6 +23,7 @@ __all__ = [
     "PointsTooManyError",
     "Question",
     "RunReader",
+    "SeriesTooManyError",
     "Source",
     "UnknownAxisError",
     "read_lines",

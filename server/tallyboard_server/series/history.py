@@ -44,17 +44,28 @@ def visible_history(counter: Counter) -> History:
     return History(counter, tuple(shown))
 
 
-def superseded_histories(counter: Counter) -> list[History]:
-    """What later attempts hide of each attempt, as it was shown until then: after what was visible before it."""
+def superseded_attempts(counter: Counter) -> list[Attempt]:
+    """The attempts of which later ones hide something."""
+    limits = counter.limits()
+    return [attempt for attempt in counter.attempts if _is_cut(attempt, limits[attempt.number])]
+
+
+def superseded_histories(counter: Counter) -> Iterator[History]:
+    """What later attempts hide of each attempt, as it was shown until then: after what was visible before it.
+
+    One at a time: each has as many parts as were visible, so all of them together take the square of the attempts.
+    """
     limits = counter.limits()
     shown: list[Part] = []
-    found = []
     for attempt in counter.attempts:
         _begin(shown, attempt)
         limit = limits[attempt.number]
-        if limit is not None and attempt.last_step is not None and attempt.last_step >= limit:
-            found.append(History(counter, tuple(shown), max(limit, attempt.start), attempt))
-    return found
+        if limit is not None and _is_cut(attempt, limit):
+            yield History(counter, tuple(shown), max(limit, attempt.start), attempt)
+
+
+def _is_cut(attempt: Attempt, limit: int | None) -> bool:
+    return limit is not None and attempt.last_step is not None and attempt.last_step >= limit
 
 
 def _begin(shown: list[Part], attempt: Attempt) -> None:

@@ -1,14 +1,14 @@
 """Reading tags of one run: from cells of the coarsest level that will do, to points or buckets along x."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tallyboard.wire import is_implicit
+from tallyboard.wire import implicit_counter, is_implicit
 from tallyboard_server.model import Counter, RunState, Tag
 from tallyboard_server.series.asof import read_reached
 from tallyboard_server.series.axis import STEP_MAX, Axis, whole
-from tallyboard_server.series.history import History, superseded_histories, visible_history
+from tallyboard_server.series.history import History, superseded_attempts, superseded_histories, visible_history
 from tallyboard_server.series.question import (
     BUILT_IN_AXES,
     Allowance,
@@ -76,55 +76,79 @@ def read_lines(
     """What is asked for of tags of a run, in the order of the tags; none of tags without such points.
 
     For each tag what is visible (empty if the range or `wanted` leaves no point), then what was superseded of it, if
-    asked for. Raises UnknownAxisError if x is no axis of the run, PointsTooManyError if the allowance is used up.
+    asked for. Raises UnknownAxisError if x is no axis of the run, PointsTooManyError if the allowance is used up. Each
+    attempt that was superseded counts as a series of every tag that may have points in it.
     """
     if asked.x not in BUILT_IN_AXES and (asked.x not in state.counters or is_implicit(asked.x)):
         axes = ", ".join((*BUILT_IN_AXES, *(name for name in state.counters if not is_implicit(name))))
         raise UnknownAxisError(f"x={asked.x!r}: the axes of {state.name} are {axes}")
     reader = _RunLines(source, state, asked, allowance, levels or Levels())
     found: dict[str, list[Line]] = {tag: [] for tag in tags}
-    for (history, after), group in _alike(state, tags, asked, wanted):
+    for (history, after), group in _alike(state, tags, asked, allowance, wanted):
         for line in reader.read(history, group, after):
             found[line.tag].append(line)
     return [line for tag in tags for line in found[tag]]
 
 
+def visible_lines_of(state: RunState, names: Iterable[str]) -> Iterator[tuple[Tag, Counter]]:
+    """Tags and their counters, without those that have no visible point, or whose points are no numbers."""
+    counters = {counter.id: counter for counter in state.counters.values()}
+    for name in names:
+        tag = state.tags.get(name)
+        if tag is None or not tag.is_scalar:
+            continue
+        counter = counters.get(tag.counter_id)
+        if counter is not None and tag.is_bound(counter):
+            yield tag, counter
+
+
 def visible_line_of(state: RunState, name: str) -> tuple[Tag, Counter] | None:
     """A tag and its counter; None if the tag has no visible point, or its points are no numbers."""
-    tag = state.tags.get(name)
-    if tag is None or not tag.is_scalar:
-        return None
-    counter = state.counter_by_id(tag.counter_id)
-    return (tag, counter) if counter is not None and tag.is_bound(counter) else None
+    return next(visible_lines_of(state, (name,)), None)
 
 
 def _alike(
-    state: RunState, tags: Sequence[str], asked: Question, wanted: Wanted
+    state: RunState, tags: Sequence[str], asked: Question, allowance: Allowance, wanted: Wanted
 ) -> Iterator[tuple[tuple[History, int], list[Tag]]]:
-    """Tags that are read together: of one history, after one step."""
+    """Tags that are read together: of one history, after one step. All are counted before the first is read."""
+    visible = list(visible_lines_of(state, tags))
+    allowance.take_series(len(visible))
+    hidden = list(_hidden(state, tags)) if asked.superseded else []
+    for counter, some in hidden:
+        allowance.take_series(len(superseded_attempts(counter)) * len(some))
     histories: dict[int, History] = {}
     groups: dict[tuple[int, int], list[Tag]] = {}
-    for name in tags:
-        if (bound := visible_line_of(state, name)) is not None:
-            tag, counter = bound
-            if counter.id not in histories:
-                histories[counter.id] = visible_history(counter)
-            after = wanted(tag, histories[counter.id])
-            if after is not None:
-                groups.setdefault((counter.id, after), []).append(tag)
+    for tag, counter in visible:
+        if counter.id not in histories:
+            histories[counter.id] = visible_history(counter)
+        after = wanted(tag, histories[counter.id])
+        if after is not None:
+            groups.setdefault((counter.id, after), []).append(tag)
     for (counter_id, after), group in groups.items():
         yield (histories[counter_id], after), group
-    if not asked.superseded:
-        return
-    known = [state.tags[name] for name in tags if name in state.tags and state.tags[name].is_scalar]
-    for counter in state.counters.values():
+    for counter, some in hidden:
         for history in superseded_histories(counter):
-            hidden: dict[int, list[Tag]] = {}
-            for tag in known:
+            alike: dict[int, list[Tag]] = {}
+            for tag in some:
                 if (after := wanted(tag, history)) is not None:
-                    hidden.setdefault(after, []).append(tag)
-            for after, group in hidden.items():
+                    alike.setdefault(after, []).append(tag)
+            for after, group in alike.items():
                 yield (history, after), group
+
+
+def _hidden(state: RunState, tags: Iterable[str]) -> Iterator[tuple[Counter, list[Tag]]]:
+    """Counters, and the tags that may have superseded points on them.
+
+    A counter of a single tag has only that one's. On the others may be any: a tag whose points were all superseded may
+    have gone on with another counter, its own among them.
+    """
+    known = [state.tags[name] for name in tags if name in state.tags and state.tags[name].is_scalar]
+    own = {implicit_counter(tag.name): tag for tag in known}
+    for counter in state.counters.values():
+        if not counter.is_implicit:
+            yield counter, known
+        elif counter.name in own:
+            yield counter, [own[counter.name]]
 
 
 @dataclass(slots=True)

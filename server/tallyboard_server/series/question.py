@@ -20,6 +20,10 @@ class PointsTooManyError(ValueError):
     """More points than one answer may hold."""
 
 
+class SeriesTooManyError(PointsTooManyError):
+    """More series than one answer may hold."""
+
+
 class HistoryChangedError(Exception):
     """While a run was being read, a rewind or a late report changed what is visible: to be read again."""
 
@@ -78,14 +82,22 @@ class Line:
 
 
 class Allowance:
-    """How much one answer may still hold, in points and buckets."""
+    """How much one answer may still hold: points and buckets, and series (series_max None: any number)."""
 
-    def __init__(self, points_max: int) -> None:
+    def __init__(self, points_max: int, series_max: int | None = None) -> None:
         self.points_max = points_max
         self.left = points_max
+        self.series_max = series_max
+        self.series = 0
 
     def take(self, points: int) -> None:
         """Count some; raises PointsTooManyError if they are too many."""
         if points > self.left:
             raise PointsTooManyError(f"more than {self.points_max} points")
         self.left -= points
+
+    def take_series(self, series: int) -> None:
+        """Count series before they are read; raises SeriesTooManyError if they are too many."""
+        self.series += series
+        if self.series_max is not None and self.series > self.series_max:
+            raise SeriesTooManyError(f"more than {self.series_max} series")

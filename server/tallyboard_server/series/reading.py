@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+from tallyboard.wire import Float64, Int64
 from tallyboard_server.model import Block, RunState
 from tallyboard_server.series.question import HistoryChangedError
 from tallyboard_server.store.envelope import Cells
@@ -57,6 +58,12 @@ class Source(Protocol):
         last_step: int = 2**63 - 1,
     ) -> Iterator[Block]:
         """See Snapshot.blocks."""
+        ...
+
+    def axes(
+        self, run_id: int, counter_id: int, attempt: int, *, first_step: int = 0, last_step: int = 2**63 - 1
+    ) -> Iterator[tuple[Int64, Float64]]:
+        """See Snapshot.axes."""
         ...
 
 
@@ -149,6 +156,12 @@ class RunReader:
         return self._fresh().blocks(
             run_id, counter_id, attempt, tag_id=tag_id, first_step=first_step, last_step=last_step
         )
+
+    def axes(
+        self, run_id: int, counter_id: int, attempt: int, *, first_step: int = 0, last_step: int = 2**63 - 1
+    ) -> Iterator[tuple[Int64, Float64]]:
+        """See Snapshot.axes; to be read before anything else is."""
+        return self._fresh().axes(run_id, counter_id, attempt, first_step=first_step, last_step=last_step)
 
     def _fresh(self) -> Snapshot:
         if self._hold_s is not None and self._clock() - self._since > self._hold_s:

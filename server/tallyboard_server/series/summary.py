@@ -8,7 +8,7 @@ import numpy as np
 
 from tallyboard_server.model import Counter, RunState, Tag
 from tallyboard_server.series.history import Part, visible_history
-from tallyboard_server.series.lines import visible_line_of
+from tallyboard_server.series.lines import visible_line_of, visible_lines_of
 from tallyboard_server.series.reading import Source
 from tallyboard_server.store import envelope
 from tallyboard_server.store.envelope import NOWHERE, Cells, Marks
@@ -44,9 +44,8 @@ class TagSummary:
 def summarise(source: Source, state: RunState, tags: Iterable[str]) -> dict[str, TagSummary]:
     """The figures of tags by name; tags without a visible point are left out."""
     by_counter: dict[str, list[Tag]] = {}
-    for name in dict.fromkeys(tags):
-        if (found := visible_line_of(state, name)) is not None:
-            by_counter.setdefault(found[1].name, []).append(found[0])
+    for tag, counter in visible_lines_of(state, dict.fromkeys(tags)):
+        by_counter.setdefault(counter.name, []).append(tag)
     summaries: dict[str, TagSummary] = {}
     for counter_name, wanted in by_counter.items():
         counter = state.counters[counter_name]

@@ -11,10 +11,11 @@ from tallyboard_server.series.axis import Axis
 from tallyboard_server.series.buckets import bucket_starts
 from tallyboard_server.series.question import Along, Places
 from tallyboard_server.store import envelope
-from tallyboard_server.store.envelope import NOT_RECORDED, NOWHERE, Cells, Marks
+from tallyboard_server.store.envelope import NOT_RECORDED, NOWHERE, Cells
 
-_ANY_ROWS: Final = 2**62
 _POINTS_AT_ONCE: Final = 65_536
+_GAP_MAX: Final = 16_384
+"""Points that are read although they are not wanted, rather than reading once more behind them."""
 
 Finer = Callable[[int, int, int], Cells]
 """Reads a tag between two steps (both included) in cells of at most so many points."""
@@ -83,12 +84,8 @@ class Walk:
         starts = bucket_starts(begins, after[-1], buckets)
         found, source_min, source_max = _grouped_with_sources(cells, starts)
         ends = np.append(starts[1:], len(cells)) - 1
-        places = (
-            begins[starts],
-            self._of_marks(cells, cells.min, source_min, before),
-            self._of_marks(cells, cells.max, source_max, before),
-            after[ends],
-        )
+        least, greatest = self._of_marks(cells, source_min, source_max, before, after)
+        places = begins[starts], least, greatest, after[ends]
         return found, Places(*(self._shown(part) for part in places))
 
     def _begin(self, cells: Cells) -> None:
@@ -109,28 +106,46 @@ class Walk:
         if unknown.any():
             largest = largest.copy()
             for run in _runs(unknown, cells.count):
-                points = self._finer(int(cells.first.steps[run[0]]), int(cells.last.steps[run[-1]]), 1)
+                points = self._finer(int(cells.first.steps[run.start]), int(cells.last.steps[run.stop - 1]), 1)
                 starts = np.searchsorted(points.first.steps, cells.first.steps[run])
                 largest[run] = np.maximum.reduceat(self._largest(points), starts)
         return largest
 
     def _points(self, cells: Cells, cell: int, carry: Along) -> tuple[Int64, Along]:
         """The steps of a cell's n points, and the largest place before them and at each of them, [n + 1]."""
-        points = self._finer(int(cells.first.steps[cell]), int(cells.last.steps[cell]), 1)
+        return self._points_of(cells, slice(cell, cell + 1), carry)
+
+    def _points_of(self, cells: Cells, run: slice, carry: Along) -> tuple[Int64, Along]:
+        """As `_points`, of neighbouring cells."""
+        points = self._finer(int(cells.first.steps[run.start]), int(cells.last.steps[run.stop - 1]), 1)
         return points.first.steps, np.maximum.accumulate(np.concatenate([carry, self._largest(points)]))
 
-    def _of_marks(self, cells: Cells, marks: Marks, source: Int64, before: Along) -> Along:
-        """Where a mark of each bucket is: source says which cell it comes from, -1 if there is no such mark."""
-        chosen = marks.take(np.maximum(source, 0))
-        found: Along = np.maximum(before[source], self.axis.places(chosen.wall_times, chosen.at))
-        absent = (source < 0) | (chosen.steps == NOWHERE)
+    def _of_marks(
+        self, cells: Cells, source_min: Int64, source_max: Int64, before: Along, after: Along
+    ) -> tuple[Along, Along]:
+        """Where the least and the greatest point of each bucket are.
+
+        The sources say which cells they come from, -1 if there is no such point. before, after: the largest place
+        until each cell begins and ends.
+        """
+        source = np.concatenate([source_min, source_max])
+        low, high = cells.min.take(np.maximum(source_min, 0)), cells.max.take(np.maximum(source_max, 0))
+        steps = np.concatenate([low.steps, high.steps])
+        absent = (source < 0) | (steps == NOWHERE)
+        own = self.axis.places(np.concatenate([low.wall_times, high.wall_times]), np.concatenate([low.at, high.at]))
+        found: Along = np.maximum(before[source], own)
         if absent.any():
             found = np.where(absent, self.axis.nothing, found)
-        for bucket in np.flatnonzero(~cells.ordered[source] & ~absent).tolist():
-            cell = int(source[bucket])
-            part = self._finer(int(cells.first.steps[cell]), int(chosen.steps[bucket]), _ANY_ROWS)
-            found[bucket] = max(before[cell], self._largest(part).max())
-        return found
+        # Nothing in the cell is further than its end: what is there already need not be looked for.
+        unsure = ~cells.ordered[source] & ~absent & (found < after[source])
+        if unsure.any():
+            wanted = np.zeros(len(cells), bool)
+            wanted[source[unsure]] = True
+            for run in _runs(wanted, cells.count):
+                points, reached = self._points_of(cells, run, before[run.start : run.start + 1])
+                inside = unsure & (source >= run.start) & (source < run.stop)
+                found[inside] = reached[np.searchsorted(points, steps[inside]) + 1]
+        return found[: len(source_min)], found[len(source_min) :]
 
 
 def buckets_along_steps(cells: Cells, buckets: int) -> Cells:
@@ -153,9 +168,15 @@ def _grouped_with_sources(cells: Cells, starts: Int64) -> tuple[Cells, Int64, In
     return found, found.min.at, found.max.at
 
 
-def _runs(chosen: envelope.Bool, count: Int64) -> Iterator[Int64]:
-    """The chosen cells in runs of neighbours, of not much more than _POINTS_AT_ONCE points each."""
+def _runs(chosen: envelope.Bool, count: Int64) -> Iterator[slice]:
+    """Runs of neighbours that hold the chosen cells, of not much more than _POINTS_AT_ONCE points each.
+
+    What lies between chosen cells is in them unless it is long, so few runs are enough however the cells lie.
+    """
     indices = np.flatnonzero(chosen)
-    filled = np.cumsum(count[indices]) // _POINTS_AT_ONCE
-    apart = (np.diff(indices) > 1) | (np.diff(filled) > 0)
-    yield from np.split(indices, np.flatnonzero(apart) + 1)
+    ends = np.cumsum(count)
+    begins = ends - count
+    filled = begins[indices] // _POINTS_AT_ONCE
+    apart = (begins[indices[1:]] - ends[indices[:-1]] > _GAP_MAX) | (np.diff(filled) > 0)
+    for run in np.split(indices, np.flatnonzero(apart) + 1):
+        yield slice(int(run[0]), int(run[-1]) + 1)

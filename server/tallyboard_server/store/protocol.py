@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tallyboard.wire import Blob
+from tallyboard.wire import Blob, Float64, Int64
 from tallyboard_server.model import Block, KeptRefusal, RunState, frozen
 from tallyboard_server.store.envelope import Cells
 
@@ -256,6 +256,12 @@ class Snapshot(Protocol):
         With tag_id, blocks that hold that tag, reduced to it. Ascending by first step; where the step ranges of
         neighbours overlap, their rows belong merged by step. Rows outside the range may be included.
         """
+        ...
+
+    def axes(
+        self, run_id: int, counter_id: int, attempt: int, *, first_step: int = 0, last_step: int = 2**63 - 1
+    ) -> Iterator[tuple[Int64, Float64]]:
+        """The steps and wall times of what `blocks` gives without a tag; no values are read of what was merged."""
         ...
 
     def cells(

@@ -34,6 +34,26 @@ def read_attempt(
     return heapq.merge(merged, fresh, key=lambda block: (int(block.steps[0]), block.pos))
 
 
+def read_attempt_axes(
+    connection: apsw.Connection, place: Place, *, first_step: int, last_step: int
+) -> Iterator[tuple[Int64, Float64]]:
+    """Steps and wall times of the blocks of `read_attempt`, in the same order."""
+    batches = batches_between(connection, place, first_step, last_step)
+    merged = (
+        (decompress_ints(steps, n), decompress_floats(wall_times, n))
+        for n, steps, wall_times in connection.execute(
+            f"SELECT a.n, a.steps, a.wall_times FROM axes AS a WHERE {PLACE} AND a.batch BETWEEN ? AND ? "  # noqa: S608
+            f"AND {_IN_RANGE}",
+            (*place, *batches, first_step, last_step),
+        )
+    )
+    fresh = (
+        (block.steps, block.wall_times)
+        for block in journal.read_level_0(connection, place, None, first_step, last_step)
+    )
+    return heapq.merge(merged, fresh, key=lambda axis: int(axis[0][0]))
+
+
 def batches_between(connection: apsw.Connection, place: Place, first_step: int, last_step: int) -> tuple[int, int]:
     """The first and last group of an attempt that may hold steps in the range.
 

@@ -1,11 +1,11 @@
 """A consistent view of the database for reading."""
 
 from collections.abc import Iterator, Sequence
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import apsw
 
-from tallyboard.wire import Blob
+from tallyboard.wire import Blob, Float64, Int64
 from tallyboard_server.model import Block, KeptRefusal, RunState
 from tallyboard_server.store.envelope import Cells
 from tallyboard_server.store.protocol import BYTES_PER_GROUP, Generation, Group, RunHead, RunVersion
@@ -17,6 +17,7 @@ from tallyboard_server.store.sqlite.cells import Range, count_points, read_cells
 from tallyboard_server.store.sqlite.connection import mapped_errors
 from tallyboard_server.store.sqlite.state import load_refused, load_state
 
+_T = TypeVar("_T")
 _HEAD = "SELECT r.id, r.name, h.pos, h.epoch, h.updated_at, r.status FROM heads h JOIN runs r ON r.id = h.run_id "
 
 
@@ -30,7 +31,7 @@ class SqliteSnapshot:
     def __init__(self, connection: apsw.Connection, cache: StateCache) -> None:
         self._connection = connection
         self._cache = cache
-        self._open: list[Iterator[Block]] = []
+        self._open: list[Iterator[Any]] = []
 
     def load(self, name: str) -> RunState | None:
         """See Snapshot.load."""
@@ -114,6 +115,17 @@ class SqliteSnapshot:
             read = block_rows.read_attempt(
                 self._connection, place, tag_id=tag_id, first_step=first_step, last_step=last_step
             )
+        found = self._mapped(read)
+        self._open.append(found)
+        return found
+
+    def axes(
+        self, run_id: int, counter_id: int, attempt: int, *, first_step: int = 0, last_step: int = 2**63 - 1
+    ) -> Iterator[tuple[Int64, Float64]]:
+        """See Snapshot.axes."""
+        place = run_id, counter_id, attempt
+        with mapped_errors():
+            read = block_rows.read_attempt_axes(self._connection, place, first_step=first_step, last_step=last_step)
         found = self._mapped(read)
         self._open.append(found)
         return found
@@ -243,6 +255,6 @@ class SqliteSnapshot:
         self._open.clear()
 
     @staticmethod
-    def _mapped(found: Iterator[Block]) -> Iterator[Block]:
+    def _mapped(found: Iterator[_T]) -> Iterator[_T]:
         with mapped_errors():
             yield from found
