@@ -15,6 +15,7 @@ from tallyboard_server.store.protocol import StoreError, StoreFullError
 from tallyboard_server.store.sqlite import SqliteStore, codec
 from tallyboard_server.store.sqlite.directory import DataDirectory, refuse_network
 from tallyboard_server.store.sqlite.gate import ReaderGate
+from tallyboard_server.store.sqlite.journal import MERGEABLE
 from tallyboard_server.store.sqlite.migrate import migrations, schema_version
 from tests.contract.blocks import block, points, run_state
 
@@ -218,3 +219,14 @@ def test_a_transaction_left_open_by_a_failed_rollback_is_ended_first(tmp_path: P
     with store.snapshot() as view:
         assert view.load("p/run") is not None
     store.close()
+
+
+def test_what_may_be_merged_is_found_without_going_through_the_journal(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path)
+    names = {"run_id": 1, "first": 0, "last": 2**62, "more": 63, "few": 7}
+    plan = [row[3] for row in store._writer.execute(f"EXPLAIN QUERY PLAN {MERGEABLE}", names)]
+    store.close()
+    assert "SEARCH a USING PRIMARY KEY (run_id=?)" in plan
+    by_index = "USING COVERING INDEX journal_by_attempt (counter_id=? AND attempt=? AND rowid>? AND rowid<?)"
+    assert [line for line in plan if "journal" in line] == [f"SEARCH journal {by_index}"] * 2
+    assert not [line for line in plan if "SCAN" in line or "TEMP B-TREE" in line]
