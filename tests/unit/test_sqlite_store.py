@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tallyboard_server.model import POSITION_MAX
 from tallyboard_server.store.protocol import StoreError, StoreFullError
 from tallyboard_server.store.sqlite import SqliteStore, codec
+from tallyboard_server.store.sqlite import store as sqlite_store
 from tallyboard_server.store.sqlite.directory import DataDirectory, refuse_network
 from tallyboard_server.store.sqlite.gate import ReaderGate
 from tallyboard_server.store.sqlite.journal import MERGEABLE
@@ -167,10 +168,10 @@ def test_the_gate_lets_nobody_in_while_it_is_closed() -> None:
         with gate.reading():
             entered.set()
 
-    with gate.reading(), gate.closed(timeout_s=0.01) as empty:
-        assert not empty
-    with gate.closed(timeout_s=1) as empty:
-        assert empty
+    with gate.reading(), gate.reading(), gate.closed(timeout_s=0.01) as inside:
+        assert inside == 2
+    with gate.closed(timeout_s=1) as inside:
+        assert inside == 0
         reader = threading.Thread(target=enter)
         reader.start()
         assert not entered.wait(0.05)
@@ -206,6 +207,52 @@ def test_a_reader_that_overstays_does_not_hold_the_writer_up_at_every_group(tmp_
                 transaction.save(state, [block(pos, range(pos * 1000, pos * 1000 + 1000), (1, 2, 3, 4))])
             store.maintain()
     assert len(closings) == 1
+    store.close()
+
+
+def test_readers_that_wait_for_a_connection_do_not_keep_the_log_from_being_trimmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Six readers inside, six more waiting; as those inside leave, the gate empties although others still wait."""
+    monkeypatch.setattr(sqlite_store, "READ_MAX_S", 1.0)
+    store = SqliteStore(DataDirectory(tmp_path), checkpoint_bytes=2**20, truncate_bytes=2**20)
+    leave, inside, waiting = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
+
+    def read(until: threading.Event) -> None:
+        waiting.release()
+        with store.snapshot():
+            inside.release()
+            until.wait(10)
+
+    stay = threading.Event()
+    readers = [threading.Thread(target=read, args=(leave,)) for _ in range(sqlite_store.READERS)]
+    for reader in readers:
+        reader.start()
+        assert inside.acquire(timeout=5)
+    readers += [threading.Thread(target=read, args=(stay,)) for _ in range(sqlite_store.READERS)]
+    for reader in readers[sqlite_store.READERS :]:
+        reader.start()
+    for _ in readers:
+        assert waiting.acquire(timeout=5)
+    with store.transaction() as transaction:
+        transaction.save(run_state(1, "p/run"), [block(1, range(100_000), (1, 2, 3, 4))])
+    threading.Timer(0.3, leave.set).start()  # while the writer waits at the gate
+    store.maintain()
+    stay.set()
+    for reader in readers:
+        reader.join(10)
+    assert store.stats()["store_truncations_total"] == 1
+    assert "the log can't be trimmed yet" not in caplog.text
+    store.close()
+
+
+def test_the_warning_says_how_many_reads_last(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = SqliteStore(DataDirectory(tmp_path), checkpoint_bytes=2**20, truncate_bytes=2**20)
+    with store.snapshot(), store.snapshot():
+        with store.transaction() as transaction:
+            transaction.save(run_state(1, "p/run"), [block(1, range(100_000), (1, 2, 3, 4))])
+        store.maintain()
+    assert "2 of 6 reads last longer than 0.50 s; the log can't be trimmed yet" in caplog.text
     store.close()
 
 

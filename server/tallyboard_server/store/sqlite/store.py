@@ -117,12 +117,12 @@ class SqliteStore:
     def snapshot(self) -> Iterator[SqliteSnapshot]:
         """See Store.snapshot."""
         self._check_open()
-        with self._gate.reading():
-            try:
-                connection = self._readers.get(timeout=READER_WAIT_S)
-            except queue.Empty as error:
-                raise StoreBusyError("too many reads at once; retry") from error
-            try:
+        try:  # before the gate: who only waits for a connection must not keep it from emptying
+            connection = self._readers.get(timeout=READER_WAIT_S)
+        except queue.Empty as error:
+            raise StoreBusyError("too many reads at once; retry") from error
+        try:
+            with self._gate.reading():
                 with mapped_errors():
                     connection.execute("BEGIN")
                 view = SqliteSnapshot(connection, self._cache)
@@ -132,8 +132,8 @@ class SqliteStore:
                     view.close()
                     with mapped_errors():
                         connection.execute("ROLLBACK")
-            finally:
-                self._readers.put(connection)
+        finally:
+            self._readers.put(connection)
 
     def maintain(self) -> None:
         """See Store.maintain."""
@@ -229,10 +229,13 @@ class SqliteStore:
             self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
             self._log_pages_tried = self._log_pages
         if self._log_pages * PAGE_BYTES >= self._truncate_bytes and time.monotonic() >= self._next_truncation:
-            with self._gate.closed(timeout_s=2 * READ_MAX_S) as empty:
-                if not empty:
+            with self._gate.closed(timeout_s=2 * READ_MAX_S) as inside:
+                if inside:
                     self._next_truncation = time.monotonic() + TRUNCATE_AGAIN_S
-                    logger.warning("a read lasts longer than %.2f s; the log can't be trimmed yet", READ_MAX_S)
+                    logger.warning(
+                        "%d of %d reads last longer than %.2f s; the log can't be trimmed yet",
+                        inside, READERS, 2 * READ_MAX_S,
+                    )  # fmt: skip
                     return
                 self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
                 self._figures["store_truncations_total"] += 1
