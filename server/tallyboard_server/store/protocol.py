@@ -24,6 +24,10 @@ BYTES_PER_GROUP: Final = 8 * 2**20
 """How much one merge takes together, and so how large groups become: one slice of work for the writer."""
 
 
+SNAPSHOT_S_MAX: Final = 0.25
+"""How long a snapshot may be held: the log can't be trimmed meanwhile, and the writer waits little longer."""
+
+
 class StoreError(Exception):
     """The store could not do its work; nothing of the transaction was kept."""
 

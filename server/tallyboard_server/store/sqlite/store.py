@@ -14,7 +14,7 @@ import apsw
 from tallyboard.wire.limits import MIB
 from tallyboard_server.durable import sync_file
 from tallyboard_server.model import Block
-from tallyboard_server.store.protocol import Group, Keep, StoreBusyError, StoreError
+from tallyboard_server.store.protocol import SNAPSHOT_S_MAX, Group, Keep, StoreBusyError, StoreError
 from tallyboard_server.store.sqlite import merging
 from tallyboard_server.store.sqlite.backup import Backup
 from tallyboard_server.store.sqlite.cache import StateCache
@@ -34,7 +34,7 @@ CHECKPOINT_EVERY_BYTES: Final = 32 * MIB
 """Log written between two checkpoints that wait for nobody."""
 TRUNCATE_ABOVE_BYTES: Final = 192 * MIB
 """Log size from which the reader gate closes; with the group in progress it stays below 256 MiB."""
-READ_MAX_S: Final = 0.25
+READ_MAX_S: Final = SNAPSHOT_S_MAX
 """How long a read transaction may last; the gate waits a little longer than that for readers to leave."""
 TRUNCATE_AGAIN_S: Final = 2.0
 """After a reader overstayed: the writer must not wait at the gate between any two groups."""
