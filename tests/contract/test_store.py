@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallyboard_server.model import Block, Counter, RunState, frozen
+from tallyboard_server.model import Attempt, Block, Counter, RunState, frozen
 from tallyboard_server.store.protocol import Generation, Store, StoreBusyError, StoreError
 from tallyboard_server.store.sqlite import SqliteStore
 from tests.contract.blocks import block, points, refusal, rich_state, run_state
@@ -250,8 +250,35 @@ def test_a_merge_never_splits_a_batch(store: Store) -> None:
         assert [b.pos for b in view.whole_batches(state.id, 1, 1, up_to_pos=4, rows_max=1)] == [1, 2]
         assert [b.pos for b in view.whole_batches(state.id, 1, 1, up_to_pos=4, rows_max=3)] == [1, 2, 3, 4]
         assert view.whole_batches(state.id, 1, 1, up_to_pos=1, rows_max=10) == []
-        assert view.mergeable(state.id, up_to_pos=4, min_blocks=4) == [(1, 1)]
-        assert view.mergeable(state.id, up_to_pos=3, min_blocks=4) == []
+
+
+@pytest.mark.parametrize(
+    ("up_to_pos", "min_blocks", "expected"),
+    [
+        (0, 1, []),
+        (7, 10, []),
+        (8, 10, [(1, 1)]),
+        (40, 10, [(1, 1), (1, 2), (2, 1)]),
+        (40, 11, [(1, 1)]),
+        (9, 1, [(1, 1)]),
+    ],
+)
+def test_attempts_with_enough_blocks_are_mergeable(
+    store: Store, up_to_pos: int, min_blocks: int, expected: list[tuple[int, int]]
+) -> None:
+    """9 blocks of an attempt that is superseded, 10 of the one after it, 10 of another counter; and another run's."""
+    other, state = create(store, "p/other"), create(store)
+    none = np.empty(0, np.int32), np.empty(0)
+    attempts = tuple(Attempt(number, "w", 0, None, None, *none) for number in (1, 2))
+    counters = {"one": Counter(1, "one", None, attempts), "two": Counter(2, "two", None, attempts[:1])}
+    places = [(1, 1)] * 9 + [(1, 2)] * 10 + [(2, 1)] * 10
+    blocks = [
+        replace(block(pos, [pos]), counter_id=place[0], attempt=place[1]) for pos, place in enumerate(places, start=1)
+    ]
+    append(store, replace(state, counters=frozen(counters)), *([one] for one in blocks))
+    append(store, replace(other, counters=frozen(counters)), *([block(pos, [pos])] for pos in range(1, 30)))
+    with store.snapshot() as view:
+        assert view.mergeable(state.id, up_to_pos=up_to_pos, min_blocks=min_blocks) == expected
 
 
 def test_a_merge_of_a_run_that_was_deleted_meanwhile_does_nothing(store: Store) -> None:

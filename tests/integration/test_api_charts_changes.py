@@ -1,10 +1,12 @@
 """Charts of runs that change while they are read: rewinds, deletions and growth between two snapshots."""
 
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from tallyboard_server.api import query
+from tallyboard_server.runtable import table
 from tallyboard_server.series import Allowance, HistoryChangedError, Question, RunReader, read_lines
 from tests.service import RunningService
 
@@ -19,12 +21,14 @@ def train(service: RunningService, run: str, steps: range) -> None:
     assert service.report(run, {"reports": reports}).status == 200
 
 
-def disturb(monkeypatch: pytest.MonkeyPatch, service: RunningService, path: str, *, times: int) -> list[int]:
-    """Something happens just before the points are counted, so many times: a POST to `path`, or a DELETE."""
+def disturb(
+    monkeypatch: pytest.MonkeyPatch, service: RunningService, path: str, *, times: int, method: str = "points_at_most"
+) -> list[int]:
+    """Something happens just before the points are counted (or read), so many times: a POST to `path`, or a DELETE."""
     happened: list[int] = []
-    count = RunReader.points_at_most
+    count = getattr(RunReader, method)
 
-    def counted(self: RunReader, *arguments: Any, **named: Any) -> dict[int, int]:
+    def counted(self: RunReader, *arguments: Any, **named: Any) -> Any:
         if len(happened) < times:
             happened.append(len(happened))
             body = {"next_steps": {"global_step": 9 - len(happened)}}
@@ -34,7 +38,7 @@ def disturb(monkeypatch: pytest.MonkeyPatch, service: RunningService, path: str,
             assert answer.status in (200, 204), answer.body
         return count(self, *arguments, **named)
 
-    monkeypatch.setattr(RunReader, "points_at_most", counted)
+    monkeypatch.setattr(RunReader, method, counted)
     return happened
 
 
@@ -50,10 +54,37 @@ def test_a_rewind_while_a_run_is_read_begins_it_anew(
 def test_a_run_that_never_stands_still_is_read_in_one_snapshot(
     service: RunningService, run_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(query, "SNAPSHOT_S_MAX", 60.0)
     train(service, run_name, range(20))
     happened = disturb(monkeypatch, service, f"/rewind/{run_name}", times=8)
     assert [step for step, _ in service.points(run_name, "loss")] == list(range(9 - len(happened) + 1))
     assert len(happened) == 4  # the last one came after the snapshot that answered
+
+
+def test_no_snapshot_is_held_without_bound_for_a_run_that_never_stands_still(
+    service: RunningService, run_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(query, "SNAPSHOT_S_MAX", -1.0)
+    train(service, run_name, range(20))
+    happened = disturb(monkeypatch, service, f"/rewind/{run_name}", times=4)
+    answer = service.get(f"/scalars?run={run_name}&buckets=5")
+    assert (answer.status, answer.json()["code"], answer.headers["retry-after"]) == (503, "history_changing", "1")
+    assert answer.json()["detail"] == f"run '{run_name}' is being pruned or rewound; ask again"
+    assert len(happened) == 4
+    assert service.get(f"/scalars?run={run_name}&buckets=5").status == 200
+
+
+def test_a_table_does_not_hold_one_either(
+    service: RunningService, run_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "HOLD_S", -1.0)
+    monkeypatch.setattr(table, "SNAPSHOT_S_MAX", -1.0)
+    train(service, run_name, range(20))
+    disturb(monkeypatch, service, f"/rewind/{run_name}", times=2, method="cells")
+    path = "/runs?columns=min.loss&filter=" + quote(f'name = "{run_name}"')
+    answer = service.get(path)
+    assert (answer.status, answer.json()["code"], answer.headers["retry-after"]) == (503, "history_changing", "1")
+    assert service.get(path).status == 200
 
 
 def test_a_run_deleted_while_it_is_read_is_missing(

@@ -215,6 +215,38 @@ def test_an_ended_run_is_looked_at_once(kept: Kept) -> None:
     assert kept.merger.stats()["merge_runs_waiting"] == 1
 
 
+def test_a_run_that_was_killed_is_let_go_once_it_is_silent(kept: Kept) -> None:
+    """Nobody ever says that it ended."""
+    kept.report(range(10))
+    kept.now += 599
+    kept.merger._turn()
+    kept.merger._sweep()
+    assert kept.merger.stats()["merge_runs_waiting"] == 1
+    kept.now += 2
+    kept.merger._turn()
+    assert kept.shape() == (0, [10])
+    kept.merger._sweep()
+    assert kept.merger.stats()["merge_runs_waiting"] == 0
+    kept.report(range(10, 12))
+    kept.merger._sweep()
+    assert kept.merger.stats()["merge_runs_waiting"] == 1
+
+
+def test_a_run_that_ends_after_a_long_silence_is_merged_to_the_last(kept: Kept) -> None:
+    for first in (0, 10):
+        kept.report(range(first, first + 10))
+        kept.now += 601
+        kept.merger._sweep()
+        kept.merger._turn()
+    kept.merger._sweep()
+    assert kept.shape() == (0, [10, 10])
+    assert kept.merger.stats()["merge_runs_waiting"] == 0
+    kept.end()
+    kept.merger._sweep()
+    kept.merger._turn()
+    assert kept.shape() == (0, [20])
+
+
 def test_what_waits_for_merging_slows_reports_down(kept: Kept) -> None:
     ingest = Ingest(kept.store, backlog_bytes_max=1000)
     ingest.watch_backlog(kept.merger.backlog_bytes, "merges")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tallyboard.wire import Rewind
 from tallyboard_server.ingest import Delete, RunNotFoundError
 from tallyboard_server.ingest.merger import mergeable_up_to
 from tallyboard_server.model import RunState
@@ -16,6 +17,7 @@ from tallyboard_server.retention import Outcome, Policy, Pruner
 from tallyboard_server.retention.thinning import kept, shift_for
 from tallyboard_server.store.protocol import Transaction
 from tests.eventfiles_kit import Service, curves, same, settle
+from tests.summary_kit import columns_of, event, image_value, text_value
 from tests.verify_kit import told, verify
 
 RUN = "a/b"
@@ -357,3 +359,81 @@ def test_a_run_that_wakes_up_is_not_deleted(service: Service) -> None:
     assert list(pruning.steps()) == []
     assert (pruning.outcome.deleted, pruning.outcome.skipped) == (False, "run 'a/b' has changed meanwhile")
     assert state_of(service).name == RUN
+
+
+def pictured(service: Service, steps: int = 300, back_to: int = 200, counter: str | None = None) -> None:
+    """An image a step, and one of three texts; the end of them superseded by a second attempt. Exported and merged."""
+    for first in range(0, steps, 50):
+        events = (event(s, image_value("image", s), text_value("text", str(s % 3))) for s in range(first, first + 50))
+        service.batch(RUN, columns=columns_of(*events, counter=counter))
+    counters = (counter,) if counter else ("tag:image", "tag:text")
+    service.batch(RUN, rewind=Rewind(next_steps=dict.fromkeys(counters, back_to)))
+    again = (event(s, image_value("image", 10_000 + s), text_value("text", "0")) for s in range(back_to, back_to + 10))
+    service.batch(RUN, columns=columns_of(*again, counter=counter))
+    exported_and_merged(service)
+
+
+def blob_keys(service: Service) -> set[float]:
+    with service.store.snapshot() as view:
+        return set(view.blob_size_page(state_of(service).id, after=None, limit=10_000))
+
+
+def stored_keys(service: Service) -> set[float]:
+    return {key for points in stored(service).values() for key in points.values()}
+
+
+def test_images_are_never_thinned(service: Service) -> None:
+    pictured(service)
+    before, blobs = stored(service), blob_keys(service)
+    assert prune(service, Policy(thin=100)) == Outcome(run=RUN)
+    assert (stored(service), blob_keys(service)) == (before, blobs)
+    assert verify(service, RUN).ok
+
+
+@pytest.mark.parametrize("counter", [None, "global_step"])
+def test_blobs_go_with_the_last_point_that_has_them(
+    service: Service, counter: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tallyboard_server.retention.blobs._KEYS_AT_ONCE", 40)
+    monkeypatch.setattr("tallyboard_server.retention.blobs._DROP_AT_ONCE", 7)
+    pictured(service, counter=counter)
+    service.report("other/run", [1], {"loss": [0.5]})
+    assert len(blob_keys(service)) == 300 + 10 + 3
+    outcome = prune(service, EVERYTHING)
+    assert (outcome.superseded, outcome.thinned, outcome.blobs) == (200, 0, 100)
+    assert outcome.blob_bytes > 100 * 64
+    assert blob_keys(service) == stored_keys(service)
+    assert len(blob_keys(service)) == 200 + 10 + 3
+    settle(service.engine())
+    report = verify(service, RUN)
+    assert report.ok, report.differences
+    assert prune(service, EVERYTHING) == Outcome(run=RUN)
+    # What went may come back.
+    service.batch(RUN, columns=columns_of(event(250, image_value("image", 250)), counter=counter))
+    settle(service.engine())
+    assert blob_keys(service) == stored_keys(service)
+    assert verify(service, RUN).ok
+
+
+def test_a_blob_that_a_new_report_uses_stays(service: Service) -> None:
+    """Between the look at what is used and the removal, a report comes with a blob that nothing used by then."""
+    pictured(service)
+    calls = 0
+
+    def after_a_report(work: Callable[[Transaction], None]) -> None:
+        nonlocal calls
+        calls += 1
+        if not stored_keys(service) >= blob_keys(service):
+            service.batch(RUN, columns=columns_of(event(250 + calls, image_value("image", 250))))
+        service.ingest.record(work)
+
+    pruning = pruner(service, record=after_a_report).run(RUN, Policy(superseded=True), dry=False)
+    list(pruning.steps())
+    assert (pruning.outcome.superseded, pruning.outcome.blobs) == (200, 0)
+    assert stored_keys(service) < blob_keys(service)
+    settle(service.engine())
+    report = verify(service, RUN)
+    assert report.ok, report.differences
+    assert prune(service, Policy(superseded=True)).blobs == 99
+    assert blob_keys(service) == stored_keys(service)
+    assert verify(service, RUN).ok

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from tallyboard_server.model import POSITION_MAX
 from tallyboard_server.store.protocol import StoreError, StoreFullError
 from tallyboard_server.store.sqlite import SqliteStore, codec
+from tallyboard_server.store.sqlite import store as sqlite_store
 from tallyboard_server.store.sqlite.directory import DataDirectory, refuse_network
 from tallyboard_server.store.sqlite.gate import ReaderGate
+from tallyboard_server.store.sqlite.journal import MERGEABLE
 from tallyboard_server.store.sqlite.migrate import migrations, schema_version
 from tests.contract.blocks import block, points, run_state
 
@@ -166,10 +168,10 @@ def test_the_gate_lets_nobody_in_while_it_is_closed() -> None:
         with gate.reading():
             entered.set()
 
-    with gate.reading(), gate.closed(timeout_s=0.01) as empty:
-        assert not empty
-    with gate.closed(timeout_s=1) as empty:
-        assert empty
+    with gate.reading(), gate.reading(), gate.closed(timeout_s=0.01) as inside:
+        assert inside == 2
+    with gate.closed(timeout_s=1) as inside:
+        assert inside == 0
         reader = threading.Thread(target=enter)
         reader.start()
         assert not entered.wait(0.05)
@@ -208,6 +210,52 @@ def test_a_reader_that_overstays_does_not_hold_the_writer_up_at_every_group(tmp_
     store.close()
 
 
+def test_readers_that_wait_for_a_connection_do_not_keep_the_log_from_being_trimmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Six readers inside, six more waiting; as those inside leave, the gate empties although others still wait."""
+    monkeypatch.setattr(sqlite_store, "READ_MAX_S", 1.0)
+    store = SqliteStore(DataDirectory(tmp_path), checkpoint_bytes=2**20, truncate_bytes=2**20)
+    leave, inside, waiting = threading.Event(), threading.Semaphore(0), threading.Semaphore(0)
+
+    def read(until: threading.Event) -> None:
+        waiting.release()
+        with store.snapshot():
+            inside.release()
+            until.wait(10)
+
+    stay = threading.Event()
+    readers = [threading.Thread(target=read, args=(leave,)) for _ in range(sqlite_store.READERS)]
+    for reader in readers:
+        reader.start()
+        assert inside.acquire(timeout=5)
+    readers += [threading.Thread(target=read, args=(stay,)) for _ in range(sqlite_store.READERS)]
+    for reader in readers[sqlite_store.READERS :]:
+        reader.start()
+    for _ in readers:
+        assert waiting.acquire(timeout=5)
+    with store.transaction() as transaction:
+        transaction.save(run_state(1, "p/run"), [block(1, range(100_000), (1, 2, 3, 4))])
+    threading.Timer(0.3, leave.set).start()  # while the writer waits at the gate
+    store.maintain()
+    stay.set()
+    for reader in readers:
+        reader.join(10)
+    assert store.stats()["store_truncations_total"] == 1
+    assert "the log can't be trimmed yet" not in caplog.text
+    store.close()
+
+
+def test_the_warning_says_how_many_reads_last(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = SqliteStore(DataDirectory(tmp_path), checkpoint_bytes=2**20, truncate_bytes=2**20)
+    with store.snapshot(), store.snapshot():
+        with store.transaction() as transaction:
+            transaction.save(run_state(1, "p/run"), [block(1, range(100_000), (1, 2, 3, 4))])
+        store.maintain()
+    assert "2 of 6 reads last longer than 0.50 s; the log can't be trimmed yet" in caplog.text
+    store.close()
+
+
 def test_a_transaction_left_open_by_a_failed_rollback_is_ended_first(tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path)
     store._writer.execute("BEGIN IMMEDIATE")
@@ -218,3 +266,14 @@ def test_a_transaction_left_open_by_a_failed_rollback_is_ended_first(tmp_path: P
     with store.snapshot() as view:
         assert view.load("p/run") is not None
     store.close()
+
+
+def test_what_may_be_merged_is_found_without_going_through_the_journal(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path)
+    names = {"run_id": 1, "first": 0, "last": 2**62, "more": 63, "few": 7}
+    plan = [row[3] for row in store._writer.execute(f"EXPLAIN QUERY PLAN {MERGEABLE}", names)]
+    store.close()
+    assert "SEARCH a USING PRIMARY KEY (run_id=?)" in plan
+    by_index = "USING COVERING INDEX journal_by_attempt (counter_id=? AND attempt=? AND rowid>? AND rowid<?)"
+    assert [line for line in plan if "journal" in line] == [f"SEARCH journal {by_index}"] * 2
+    assert not [line for line in plan if "SCAN" in line or "TEMP B-TREE" in line]

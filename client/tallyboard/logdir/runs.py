@@ -108,11 +108,11 @@ class LogdirRun:
         self._all_read_before = older if isinstance(older, str) else ""
         self.status = view.status
         own = {implicit_counter(tag): value for tag, value in view.tag_counters.items()}
-        for counter, value in (view.counters | own).items():
+        shown = view.counters | own
+        self._timeline.sure = {counter for counter, value in shown.items() if value.attempt == 1}
+        for counter, value in shown.items():
             if value.last_step is not None:
                 self._timeline.last[counter] = value.last_step
-            if value.attempt > 1:
-                self._timeline.unsure.add(counter)
         for tag, kind in view.kinds.items():
             self._tags.know(tag, kind)
 

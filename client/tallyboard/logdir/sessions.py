@@ -47,8 +47,8 @@ class Timeline:
     def __init__(self, tags: Tags, mends: Mends) -> None:
         self.last: dict[str, int] = {}
         """The largest visible step of each counter."""
-        self.unsure: set[str] = set()
-        """Counters that an earlier process has rewound, perhaps to a step beyond the next of `last`."""
+        self.sure: set[str] | None = None
+        """Counters whose attempt is known not to start beyond the step after `last`; None: all are."""
         self._tags = tags
         self._mends = mends
         self._tag_last: dict[str, int] = {}
@@ -117,13 +117,15 @@ class Timeline:
         for counter, low in lowest.items():
             last = self.last.get(counter)
             if last is None or low > last:
-                if counter in self.unsure:  # what lies before the start of an attempt is not taken
+                if self.sure is not None and counter not in self.sure:
+                    # what lies before an attempt's start would not be taken
                     draft.next_steps.setdefault(counter, low)
                 continue
             if low < last or is_implicit(counter) or self._is_taken(counter, low, by_tag):
                 self._rewind(counter, low, draft)
         session.seen |= lowest.keys()
-        self.unsure -= lowest.keys()
+        if self.sure is not None:
+            self.sure |= lowest.keys()
 
     def _is_taken(self, counter: str, step: int, by_tag: Sequence[Columns]) -> bool:
         """Whether a tag that has a value at a step of the shared counter comes with one again."""

@@ -31,7 +31,7 @@ _COLUMNS: Final = (
     "x int64 along a counter and else float64."
 )
 _ETAGS: Final = re.compile(r'(?:W/)?("[^"]*")|\*')
-_PROBLEMS: Final = ("invalid_query", "unknown_axis", "too_many_points", *STORE)
+_PROBLEMS: Final = ("invalid_query", "unknown_axis", "too_many_points", "history_changing", *STORE)
 _ANSWERS: Final = {
     200: Given(
         Chart, examples.CHART, "Series in the order of runs, then tags.", msgpack=_COLUMNS,

@@ -239,5 +239,7 @@ PRUNE_LINE: Final[dict[str, Any]] = {
         "deleted": False,
         "scalars": 0,
         "skipped": None,
+        "blobs": 12,
+        "blob_bytes": 345_678,
     },
 }

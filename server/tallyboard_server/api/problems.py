@@ -23,7 +23,7 @@ from tallyboard_server.ingest.errors import (
     RunNotFoundError,
 )
 from tallyboard_server.runtable import RunsTooManyError, StillReadingError
-from tallyboard_server.series import PointsTooManyError, UnknownAxisError
+from tallyboard_server.series import HistoryChangedError, PointsTooManyError, UnknownAxisError
 from tallyboard_server.store.protocol import StoreBusyError, StoreError, StoreFullError
 
 PROBLEM_JSON: Final = "application/problem+json"
@@ -152,6 +152,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     OverloadedError: Kind(503, "overloaded", "Too much is waiting"),
     TooBusyError: Kind(503, "too_busy", "Too many requests at once"),
     StillReadingError: Kind(503, "still_reading", "The runs' figures are still being read"),
+    HistoryChangedError: Kind(503, "history_changing", "A run is being pruned or rewound"),
     StoreBusyError: Kind(503, "store_busy", "The store is busy"),
     StoreError: Kind(503, "store_error", "The store could not do its work"),
     StoreFullError: Kind(507, "store_full", "The disk is full"),
@@ -202,7 +203,7 @@ def described(error: Exception) -> tuple[Problem, dict[str, str]]:
             problem.field = "x"
         case OverloadedError():
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-        case StillReadingError():
+        case StillReadingError() | HistoryChangedError():
             headers["Retry-After"] = str(_RETRY_AFTER_S)
         case StoreError():
             headers["Retry-After"] = str(_RETRY_AFTER_S)

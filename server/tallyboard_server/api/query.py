@@ -28,6 +28,7 @@ from tallyboard_server.series import (
 )
 from tallyboard_server.series.reading import HOLD_S
 from tallyboard_server.series.since import News, Seen
+from tallyboard_server.store.protocol import SNAPSHOT_S_MAX
 
 SERIES_MAX: Final = 10_000
 """Most series in one answer, and most runs, or tags, in one question."""
@@ -35,7 +36,7 @@ BUCKETS_MAX: Final = 10_000
 GROUPED_MAX: Final = 4_000_000
 """Points and buckets that groups are made of, which are read but not sent: 24 bytes each."""
 _TRIES: Final = 3
-"""Times that a run is read in short snapshots, before one is held for as long as it takes."""
+"""Times that a run is read in short snapshots, before one is held for as long as may be."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -89,7 +90,7 @@ class _RunFound:
 def answer_query(service: Service, asked: Asked, known_etags: Sequence[str]) -> Answered:
     """Answer a question, unless the reader has the answer already.
 
-    Raises InvalidQueryError, PointsTooManyError, UnknownAxisError.
+    Raises InvalidQueryError, PointsTooManyError, UnknownAxisError, and HistoryChangedError if a run never stood still.
     """
     seen = {} if asked.since is None else cursors.opened(asked.since, asked.identity)
     runs, missing = _runs(service, asked)
@@ -171,7 +172,7 @@ class _Answer:
         left, series = self._allowance.left, self._allowance.series
         for attempt in range(_TRIES + 1):
             self._allowance.left, self._allowance.series = left, series
-            hold_s = HOLD_S if attempt < _TRIES else None
+            hold_s = HOLD_S if attempt < _TRIES else SNAPSHOT_S_MAX
             try:
                 with RunReader(self._service.store.snapshot, hold_s=hold_s) as reader:
                     state = reader.load(run)
@@ -182,7 +183,7 @@ class _Answer:
                 raise SeriesTooManyError(f"{error} in all; name the runs and tags that are wanted") from error
             except PointsTooManyError as error:
                 raise PointsTooManyError(f"{error} in all; {self._way_out()}") from error
-        raise AssertionError("a single snapshot does not change")
+        raise HistoryChangedError(f"run {run!r} is being pruned or rewound; ask again")
 
     def _read_in(self, reader: RunReader, state: RunState) -> _RunFound:
         tags, missing = _tags(state, self._asked)

@@ -96,7 +96,7 @@ _LISTING: Final = documented(
     "list_runs",
     "Search runs, or make a table of them",
     answers={200: Given(RunPage, examples.RUN_PAGE, "A page of runs; a RunTablePage if columns are named.")},
-    problems=("invalid_query", "too_many_runs", "still_reading", *STORE),
+    problems=("invalid_query", "too_many_runs", "still_reading", "history_changing", *STORE),
 )
 _LISTING["responses"][200]["content"][JSON]["schema"] = {"anyOf": [reference(RunPage), reference(RunTablePage)]}
 

@@ -86,7 +86,7 @@ def _pruned(where: Source, run: str, body: PruneBody, *, must_exist: bool) -> Ou
 def _tell(outcomes: list[Outcome], *, done: bool) -> None:
     numbers = ("superseded", "thinned", "points", "bytes, about")
     shown = table("run", *numbers, "", right=numbers)
-    going = [outcome for outcome in outcomes if outcome.total or outcome.deleted]
+    going = [outcome for outcome in outcomes if outcome.total or outcome.deleted or outcome.blobs]
     for outcome in going:
         figures = (outcome.superseded, outcome.thinned, outcome.total, outcome.nbytes)
         shown.add_row(outcome.run, *(f"{figure:,}" for figure in figures), "the whole run" if outcome.deleted else "")
@@ -94,6 +94,8 @@ def _tell(outcomes: list[Outcome], *, done: bool) -> None:
         stdout.print(shown)
     if skipped := sum(outcome.skipped is not None for outcome in outcomes):
         stdout.print(f"{count(skipped, 'run')} not old enough")
+    if blobs := sum(outcome.blobs for outcome in outcomes):
+        stdout.print(f"{blobs:,} images, texts, histograms, … went that no point shows any more")
     if waiting := sum(outcome.unmerged for outcome in outcomes):
         stdout.print(f"{count(waiting, 'run')} with points that are not merged yet: those stay for now")
     points, nbytes = sum(outcome.total for outcome in going), sum(outcome.nbytes for outcome in going)

@@ -68,7 +68,7 @@ class Merger:
         self._lock = threading.Lock()
         self._touched: dict[int, int] = {}
         self._waiting_bytes = 0
-        self._settled: dict[int, int] = {}
+        self._settled: dict[int, tuple[int, str]] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tallyboard-merger", daemon=True)
         self._next_sweep = 0.0
@@ -162,7 +162,7 @@ class Merger:
     def _sweep(self) -> None:
         """Look at every run once in a while: what was missed, ended, or waited for the event files, is found here."""
         after_id = 0
-        settled: dict[int, int] = {}
+        settled: dict[int, tuple[int, str]] = {}
         while True:
             with self._store.snapshot() as view:
                 heads = view.heads(after_id=after_id, limit=SWEEP_PAGE)
@@ -171,8 +171,8 @@ class Merger:
                 return
             with self._lock:
                 for head in heads:
-                    if self._settled.get(head.run_id) == head.pos:
-                        settled[head.run_id] = head.pos
+                    if self._settled.get(head.run_id) == _come_to(head):
+                        settled[head.run_id] = _come_to(head)
                     else:
                         self._touched.setdefault(head.run_id, 0)
             after_id = heads[-1].run_id
@@ -224,8 +224,9 @@ class Merger:
                 if groups := next(filter(None, found), None):
                     break
             else:
-                if is_ended and mergeable_up_to(view, run_id) >= head.pos:
-                    self._settled[run_id] = head.pos
+                over = is_ended or self._is_silent(head)  # a run that was killed stays `running` for ever
+                if over and mergeable_up_to(view, run_id) >= head.pos:
+                    self._settled[run_id] = _come_to(head)
                 return 0
             blocks = [block for group in groups for block in view.group_blocks(group)]
         merge = self._store.prepare_merge(run_id, blocks, groups)
@@ -237,15 +238,23 @@ class Merger:
 
     def _fewest(self, head: RunHead) -> int:
         """Level-0 blocks of an attempt that are worth a merge."""
-        if self._is_ended(head) or self._clock() - head.updated_at >= SILENT_S:
+        if self._is_ended(head) or self._is_silent(head):
             return 1
         return min(self._min_blocks, MIN_BLOCKS_QUIET) if self._is_quiet(head) else self._min_blocks
 
     def _is_quiet(self, head: RunHead) -> bool:
         return self._clock() - head.updated_at >= QUIET_S
 
+    def _is_silent(self, head: RunHead) -> bool:
+        return self._clock() - head.updated_at >= SILENT_S
+
     def _is_ended(self, head: RunHead) -> bool:
         return head.status != "running" and self._clock() - head.updated_at >= ENDED_S
+
+
+def _come_to(head: RunHead) -> tuple[int, str]:
+    """What must change before there is more to merge: a run that ends is merged further than one that is silent."""
+    return head.pos, head.status
 
 
 def mergeable_up_to(view: Snapshot, run_id: int) -> int:

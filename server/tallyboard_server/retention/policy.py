@@ -31,6 +31,7 @@ class Outcome(msgspec.Struct, kw_only=True):
 
     superseded, thinned: scalars. deleted: the run itself, with `scalars` in it. unmerged: whether there are also points
     that event files may still need, or that wait for being merged: those stay for now. skipped: why nothing was done.
+    blobs, blob_bytes: images, texts, histograms, … that no point refers to any more; known only once they went.
     """
 
     run: str
@@ -40,6 +41,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     deleted: bool = False
     scalars: int = 0
     skipped: str | None = None
+    blobs: int = 0
+    blob_bytes: int = 0
 
     @property
     def total(self) -> int:
@@ -49,4 +52,4 @@ class Outcome(msgspec.Struct, kw_only=True):
     @property
     def nbytes(self) -> int:
         """About how many bytes on disk they take."""
-        return self.total * BYTES_PER_SCALAR
+        return self.total * BYTES_PER_SCALAR + self.blob_bytes

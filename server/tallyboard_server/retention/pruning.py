@@ -14,6 +14,7 @@ import numpy.typing as npt
 from tallyboard_server.ingest import Delete, Done, RunChangedError, RunNotFoundError
 from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.model import Attempt, Block, Counter, RunState
+from tallyboard_server.retention.blobs import BlobSweep
 from tallyboard_server.retention.policy import Outcome, Policy
 from tallyboard_server.retention.thinning import kept, shift_for
 from tallyboard_server.store.protocol import Group, Snapshot, Store, Transaction
@@ -81,6 +82,17 @@ class RunPruning:
         finally:
             if self.outcome.thinned and not self._dry:
                 self._pruner.thinned(state.id)
+        if self._policy.superseded and not self._dry:
+            yield from self._sweep_blobs()
+
+    def _sweep_blobs(self) -> Iterator[int]:
+        """Let go of blobs whose points are gone, also those of a prune that was stopped halfway."""
+        with self._pruner.store.snapshot() as view:
+            state = view.load(self.outcome.run)
+        if state is not None and _may_have_left_blobs(state):
+            sweep = BlobSweep(self._pruner.store, self._pruner.record, state)
+            yield from sweep.steps()
+            self.outcome.blobs, self.outcome.blob_bytes = sweep.count, sweep.nbytes
 
     def _prune(self, state: RunState) -> Iterator[int]:
         for counter in state.counters.values():
@@ -105,7 +117,8 @@ class RunPruning:
     def _shifts(self, state: RunState, counter: Counter) -> dict[int, int]:
         """By id, the tags that have more visible points than may stay, and how wide their buckets are."""
         points = self._policy.thin or 0
-        bound = [tag.id for tag in state.tags.values() if tag.counter_id == counter.id and tag.is_bound(counter)]
+        own = (tag for tag in state.tags.values() if tag.counter_id == counter.id)
+        bound = [tag.id for tag in own if tag.is_scalar and tag.is_bound(counter)]  # keys have no order that means much
         found: dict[int, int] = {}
         for first in range(0, len(bound), TAGS_AT_ONCE):
             extents: dict[int, tuple[int, int, int]] = {}
@@ -219,6 +232,12 @@ class _Part:
         for index, column in places:
             masks[index][: ends[index], column] = stays[begin : begin + ends[index]]
             begin += ends[index]
+
+
+def _may_have_left_blobs(state: RunState) -> bool:
+    own = {tag.counter_id for tag in state.tags.values() if not tag.is_scalar}
+    counters = (counter for counter in state.counters.values() if counter.id in own)
+    return any(attempt.pruned_scalars for counter in counters for attempt in counter.attempts)
 
 
 def _hides(attempt: Attempt, limit: int | None) -> bool:

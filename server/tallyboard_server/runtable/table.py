@@ -3,6 +3,7 @@
 import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, Protocol
@@ -17,7 +18,7 @@ from tallyboard_server.runtable.parse import SortKey
 from tallyboard_server.runtable.reading import Heard, live_value, pulse, read_values
 from tallyboard_server.series.question import HistoryChangedError
 from tallyboard_server.series.reading import HOLD_S, RunReader
-from tallyboard_server.store.protocol import RunVersion, Store
+from tallyboard_server.store.protocol import SNAPSHOT_S_MAX, RunVersion, Store
 
 PAGE_BYTES_MAX: Final = 8 * MIB
 SCANNED_MAX: Final = 10_000
@@ -117,7 +118,7 @@ class RunTable:
     elapsed: Callable[[], float] = time.monotonic
 
     def page(self, question: Question) -> Page:
-        """One page. Raises CursorError, RunsTooManyError, StillReadingError."""
+        """One page. Raises CursorError, RunsTooManyError, StillReadingError, HistoryChangedError."""
         return self._sorted(question) if question.sort else self._by_name(question)
 
     def _by_name(self, question: Question) -> Page:
@@ -193,12 +194,12 @@ class RunTable:
         known = self.cache.get(head.run_id, head.version)
         if known is not None and all(column.text in known.values for column in columns):
             return known
-        try:
-            return self._read(head.name, columns, HOLD_S)
-        except HistoryChangedError:
-            return self._read(head.name, columns, None)  # in one snapshot, which no rewind disturbs
+        for hold_s in (HOLD_S, SNAPSHOT_S_MAX):  # what a single snapshot is enough for, no rewind disturbs
+            with suppress(HistoryChangedError):
+                return self._read(head.name, columns, hold_s)
+        raise HistoryChangedError(f"run {head.name!r} is being pruned or rewound; ask again")
 
-    def _read(self, name: str, columns: Sequence[Column], hold_s: float | None) -> Known | None:
+    def _read(self, name: str, columns: Sequence[Column], hold_s: float) -> Known | None:
         """What is not known yet of a run as it is now; None if it is gone. Raises HistoryChangedError."""
         with RunReader(self.store.snapshot, hold_s=hold_s) as reader:
             if (loaded := reader.load_version(name)) is None:

@@ -24,6 +24,10 @@ BYTES_PER_GROUP: Final = 8 * 2**20
 """How much one merge takes together, and so how large groups become: one slice of work for the writer."""
 
 
+SNAPSHOT_S_MAX: Final = 0.25
+"""How long a snapshot may be held: the log can't be trimmed meanwhile, and the writer waits little longer."""
+
+
 class StoreError(Exception):
     """The store could not do its work; nothing of the transaction was kept."""
 
@@ -193,6 +197,13 @@ class Transaction(Protocol):
         """
         ...
 
+    def drop_blobs(self, run_id: int, keys: Sequence[float], *, pos: int) -> bool:
+        """Remove blobs that no point of a run refers to, as of its position `pos`; bounded by the caller.
+
+        If the run has grown since (a new point may refer to one of them), or was deleted, nothing is done: False.
+        """
+        ...
+
     def purge(self) -> bool:
         """Remove one bounded slice of what deleted runs leave behind; False when nothing is left."""
         ...
@@ -306,6 +317,11 @@ class Snapshot(Protocol):
 
     def blob_sizes(self, run_id: int, keys: Sequence[float]) -> dict[float, int]:
         """The bytes of a run's blobs by their keys; keys that it has no blob of are left out."""
+        ...
+
+    def blob_size_page(self, run_id: int, *, after: float | None, limit: int) -> dict[float, int]:
+        """The bytes of a run's blobs by their keys, in the store's order: those that follow a key (None: from the
+        first)."""
         ...
 
     def blob_page(self, run_id: int, *, after: float | None, bytes_max: int) -> dict[float, Blob]:

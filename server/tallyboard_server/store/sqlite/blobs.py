@@ -70,6 +70,20 @@ def read_page(connection: apsw.Connection, run_id: int, *, after: float | None, 
     return found
 
 
+def read_size_page(connection: apsw.Connection, run_id: int, *, after: float | None, limit: int) -> dict[float, int]:
+    """By key, the bytes of blobs in the order of their packed keys, from behind one on."""
+    rows = connection.execute(
+        "SELECT key, length(data) FROM blobs WHERE run_id = ? AND key > ? ORDER BY key LIMIT ?",
+        (run_id, _FIRST if after is None else pack_key(after), limit),
+    )
+    return {unpack_key(key): size for key, size in rows}
+
+
+def drop_blobs(connection: apsw.Connection, run_id: int, keys: Sequence[float]) -> None:
+    """Delete blobs by their keys."""
+    connection.executemany("DELETE FROM blobs WHERE run_id = ? AND key = ?", ((run_id, pack_key(key)) for key in keys))
+
+
 def purge_blobs(connection: apsw.Connection, run_id: int) -> bool:
     """Delete a slice of a run's blobs, bounded in rows and bytes; False if there is none."""
     size = 0

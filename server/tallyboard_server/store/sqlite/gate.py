@@ -33,13 +33,14 @@ class ReaderGate:
                 self._changed.notify_all()
 
     @contextmanager
-    def closed(self, timeout_s: float) -> Iterator[bool]:
-        """Keep new readers out; yields whether the others left within timeout_s."""
+    def closed(self, timeout_s: float) -> Iterator[int]:
+        """Keep new readers out; yields how many are still inside after timeout_s, or as soon as there are none."""
         with self._changed:
             self._closed = True
-            empty = self._changed.wait_for(lambda: self._readers == 0, timeout_s)
+            self._changed.wait_for(lambda: self._readers == 0, timeout_s)
+            inside = self._readers
         try:
-            yield empty
+            yield inside
         finally:
             with self._changed:
                 self._closed = False

@@ -22,6 +22,18 @@ MIN_BLOCKS_SUPERSEDED: Final = 8
 _SLAB_BYTES: Final = 8 * 2**20
 """Journal rows that are turned into columns together."""
 
+_BLOCKS_OF = (
+    "SELECT 1 FROM journal INDEXED BY journal_by_attempt WHERE counter_id = a.counter_id AND attempt = a.number "
+    "AND id BETWEEN :first AND :last LIMIT 1"
+)
+MERGEABLE: Final = (
+    "SELECT counter_id, number FROM attempts AS a WHERE run_id = :run_id AND ("  # noqa: S608 - constants
+    f"EXISTS ({_BLOCKS_OF} OFFSET :more) OR number < (SELECT max(number) FROM attempts AS b "
+    f"WHERE b.run_id = a.run_id AND b.counter_id = a.counter_id) AND EXISTS ({_BLOCKS_OF} OFFSET :few)) "
+    "ORDER BY counter_id, number"
+)
+"""Looks at no more of an attempt's journal than it takes to know: the journal of a run may have millions of rows."""
+
 _JOURNAL = "SELECT id, counter_id, attempt, n, tag_ids, at_counters, data FROM journal "
 
 
@@ -94,19 +106,18 @@ def mergeable(connection: apsw.Connection, run_id: int, up_to_pos: int, min_bloc
 
     Of superseded attempts, which hardly grow any more, few are enough.
     """
+    few = min(min_blocks, MIN_BLOCKS_SUPERSEDED)
     return [
         (counter_id, attempt)
         for counter_id, attempt in connection.execute(
-            "SELECT counter_id, attempt FROM journal WHERE id BETWEEN ? AND ? GROUP BY counter_id, attempt "
-            "HAVING count(*) >= ? OR count(*) >= ? AND attempt < (SELECT max(number) FROM attempts AS a "
-            "WHERE a.run_id = ? AND a.counter_id = journal.counter_id)",
-            (
-                journal_key(run_id, 0),
-                journal_key(run_id, up_to_pos),
-                min_blocks,
-                min(min_blocks, MIN_BLOCKS_SUPERSEDED),
-                run_id,
-            ),
+            MERGEABLE,
+            {
+                "run_id": run_id,
+                "first": journal_key(run_id, 0),
+                "last": journal_key(run_id, up_to_pos),
+                "more": min_blocks - 1,
+                "few": few - 1,
+            },
         )
     ]
 

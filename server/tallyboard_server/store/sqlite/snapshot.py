@@ -172,6 +172,11 @@ class SqliteSnapshot:
         with mapped_errors():
             return blob_rows.read_sizes(self._connection, run_id, keys)
 
+    def blob_size_page(self, run_id: int, *, after: float | None, limit: int) -> dict[float, int]:
+        """See Snapshot.blob_size_page."""
+        with mapped_errors():
+            return blob_rows.read_size_page(self._connection, run_id, after=after, limit=limit)
+
     def blob_page(self, run_id: int, *, after: float | None, bytes_max: int) -> dict[float, Blob]:
         """See Snapshot.blob_page."""
         with mapped_errors():

@@ -14,7 +14,7 @@ import apsw
 from tallyboard.wire.limits import MIB
 from tallyboard_server.durable import sync_file
 from tallyboard_server.model import Block
-from tallyboard_server.store.protocol import Group, Keep, StoreBusyError, StoreError
+from tallyboard_server.store.protocol import SNAPSHOT_S_MAX, Group, Keep, StoreBusyError, StoreError
 from tallyboard_server.store.sqlite import merging
 from tallyboard_server.store.sqlite.backup import Backup
 from tallyboard_server.store.sqlite.cache import StateCache
@@ -34,7 +34,7 @@ CHECKPOINT_EVERY_BYTES: Final = 32 * MIB
 """Log written between two checkpoints that wait for nobody."""
 TRUNCATE_ABOVE_BYTES: Final = 192 * MIB
 """Log size from which the reader gate closes; with the group in progress it stays below 256 MiB."""
-READ_MAX_S: Final = 0.25
+READ_MAX_S: Final = SNAPSHOT_S_MAX
 """How long a read transaction may last; the gate waits a little longer than that for readers to leave."""
 TRUNCATE_AGAIN_S: Final = 2.0
 """After a reader overstayed: the writer must not wait at the gate between any two groups."""
@@ -117,12 +117,12 @@ class SqliteStore:
     def snapshot(self) -> Iterator[SqliteSnapshot]:
         """See Store.snapshot."""
         self._check_open()
-        with self._gate.reading():
-            try:
-                connection = self._readers.get(timeout=READER_WAIT_S)
-            except queue.Empty as error:
-                raise StoreBusyError("too many reads at once; retry") from error
-            try:
+        try:  # before the gate: who only waits for a connection must not keep it from emptying
+            connection = self._readers.get(timeout=READER_WAIT_S)
+        except queue.Empty as error:
+            raise StoreBusyError("too many reads at once; retry") from error
+        try:
+            with self._gate.reading():
                 with mapped_errors():
                     connection.execute("BEGIN")
                 view = SqliteSnapshot(connection, self._cache)
@@ -132,8 +132,8 @@ class SqliteStore:
                     view.close()
                     with mapped_errors():
                         connection.execute("ROLLBACK")
-            finally:
-                self._readers.put(connection)
+        finally:
+            self._readers.put(connection)
 
     def maintain(self) -> None:
         """See Store.maintain."""
@@ -229,10 +229,13 @@ class SqliteStore:
             self._checkpoint(apsw.SQLITE_CHECKPOINT_PASSIVE)
             self._log_pages_tried = self._log_pages
         if self._log_pages * PAGE_BYTES >= self._truncate_bytes and time.monotonic() >= self._next_truncation:
-            with self._gate.closed(timeout_s=2 * READ_MAX_S) as empty:
-                if not empty:
+            with self._gate.closed(timeout_s=2 * READ_MAX_S) as inside:
+                if inside:
                     self._next_truncation = time.monotonic() + TRUNCATE_AGAIN_S
-                    logger.warning("a read lasts longer than %.2f s; the log can't be trimmed yet", READ_MAX_S)
+                    logger.warning(
+                        "%d of %d reads last longer than %.2f s; the log can't be trimmed yet",
+                        inside, READERS, 2 * READ_MAX_S,
+                    )  # fmt: skip
                     return
                 self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
                 self._figures["store_truncations_total"] += 1

@@ -200,6 +200,16 @@ class SqliteTransaction:
         self.save(replace(state, counters=counters, epoch=state.epoch + was_visible))
         return prune.scalars
 
+    def drop_blobs(self, run_id: int, keys: Sequence[float], *, pos: int) -> bool:
+        """See Transaction.drop_blobs."""
+        name = self._name_of(run_id)
+        state = self.load(name) if name is not None else None
+        if state is None or state.pos != pos:
+            return False
+        with mapped_errors():
+            blob_rows.drop_blobs(self._connection, run_id, keys)
+        return True
+
     def purge(self) -> bool:
         """Remove one slice of a deleted run's rows; False when nothing is left to remove."""
         with mapped_errors():
