@@ -1,4 +1,4 @@
-"""The row of the TensorBoard inside: from a cold start until one chart of many runs is whole, beside a stock one."""
+"""Rows from a cold start until charts of many runs are whole, the service's beside those of a stock TensorBoard."""
 
 import json
 import threading
@@ -8,7 +8,8 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import numpy as np
@@ -34,6 +35,8 @@ _TIMEOUT_S: Final = 900.0
 _MIB: Final = 2**20
 Curve = list[tuple[float, int, float]]
 """(wall time, step, value) of the points that are drawn."""
+Ask = Callable[[], dict[str, Curve]]
+"""Asks for a chart; its curves by run."""
 
 
 @dataclass(slots=True)
@@ -61,11 +64,13 @@ def board(bench: Bench) -> Row:
         begun = time.perf_counter()
         with serving(folder, bench.sizes.settings) as service:
             mounted.idle_bytes = service.process.memory_info().rss
-            _watch(mounted, service.process, begun, f"{service.url}/tensorboard", asked, reports)
+            chart = _asks(f"{service.url}/tensorboard", asked, TAGS[:1])
+            _watch(mounted, service.process, begun, chart, len(asked), reports)
         stock = Watched()
         begun = time.perf_counter()
         with TensorBoardProcess(logdir, "rust", samples_max=1_000) as process:
-            _watch(stock, psutil.Process(process.pid), begun, process.url, asked, reports)
+            chart = _asks(process.url, asked, TAGS[:1])
+            _watch(stock, psutil.Process(process.pid), begun, chart, len(asked), reports)
     faults = [run for run, values in sent.items() if not _is_exact(mounted.curves[run], values)]
     sooner, share = stock.seconds / mounted.seconds, mounted.peak_bytes / stock.peak_bytes
     return Row(
@@ -84,6 +89,40 @@ def board(bench: Bench) -> Row:
                f"the service before it is first asked: {mounted.idle_bytes / _MIB:.0f} MB"],
         details={"inside_s": mounted.seconds, "stock_s": stock.seconds, "inside_bytes": mounted.peak_bytes,
                  "stock_bytes": stock.peak_bytes, "idle_bytes": mounted.idle_bytes},
+    )  # fmt: skip
+
+
+def every_chart(bench: Bench) -> Row:
+    """Every chart of some runs, from the service's own API and from a stock TensorBoard with its default reader."""
+    runs, reports = bench.sizes.every_chart
+    asked = [f"board/run{number:04d}" for number in range(runs)]
+    with bench.data_folder() as folder:
+        with serving(folder, bench.sizes.settings) as service:
+            before, begun = service.figures(), time.perf_counter()
+            sent = dict(zip(asked, _fill(service, runs, reports), strict=True))
+            usage = service.usage(Span(begun, time.perf_counter(), before, service.figures()))
+            logdir = service.logdir
+        ours = Watched()
+        begun = time.perf_counter()
+        with serving(folder, bench.sizes.settings) as service:
+            charts = [partial(_queried, service.url, asked, tag) for tag in reversed(TAGS)]
+            _watch(ours, service.process, begun, charts, runs, reports)
+        stock = Watched()
+        begun = time.perf_counter()
+        with TensorBoardProcess(logdir, "rust", samples_max=1_000) as process:
+            _watch(stock, psutil.Process(process.pid), begun, _asks(process.url, asked, TAGS), runs, reports)
+    faults = [run for run, values in sent.items() if not _is_exact(ours.curves[run], values)]
+    return Row(
+        "every-chart",
+        f"cold start until every chart of {runs} runs × {len(TAGS)} tags × {reports:,} points is served",
+        rate=runs * len(TAGS) / ours.seconds,
+        unit="curves/s",
+        usage=usage,
+        goals=[Goal("curves exact", f"{len(faults)} faults", not faults)],
+        notes=[_said("ours", ours), _said("stock (Rust reader)", stock),
+               f"{stock.seconds / ours.seconds:.1f}× sooner, {ours.peak_bytes / stock.peak_bytes:.2f} of the memory"],
+        details={"ours_s": ours.seconds, "stock_s": stock.seconds, "ours_bytes": ours.peak_bytes,
+                 "stock_bytes": stock.peak_bytes},
     )  # fmt: skip
 
 
@@ -129,23 +168,46 @@ def _until_taken(send: Callable[[], int]) -> None:
 
 
 def _watch(
-    watched: Watched, process: psutil.Process, begun: float, url: str, asked: Sequence[str], reports: int
+    watched: Watched, process: psutil.Process, begun: float, charts: Sequence[Ask], runs: int, reports: int
 ) -> None:
-    """Ask for the chart until every curve in it ends at the last step; seconds count from `begun`."""
-    form = urlencode({"tag": TAGS[0], "runs": asked}, doseq=True).encode()
+    """Ask for each chart until all its curves end at the last step; seconds count from `begun`.
+
+    The curves kept are the last chart's.
+    """
     with _sampled(process, watched.samples):
-        while True:
-            curves = _chart(url, form)
-            now = time.perf_counter() - begun
-            whole = [run for run, points in curves.items() if points and points[-1][1] == reports - 1]
-            if len(whole) == len(asked):
-                break
-            if now > _TIMEOUT_S:
-                raise TimeoutError(f"{len(whole)} of {len(asked)} curves were whole after {_TIMEOUT_S:.0f} s")
-            time.sleep(_POLL_S)
+        for ask in charts:
+            while True:
+                curves = ask()
+                now = time.perf_counter() - begun
+                whole = [run for run, points in curves.items() if points and points[-1][1] == reports - 1]
+                if len(whole) == runs:
+                    break
+                if now > _TIMEOUT_S:
+                    raise TimeoutError(f"{len(whole)} of {runs} curves were whole after {_TIMEOUT_S:.0f} s")
+                time.sleep(_POLL_S)
     watched.seconds = now
     watched.curves = curves
     watched.peak_bytes = max(watched.samples)
+
+
+def _asks(url: str, asked: Sequence[str], names: Sequence[str]) -> list[Ask]:
+    """The scalars page's requests for charts of some tags."""
+    return [partial(_chart, url, urlencode({"tag": tag, "runs": asked}, doseq=True).encode()) for tag in names]
+
+
+def _queried(url: str, asked: Sequence[str], tag: str) -> dict[str, Curve]:
+    """By run what `POST /query` draws of a tag: its points, or the four of each bucket."""
+    body = json.dumps({"runs": list(asked), "tags": [tag], "buckets": 1_000}).encode()
+    request = urllib.request.Request(f"{url}/api/v1/query", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+        series = json.loads(response.read())["series"]
+    return {one["run"]: sorted(_drawn(one), key=lambda point: point[1]) for one in series}
+
+
+def _drawn(series: dict[str, Any]) -> Iterator[tuple[float, int, float]]:
+    buckets = series.get("buckets")
+    for marks in [series["points"]] if buckets is None else [buckets[m] for m in ("first", "min", "max", "last")]:
+        yield from zip(marks["wall_time"], marks["step"], marks["value"], strict=True)
 
 
 def _chart(url: str, form: bytes) -> dict[str, Curve]:

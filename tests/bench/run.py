@@ -50,6 +50,7 @@ ROWS: Final[dict[str, RowsOf]] = {
     "rewind": scale_rows.rewinds,
     "table": table_rows.table,
     "board": board_rows.board,
+    "every-chart": board_rows.every_chart,
     "charts": chart_rows.charts,
     "charts-many": chart_rows.many_charts,
     "export": export_rows.exports,

@@ -16,7 +16,7 @@ class Sizes:
     the row of the 100-millionth scalar goes. rewind_points: sizes of the runs that are rewound.
     chart_points: lengths of single series that are charted; chart_runs: how many runs, of so many points, at once.
     table_runs: how many a table shows, and how many it puts in order.
-    board: runs, and reports of each, of which TensorBoard shows one tag.
+    board: runs, and reports of each, of which TensorBoard shows one tag. every_chart: the same, all of which are shown.
     store_reports: ten-tag reports merged for the rows about the store's size; export_reports: exported.
     import_scalars: in the logdir that is imported.
     """
@@ -43,6 +43,7 @@ class Sizes:
     rewinds: int
     table_runs: tuple[int, int]
     board: tuple[int, int]
+    every_chart: tuple[int, int]
     chart_points: tuple[int, ...]
     chart_runs: tuple[int, int]
     store_reports: int
@@ -81,6 +82,7 @@ FULL: Final = Sizes(
     rewinds=40,
     table_runs=(1_000, 10_000),
     board=(1_000, 10_000),
+    every_chart=(100, 10_000),
     chart_points=(10_000, 1_000_000, 10_000_000, 100_000_000),
     chart_runs=(100, 100_000),
     store_reports=2_500_000,
@@ -112,6 +114,7 @@ QUICK: Final = Sizes(
     rewinds=15,
     table_runs=(1_000, 3_000),
     board=(1_000, 200),
+    every_chart=(20, 2_000),
     chart_points=(10_000, 1_000_000),
     chart_runs=(20, 20_000),
     store_reports=500_000,
@@ -143,6 +146,7 @@ TINY: Final = Sizes(
     rewinds=3,
     table_runs=(20, 150),
     board=(12, 40),
+    every_chart=(3, 1_500),
     chart_points=(500, 40_000),
     chart_runs=(3, 5_000),
     store_reports=20_000,
