@@ -57,7 +57,9 @@ def _python(text: str, service: RunningService, folder: Path) -> None:
         env=clean({"TALLYBOARD_URL": service.url, "TALLYBOARD_SPOOL_DIR": str(folder / "spool")}),
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert " 0 refused, 0 dropped" in done.stderr or "tallyboard.init" not in text and "Writer" not in text, done.stderr
+    assert " 0 refused, 0 dropped" in done.stderr or ("tallyboard.init" not in text and "Writer" not in text), (
+        done.stderr
+    )
 
 
 def _shell(page: str, text: str, service: RunningService) -> None:
