@@ -31,6 +31,21 @@ class Counter:
         """The step that it is expected to reach, if someone said so."""
         return self._state.total
 
+    @property
+    def moved(self) -> bool:
+        """Whether it was moved (by `increment`, `set` or a step); until then it counts the reports."""
+        return self._state.moved
+
+    @property
+    def puts(self) -> int:
+        """How often it was put elsewhere, by a rewind or a resume."""
+        return self._state.puts
+
+    def tell_unmoved_read(self) -> None:
+        """Say once that nobody has moved it, if so, though somebody reads it again and again."""
+        if not self._state.moved:
+            self._recorder.tell_unmoved_read(self._state)
+
     def increment(self, by: int = 1) -> int:
         """Move on, once per update. Returns the new value."""
         self._recorder.move(self._state, by)

@@ -56,6 +56,14 @@ class Complaints:
         """A counter counts before it is known where it stands."""
         self._notices.warn_once(("unplaced", names.gathered(counter)), unplaced(counter))
 
+    def unmoved_read(self, counter: str) -> None:
+        """What depends on a counter was read again and again, and nobody has moved it."""
+        self._notices.warn_once(
+            ("unmoved read", names.gathered(counter)),
+            f"a schedule reads {counter}, which nobody has moved yet: its value stays the same. Call"
+            f' run.counter("{counter}").increment() once per update',
+        )
+
     def full(self, bytes_max: int) -> None:
         """There is no room for a report."""
         self._tally.drop_reports(1)

@@ -9,6 +9,7 @@ from tallyboard.collect.reports import as_step
 from tallyboard.collect.routing import Router
 from tallyboard.collect.sections import Discarded
 from tallyboard.collect.stats import Tally
+from tallyboard.collect.tracking import CounterState
 from tallyboard.errors import InvalidReportError
 from tallyboard.notices import Notices
 from tallyboard.wire import InvalidNameError
@@ -61,6 +62,9 @@ class DisabledRecorder(Recorder):
     ) -> None:
         """Move the counter that the report would have moved."""
         self.log({str(tag): 0.0}, step, counter, at, None)  # type: ignore[arg-type]
+
+    def tell_unmoved_read(self, state: CounterState) -> None:
+        """Leave it to a rank that reports."""
 
 
 def _no_time() -> float:

@@ -382,6 +382,11 @@ class Recorder:
                 state.active = True
                 self._activated()
 
+    def tell_unmoved_read(self, state: CounterState) -> None:
+        """Say once that a counter is read again and again, and was never moved."""
+        with self._lock:
+            self._complaints.unmoved_read(state.name)
+
     def counters(self) -> dict[str, CounterState]:
         """All counters by name."""
         with self._lock:
