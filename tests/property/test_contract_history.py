@@ -368,7 +368,7 @@ class Machine:
             assert len(counter.attempts) == len(model.counters[name])
             for attempt, wanted in zip(counter.attempts, model.counters[name], strict=True):
                 assert (attempt.writer, attempt.start) == (wanted.writer, wanted.start)
-                assert (attempt.reports, attempt.refused_in_a_row) == (wanted.reports, wanted.in_a_row)
+                assert (attempt.reports, attempt.unmoved) == (wanted.reports, wanted.unmoved)
                 assert attempt.scalars == sum(k[:2] == (name, attempt.number) for k in model.points)
                 assert attempt.last_step == model.last_step(name, attempt.number)
                 assert attempt.last_visible == model.last_visible(name, attempt.number)

@@ -47,7 +47,7 @@ def apply(state: RunState, batch: Batch, *, now: float, last_step_before: LastSt
         listed = kept[: limits.REFUSED_PER_RECEIPT_MAX]
         total = sum(len(columns) for columns in batch.columns)
         message = f"{refused_count} of {total} reports refused, so none was stored: {listed[0].detail}"
-        raise RefusedError(message, listed, refused_count, refusals.with_hints(state, judged))
+        raise RefusedError(message, listed, refused_count, refusals.with_unmoved(state, judged))
     summary = draft.meta.summary
     if batch.summary:
         summary = merge_bounded("summary", summary, batch.summary, draft.warnings)

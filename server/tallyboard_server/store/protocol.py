@@ -153,10 +153,6 @@ class Transaction(Protocol):
         """The hashes of those of a run's blobs that have one of these keys, this transaction's own included."""
         ...
 
-    def remember(self, state: RunState) -> None:
-        """Keep a state that differs from the run's only in hints that are not saved; may be forgotten any time."""
-        ...
-
     def last_step_before(self, run_id: int, counter_id: int, attempt: int, step: int) -> int | None:
         """The largest step below `step` in an attempt; None if it holds none. O(log n) in the run's size."""
         ...

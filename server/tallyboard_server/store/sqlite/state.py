@@ -196,6 +196,7 @@ def _save_counter(rows: RowBuffer, run_id: int, old: Counter | None, new: Counte
                 pack_word(attempt.checksum),
                 attempt.pruned_scalars,
                 pack_word(attempt.pruned_checksum),
+                attempt.unmoved,
             ),
         )
 
@@ -223,7 +224,8 @@ def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter
     attempts: dict[int, list[Attempt]] = {}
     for row in connection.execute(
         "SELECT counter_id, number, writer, start, last_step, last_visible, tail_tags, tail_values, reports, "
-        "scalars, checksum, pruned_scalars, pruned_checksum FROM attempts WHERE run_id = ? ORDER BY counter_id, number",
+        "scalars, checksum, pruned_scalars, pruned_checksum, unmoved FROM attempts WHERE run_id = ? "
+        "ORDER BY counter_id, number",
         (run_id,),
     ):
         (
@@ -240,6 +242,7 @@ def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter
             checksum,
             pruned_scalars,
             pruned_checksum,
+            unmoved,
         ) = row
         attempts.setdefault(counter_id, []).append(
             Attempt(
@@ -252,6 +255,7 @@ def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter
                 np.frombuffer(tail_values, "<f8"),
                 reports,
                 scalars,
+                unmoved,
                 checksum=unpack_word(checksum),
                 pruned_scalars=pruned_scalars,
                 pruned_checksum=pruned_checksum % 2**64,

@@ -103,13 +103,6 @@ class SqliteTransaction:
         with mapped_errors():
             return blob_rows.read_hashes(self._connection, run_id, keys)
 
-    def remember(self, state: RunState) -> None:
-        """See Transaction.remember."""
-        if state.id in self._after:
-            self._after[state.id] = state
-        elif (known := self._before.get(state.id)) is not None:
-            self._before[state.id] = (known[0], state)
-
     def last_step_before(self, run_id: int, counter_id: int, attempt: int, step: int) -> int | None:
         """See Transaction.last_step_before."""
         with mapped_errors():
