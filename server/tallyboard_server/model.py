@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tallyboard.wire import CounterValue, Float64, Int64, Refusal, Status, is_implicit
+from tallyboard.wire import Alert, CounterValue, Float64, Int64, Refusal, Status, is_implicit
 from tallyboard.wire.summaries import SCALARS
 
 ANONYMOUS: Final = "anonymous"
@@ -270,3 +270,20 @@ class KeptRefusal:
     at: float
     producer: str
     refusal: Refusal
+
+
+@dataclass(slots=True, frozen=True)
+class KeptAlert:
+    """An alert as it is kept for people to see; `at` is when it came, by the server's clock."""
+
+    at: float
+    producer: str
+    alert: Alert
+
+
+@dataclass(slots=True, frozen=True)
+class AlertCount:
+    """How many alerts are kept of a run, and when the newest of them came (None: there is none)."""
+
+    kept: int
+    newest_at: float | None

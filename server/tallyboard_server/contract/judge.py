@@ -235,4 +235,5 @@ def _brings_new(segment: Segment, rows: Int64) -> Bool:
     """Of rows, whether one of their scalars is to be kept."""
     if segment.keep is None:
         return np.ones(len(rows), np.bool_)
-    return np.logical_or.reduce(segment.keep[rows], axis=1)
+    found: Bool = np.logical_or.reduce(segment.keep[rows], axis=1)
+    return found

@@ -38,9 +38,10 @@ class Segment:
 
     whole: all rows are refused for this reason. refused bool[n]: rows refused one by one; None: none is. Of
     those, `conflicts` holds the tag_repeated ones by row, and `unmoved` how many reports in a row had brought
-    nothing new with each (see Attempt), the others are step_decreased. reached int64[n]: the largest step up to each row within its request block (set if a step decreased). keep bool[n, k]: the
-    scalars to store, False in refused rows and where the same scalar is stored already; None: every scalar
-    of every row that is not refused. start, last_step: of the attempt, before the batch.
+    nothing new with each (see Attempt); the others are step_decreased. reached int64[n]: the largest step up to
+    each row within its request block (set if a step decreased). keep bool[n, k]: the scalars to store, False in
+    refused rows and where the same scalar is stored already; None: every scalar of every row that is not refused.
+    start, last_step: of the attempt, before the batch.
     """
 
     columns: Columns

@@ -25,10 +25,10 @@ SUFFIX_MAX: Final = 10_000
 
 
 def carry_out(command: Command, transaction: Transaction, now: float) -> Done:
-    """Do what a command says; `now` is in seconds since the epoch. Whatever it raises, it has saved nothing, but for how
-    often counters that do not move were reported in vain.
+    """Do what a command says; `now` is in seconds since the epoch.
 
-    Raises ContractError, IngestError or StoreError.
+    Raises ContractError, IngestError or StoreError; then it has saved nothing, but for how often counters that do not
+    move were reported in vain.
     """
     match command:
         case Append():
@@ -67,7 +67,7 @@ def _append(command: Append, transaction: Transaction, now: float) -> Done:
     if created or not outcome.replayed:
         if outcome.blobs:
             _check_collisions(run_id, outcome, transaction)
-        transaction.save(outcome.state, outcome.blocks, outcome.refused, outcome.blobs)
+        transaction.save(outcome.state, outcome.blocks, outcome.refused, outcome.blobs, outcome.alerts)
     return Done(outcome.receipt, outcome.state, created)
 
 

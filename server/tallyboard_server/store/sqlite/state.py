@@ -4,14 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import apsw
-import msgspec
 import numpy as np
 
-from tallyboard.wire import Refusal
 from tallyboard_server.model import (
     Attempt,
     Counter,
-    KeptRefusal,
     Producer,
     RunMeta,
     RunState,
@@ -85,29 +82,6 @@ def save_state(
         ),
     )
     _save_producers(connection, rows, before, after)
-
-
-def save_refused(connection: apsw.Connection, run_id: int, refused: list[KeptRefusal], kept_max: int) -> None:
-    """Append refusals, and forget the oldest beyond kept_max."""
-    newest = connection.execute("SELECT max(id) FROM refused WHERE run_id = ?", (run_id,)).get or 0
-    if not isinstance(newest, int):
-        raise TypeError(f"refusal id {newest!r}")
-    connection.executemany(
-        "INSERT INTO refused VALUES (?, ?, ?, ?, ?)",
-        (
-            (run_id, newest + 1 + i, kept.at, kept.producer, msgspec.json.encode(kept.refusal).decode())
-            for i, kept in enumerate(refused)
-        ),
-    )
-    connection.execute("DELETE FROM refused WHERE run_id = ? AND id <= ?", (run_id, newest + len(refused) - kept_max))
-
-
-def load_refused(connection: apsw.Connection, run_id: int, limit: int) -> list[KeptRefusal]:
-    """The newest refusals of a run, newest first."""
-    rows = connection.execute(
-        "SELECT at, producer, refusal FROM refused WHERE run_id = ? ORDER BY id DESC LIMIT ?", (run_id, limit)
-    )
-    return [KeptRefusal(at, producer, msgspec.json.decode(text, type=Refusal)) for at, producer, text in rows]
 
 
 def _wide(state: RunState) -> tuple[object, ...]:
