@@ -11,7 +11,7 @@ from tallyboard.collect.sections import Discarded
 from tallyboard.collect.stats import Tally
 from tallyboard.errors import InvalidReportError
 from tallyboard.notices import Notices
-from tallyboard.wire import InvalidNameError
+from tallyboard.wire import InvalidNameError, Level
 
 
 class DisabledRecorder(Recorder):
@@ -61,6 +61,9 @@ class DisabledRecorder(Recorder):
     ) -> None:
         """Move the counter that the report would have moved."""
         self.log({str(tag): 0.0}, step, counter, at, None)  # type: ignore[arg-type]
+
+    def alert(self, title: str, text: str, level: Level) -> None:
+        """Say nothing."""
 
 
 def _no_time() -> float:

@@ -83,14 +83,6 @@ def alerts(
         stderr.print(f"{run} has raised no alert", markup=False)
 
 
-def _print_alert(alert: AlertItem) -> None:
-    place = ", ".join(f"{name} {step:,}" for name, step in alert.at.items())
-    head = f"{timestamp(alert.wall_time)}  {alert.level:<5}  {printable(alert.title)}"
-    stdout.print(f"{head}  ({place})" if place else head, markup=False)
-    for line in alert.text.splitlines():
-        stdout.print(f"    {printable(line.expandtabs())}", markup=False)
-
-
 def stalled(name: str, counter: CounterView) -> str:
     """What is to be said of a counter that stalls."""
     attempt = counter.attempts[-1]
@@ -110,6 +102,14 @@ def writer(attempt: AttemptView) -> str:
 def _tags(counter: CounterView) -> str:
     shown = ", ".join(counter.tags[:4])
     return shown if len(counter.tags) <= 4 else f"{shown}, … ({count(len(counter.tags), 'tag')})"
+
+
+def _print_alert(alert: AlertItem) -> None:
+    place = ", ".join(f"{name} {step:,}" for name, step in alert.at.items())
+    head = f"{timestamp(alert.wall_time)}  {alert.level:<5}  {printable(alert.title)}"
+    stdout.print(f"{head}  ({place})" if place else head, markup=False)
+    for line in alert.text.splitlines():
+        stdout.print(f"    {printable(line.expandtabs())}", markup=False)
 
 
 class _Widths(NamedTuple):

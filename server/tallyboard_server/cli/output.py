@@ -59,8 +59,11 @@ def ago(seconds: float) -> str:
 
 
 def timestamp(wall_time: float) -> str:
-    """Seconds since the epoch as UTC, to the second."""
-    return datetime.fromtimestamp(wall_time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    """Seconds since the epoch as UTC, to the second; as the number it is, if no calendar has it."""
+    try:
+        return datetime.fromtimestamp(wall_time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return f"{wall_time:g} s"
 
 
 def count(number: int, noun: str) -> str:
