@@ -176,8 +176,8 @@ class Run:
 
         It is delivered as reports are: exactly once, in order with them, from this machine's disk if need be. Where the
         counters stand goes with it (the first 32). Who sits at the terminal sees the first 100 of a run; the service
-        keeps the newest 1,000. A title beyond 256 bytes, or a text beyond 4 KiB, is cut. Of alerts that come faster than
-        they are sent, the first 64 of each half second are kept; the others are counted, which is said once.
+        keeps the newest 1,000. A title beyond 256 bytes, or a text beyond 4 KiB, is cut. Of alerts that come faster
+        than they are sent, the first 64 of each half second are kept; the others are counted, which is said once.
 
         What makes no sense is left out with a warning, or raises InvalidReportError if the run is strict.
         """

@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from tallyboard.wire import (
+    Alert,
     Batch,
     Columns,
     CounterSpec,
@@ -143,6 +144,7 @@ class Machine:
         result = self._apply(batch, dict(stored))
         if isinstance(result, Outcome):
             assert answer.kind == ("replayed" if result.replayed else "applied")
+            assert [kept.alert for kept in result.alerts] == ([] if result.replayed else list(batch.alerts))
             self._compare_outcome(result, answer, stored, before)
             self._compare_ways(result, batch, stored)
             self.state = result.state
@@ -213,6 +215,7 @@ class Machine:
             rewind=rewind,
             columns=self._columns(act),
             summary={"sent_at": self.now},
+            alerts=(Alert(title=f"sent at {self.now}", wall_time=self.now),) if act.partial else (),
         )
         return replace(batch, checksum=checksum(encode_batch(batch)))
 

@@ -23,7 +23,7 @@ class Stats:
     reports, scalars: recorded (and for the server to judge). Of these reports, accepted and refused count the
     server's answers, dropped_reports what was given up (no room, a batch that the server rejects, after finish; this
     includes reports that were never recorded), the rest waits. stored, repeated: scalars of the accepted reports.
-    dropped_scalars: values that were no number. dropped_alerts: alerts that were too many at once, made no sense, or came
+    dropped_scalars: values that were no number. dropped_alerts: those that were too many at once, made no sense or came
     after finish. violations: reports that the client itself warned about. counters: by name, those that single tags
     have to themselves together as `tag:*`.
     """
