@@ -57,7 +57,7 @@ ALERT_COUNTERS_MAX: Final = 32
 ALERTS_PER_BATCH_MAX: Final = 100
 """A client sends a batch every half second: more is no alert but a log."""
 ALERTS_KEPT_PER_RUN_MAX: Final = 1_000
-"""The newest; at most 12 MB a run (4 KiB of text, 32 counters with names of 128 bytes each)."""
+"""The newest; at most 9 MB a run (4 KiB of text, 32 counters of 128 bytes and a step each), JSON's escapes apart."""
 
 REPLAY_WINDOW: Final = 32
 """How many batches back a repeated seq is still compared byte for byte (one is in flight at a time)."""

@@ -144,8 +144,7 @@ class Transaction(Protocol):
         blobs: Mapping[float, Blob] = NO_BLOBS,
         alerts: Sequence[KeptAlert] = (),
     ) -> None:
-        """Keep a run's new state, its new journal blocks, what was refused of it and alerts (the newest, bounded), and
-        blobs.
+        """Keep a run's new state, its new journal blocks and blobs, and of refusals and alerts the newest (bounded).
 
         A blob under whose key the run has one already is passed over.
         """
