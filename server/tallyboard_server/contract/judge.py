@@ -225,8 +225,8 @@ def _count_unmoved(segments: Sequence[Segment], rows: Sequence[Int64], attempt: 
     start = 0
     for segment, mine in zip(segments, rows, strict=True):
         if segment.conflicts:
-            told = dict(zip(mine.tolist(), count[start : start + len(mine)].tolist(), strict=True))
-            segment.unmoved = {row: told[row] for row in segment.conflicts}
+            segment.unmoved = np.zeros(len(segment.columns), np.int64)
+            segment.unmoved[mine] = count[start : start + len(mine)]
         start += len(mine)
     return int(count[order[-1]])
 

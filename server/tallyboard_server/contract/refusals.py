@@ -32,7 +32,8 @@ def _refusal(segment: Segment, row: int) -> Refusal:
         reason, detail, tags, last_step = segment.whole
     elif (conflict := segment.conflicts.get(row)) is not None:
         reason, tags, last_step = "tag_repeated", conflict.tags, step
-        detail = texts.tag_repeated(counter, step, conflict, columns.kind, 1 + segment.unmoved[row])
+        times = 1 if segment.unmoved is None else 1 + int(segment.unmoved[row])
+        detail = texts.tag_repeated(counter, step, conflict, columns.kind, times)
     else:
         reason, tags, last_step = "step_decreased", columns.tags, _reached(segment, row)
         detail = texts.step_decreased(counter, step, last_step, segment.start)

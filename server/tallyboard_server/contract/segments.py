@@ -37,11 +37,11 @@ class Segment:
     """Columns of a batch, n rows × k tags, and the verdict on them.
 
     whole: all rows are refused for this reason. refused bool[n]: rows refused one by one; None: none is. Of
-    those, `conflicts` holds the tag_repeated ones by row, and `unmoved` how many reports in a row had brought
-    nothing new with each (see Attempt); the others are step_decreased. reached int64[n]: the largest step up to
-    each row within its request block (set if a step decreased). keep bool[n, k]: the scalars to store, False in
-    refused rows and where the same scalar is stored already; None: every scalar of every row that is not refused.
-    start, last_step: of the attempt, before the batch.
+    those, `conflicts` holds the tag_repeated ones by row, the others are step_decreased. unmoved int64[n]: how
+    many reports in a row had brought nothing new with each (see Attempt; set if one conflicts). reached int64[n]:
+    the largest step up to each row within its request block (set if a step decreased). keep bool[n, k]: the
+    scalars to store, False in refused rows and where the same scalar is stored already; None: every scalar
+    of every row that is not refused. start, last_step: of the attempt, before the batch.
     """
 
     columns: Columns
@@ -51,7 +51,7 @@ class Segment:
     refused: Bool | None = None
     reached: Int64 | None = None
     conflicts: dict[int, Conflict] = field(default_factory=dict)
-    unmoved: dict[int, int] = field(default_factory=dict)
+    unmoved: Int64 | None = None
     keep: npt.NDArray[np.bool_] | None = None
     attempt: int = 0
     """Number of the attempt that the reports belong to; 0 if it is new."""
