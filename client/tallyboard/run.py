@@ -26,6 +26,7 @@ from tallyboard.wire import (
     DEFAULT_COUNTER,
     InvalidBatchError,
     InvalidNameError,
+    Level,
     Status,
     check_document,
     names,
@@ -170,6 +171,18 @@ class Run:
         """
         self._recorder.log_blob(tag, partial(histogram_blob, values, bins), step, counter, at, wall_time)
 
+    def alert(self, title: str, text: str = "", *, level: Level = "warn") -> None:
+        """Tell people something now ("info", "warn", "error"), and return at once.
+
+        It is delivered as reports are: exactly once, in order with them, from this machine's disk if need be. Where the
+        counters stand goes with it (the first 32). Who sits at the terminal sees the first 100 of a run; the service
+        keeps the newest 1,000. A title beyond 256 bytes, or a text beyond 4 KiB, is cut. Of alerts that come faster
+        than they are sent, the first 64 of each half second are kept; the others are counted, which is said once.
+
+        What makes no sense is left out with a warning, or raises InvalidReportError if the run is strict.
+        """
+        self._recorder.alert(title, text, level)
+
     def counter(self, name: str = DEFAULT_COUNTER, total: int | None = None) -> Counter:
         """The counter of that name, made if the run has none yet. `total`: the step that it is expected to reach.
 
@@ -295,6 +308,8 @@ class Run:
         parts.append(f"{stats.dropped_reports:,} dropped")
         if stats.dropped_scalars:
             parts.append(f"{stats.dropped_scalars:,} values left out")
+        if stats.dropped_alerts:
+            parts.append(f"{stats.dropped_alerts:,} alerts dropped")
         kept = None if self._sender is None else self._sender.kept
         lost = stats.waiting if self._sender is None or kept is None else self._sender.lost_reports
         if lost:

@@ -25,7 +25,7 @@ from tests.unit.client_kit import Recorded, recorded
 
 WATCHED = {
     str(Path(lanes.__file__).with_name(f"{name}.py"))
-    for name in ("blobs", "counters", "lanes", "recorder", "sections", "stats", "tracking")
+    for name in ("alerts", "blobs", "counters", "lanes", "recorder", "sections", "stats", "tracking")
 }
 ROWS_PER_SECTION = 3
 PLACES_MIN = 300
@@ -76,6 +76,7 @@ class Outcome:
                 self.sections[-1].append((packed.counter, int(step), packed.tags, value))
         if section.summary:
             self.parts.append(("summary", section.summary))
+        self.parts.extend(("alert", alert.title) for alert in section.alerts)
         if section.status is not None:
             self.parts.append(("status", section.status))
 
@@ -178,6 +179,7 @@ def play(outcome: Outcome) -> None:
         lambda: run.config.update(lr=0.1),
         lambda: log(5, "loss"),
         lambda: run.config.update(batch=64),
+        lambda: run.alert("spike"),
         lambda: run.summary.update(best=0.5),
         lambda: recorder.rewind({"global_step": 3, "tag:*": 1}, "", {}),
         lambda: log_own(outcome, "own", 1),
@@ -188,6 +190,7 @@ def play(outcome: Outcome) -> None:
         recorder.mark,
         lambda: log(5, "loss"),
         lambda: run.summary.update(last=0.7),
+        lambda: run.alert("nearly done", "at step 5"),
         lambda: recorder.close("done", "finished", {"end": 1}),
     ]
     for act in script:
@@ -258,6 +261,7 @@ def log_and_flush(outcome: Outcome) -> None:
             outcome.logged.append(("signals", step, ("signal",), value))
             log_text(outcome, "signal/text", "signals", step)
             log_own(outcome, "signal/own", step)
+            outcome.run.run.alert(f"signal {step}")
     flush(outcome)
 
 
@@ -288,7 +292,7 @@ def test_nothing_is_lost_doubled_or_put_out_of_order(
 
 def check_parts(outcome: Outcome) -> None:
     """What is said beside the reports is said, too, and where it belongs."""
-    said: dict[str, list[Any]] = {"open": [], "rewind": [], "summary": [], "status": []}
+    said: dict[str, list[Any]] = {"open": [], "rewind": [], "summary": [], "status": [], "alert": []}
     for kind, what in outcome.parts:
         said[kind].append(what)
     opens: list[Open] = said["open"]
@@ -297,6 +301,8 @@ def check_parts(outcome: Outcome) -> None:
     taken_over = set(chain(*(opening.take_over or () for opening in opens)))
     assert taken_over - {"signals"} == {"global_step", "epoch", "tag:*"}
     assert dict(chain(*(each.items() for each in said["summary"]))) == {"best": 0.5, "last": 0.7, "end": 1}
+    assert [title for title in said["alert"] if "signal" not in title] == ["spike", "nearly done"]
+    assert len(said["alert"]) == len(set(said["alert"]))
     assert said["status"] == ["finished"]
     (before,) = said["rewind"]
     assert sum(not _of_handler(row) for row in outcome.rows[:before]) == 14

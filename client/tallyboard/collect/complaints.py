@@ -73,6 +73,21 @@ class Complaints:
             " room again",
         )
 
+    def alert_dropped(self, why: str) -> None:
+        """There is no room for an alert, or nothing is sent any more."""
+        self._tally.drop_alert()
+        self._notices.warn_once(("alert dropped", why), f"an alert was dropped: {why}")
+
+    def alert_invalid(self, error: Exception) -> None:
+        """An alert makes no sense. Raises InvalidReportError if the run is strict."""
+        self._tally.drop_alert()
+        self._invalid("alert", f"an alert was dropped: {error}", error)
+
+    def alert_bug(self) -> None:
+        """An alert is lost by an error of the client's own, which is being handled."""
+        self._notices.bug("alert")
+        self._tally.drop_alert()
+
     def closed(self, why: str) -> None:
         """A report comes after the end."""
         self._tally.drop_reports(1)

@@ -12,7 +12,7 @@ from tallyboard.collect.stats import Tally
 from tallyboard.collect.tracking import CounterState
 from tallyboard.errors import InvalidReportError
 from tallyboard.notices import Notices
-from tallyboard.wire import InvalidNameError
+from tallyboard.wire import InvalidNameError, Level
 
 
 class DisabledRecorder(Recorder):
@@ -65,6 +65,9 @@ class DisabledRecorder(Recorder):
 
     def tell_unmoved_read(self, state: CounterState) -> None:
         """Leave it to a rank that reports."""
+
+    def alert(self, title: str, text: str, level: Level) -> None:
+        """Say nothing."""
 
 
 def _no_time() -> float:

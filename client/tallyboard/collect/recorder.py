@@ -11,18 +11,19 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from tallyboard.collect.alerts import Teller, as_alert
 from tallyboard.collect.blobs import PendingBlob
 from tallyboard.collect.complaints import Complaints
 from tallyboard.collect.counters import Counters
 from tallyboard.collect.lanes import BlobLane, Lane, Section
 from tallyboard.collect.reports import as_at, as_counter, as_scalars, as_step, as_tag, as_wall_time
 from tallyboard.collect.routing import Router, Split
-from tallyboard.collect.sections import Discarded, Sections
+from tallyboard.collect.sections import SECTION_ALERTS_MAX, Discarded, Sections
 from tallyboard.collect.stats import Tally
 from tallyboard.collect.tracking import CounterState
 from tallyboard.errors import ContractError, InvalidReportError
 from tallyboard.notices import Notices
-from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Open, Rewind, Status, names
+from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Level, Open, Rewind, Status, limits, names
 
 TAKE_TIMEOUT_S: Final = 0.1
 LANES_MAX: Final = 16_384
@@ -49,6 +50,7 @@ class Recorder:
         self._clock = clock
         self._tally = tally
         self._complaints = Complaints(notices, tally, strict=strict)
+        self._teller = Teller(notices)
         self._counters = Counters(resumed=resumed)
         self._sections = sections
         self._fast: dict[tuple[tuple[str, ...], str | None], Lane] = {}
@@ -435,6 +437,25 @@ class Recorder:
         with self._lock:
             if self._closed is None:
                 self._sections.amend(config, counters)
+
+    def alert(self, title: str, text: str, level: Level) -> None:
+        """Record something that people should see. A strict run raises InvalidReportError if it makes no sense."""
+        try:
+            with self._lock:
+                if self._closed is not None:
+                    self._complaints.alert_dropped(self._closed)
+                    return
+                stands = self._counters.active[: limits.ALERT_COUNTERS_MAX]
+                at: dict[str, int | float] = {state.name: state.value for state in stands}
+                alert = as_alert(title, text, level, wall_time=self._clock(), at=at)
+                if self._sections.alert(alert):
+                    self._teller.tell(alert)
+                else:
+                    self._complaints.alert_dropped(f"{SECTION_ALERTS_MAX} wait to be sent, which is the most at once")
+        except InvalidReportError as error:
+            self._complaints.alert_invalid(error)
+        except Exception:  # noqa: BLE001 - as above
+            self._complaints.alert_bug()
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Set summary values."""

@@ -113,6 +113,11 @@ def check_kind(name: str) -> str:
     return _check_text("kind", name, limits.KIND_BYTES_MAX)
 
 
+def check_title(title: str) -> str:
+    """Return `title` if it can be an alert's, a line of text, else raise InvalidNameError."""
+    return _check_text("title", title, limits.ALERT_TITLE_BYTES_MAX)
+
+
 def check_producer(name: str) -> str:
     """Return `name` if it can be a producer's id, else raise InvalidNameError."""
     return _check_text("producer", name, limits.PRODUCER_BYTES_MAX)

@@ -55,8 +55,8 @@ def options(
 
 app.command(epilog=environment_help())(serve)
 for command in (
-    runs, looking.counters, looking.tail, rewind, export, sync, verify, repair, backup, restore, prune, doctor, demo,
-    demo_preempt,
+    runs, looking.counters, looking.tail, looking.alerts, rewind, export, sync, verify, repair, backup, restore, prune,
+    doctor, demo, demo_preempt,
 ):  # fmt: skip
     app.command()(command)
 app.command(name="import")(import_logdir)
