@@ -109,8 +109,8 @@ class Run:
         Without `step` the counter's value is taken. If nobody has moved that counter yet (by `increment`, `set` or an
         explicit step), it counts the calls: 1, 2, 3, … (a step counter is 1 after the first update), or on from where
         a continued run stands. Without `counter`, each tag goes where `init(counters=…)` says, else to `global_step`.
-        `at` tells where other counters stood; those with a value are filled in by themselves. `wall_time` is in
-        seconds since the epoch.
+        `at` tells where other counters stood; those with a value are filled in by themselves, but for `system`, which
+        counts the machine's figures. `wall_time` is in seconds since the epoch.
 
         A value is anything that is one number; a tensor is read at once, which may wait for its device. What is not
         one number is left out with a warning. What the step contract refuses is warned about
@@ -192,7 +192,7 @@ class Run:
         self._recorder.rewind(checked_next_steps(next_steps), reason, {})
 
     def state_dict(self) -> dict[str, dict[str, int | bool]]:
-        """Every counter exactly, for the checkpoint: plain JSON.
+        """Every counter exactly, for the checkpoint: plain JSON. Without `system`, which counts the machine's figures.
 
         `{"global_step": {"value": 999, "next_step": 1000, "moved": True}}`: next_step is where a resumed job goes on
         reporting (past the value, if something was reported there).
@@ -200,21 +200,22 @@ class Run:
         return {
             name: {"value": state.value, "next_step": state.next_step(), "moved": state.moved}
             for name, state in self._recorder.counters().items()
-            if state.active
+            if state.active and not state.aside
         }
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, int | bool]]) -> None:
-        """Put every counter where `state_dict` found it, and rewind to there.
+        """Put every counter where `state_dict` found it, and rewind to there. `system` stays where it is.
 
         Raises ValueError, before anything is changed, if it is no such state.
         """
         try:
-            values = {name: as_step(saved["value"]) for name, saved in state.items()}
-            next_steps = {name: as_step(saved["next_step"]) for name, saved in state.items()}
-            moved = {name: bool(saved.get("moved", True)) for name, saved in state.items()}
+            counters = {name: saved for name, saved in state.items() if name != names.SYSTEM_COUNTER}
+            values = {name: as_step(saved["value"]) for name, saved in counters.items()}
+            next_steps = {name: as_step(saved["next_step"]) for name, saved in counters.items()}
+            moved = {name: bool(saved.get("moved", True)) for name, saved in counters.items()}
         except (AttributeError, KeyError, TypeError, InvalidReportError) as error:
             raise ConfigurationError(f"not the state of a run's counters: {error!r}") from error
-        if state:
+        if counters:
             self._recorder.rewind(checked_next_steps(next_steps), "resumed from a checkpoint", values)
             for name, was_moved in moved.items():
                 self._recorder.counter(name).moved = was_moved

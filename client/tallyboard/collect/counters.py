@@ -20,7 +20,8 @@ class Counters:
     """Guarded by the recorder's lock; but a signal handler may add to what is being looked through.
 
     resumed: the run may have been begun by another process, whose counters this one then takes over. active: those
-    with a value, which `at` records beside each report (never a tag's own, of which there may be thousands).
+    with a value, which `at` records beside each report (never a tag's own, of which there may be thousands, nor the
+    machine's, which moves with the clock).
     """
 
     def __init__(self, *, resumed: bool) -> None:
@@ -63,12 +64,20 @@ class Counters:
 
     def find_active(self) -> None:
         """A counter got its first value, or may have lost it."""
-        self.active = tuple(state for state in list(self._states.values()) if state.active and not state.implicit)
+        self.active = tuple(state for state in list(self._states.values()) if state.active and state.accompanies)
 
     def is_unplaced(self, state: CounterState) -> bool:
         """Whether nobody has said yet where a counter stands, neither the service nor the job."""
-        told = not self._resumed if state.implicit else self._told  # of tags' own, the service does not tell
-        return not (told or state.placed)
+        return not (state.placed or self._knows(implicit=state.implicit))
+
+    def is_placed(self, name: str) -> bool:
+        """Whether it is known where a counter stands, which the run may not have."""
+        state = self._states.get(name)
+        return self._knows(implicit=names.is_implicit(name)) if state is None else not self.is_unplaced(state)
+
+    def _knows(self, *, implicit: bool) -> bool:
+        """Whether the run's counters are known; of tags' own, the service does not tell."""
+        return not self._resumed if implicit else self._told
 
     def claimed(self, state: CounterState) -> None:
         """A counter is taken over; if it is a tag's own, all those are."""

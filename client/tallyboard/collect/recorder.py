@@ -283,7 +283,7 @@ class Recorder:
             was_active = state.active
             state.accept(number, lane, row)
             self._counters.own(state, tags, number, lane.kind)
-            if not was_active and not state.implicit:
+            if not was_active and state.accompanies:
                 self._activated()
             if not at and blob is None and self._router.whole(tags, counter):
                 self._fast[tags, counter] = lane
@@ -350,6 +350,11 @@ class Recorder:
         with self._lock:
             return self._counters.get(name)
 
+    def is_placed(self, name: str) -> bool:
+        """Whether it is known where a counter stands: of a run that is continued, the server has to say that first."""
+        with self._lock:
+            return self._counters.is_placed(name)
+
     def begin_at(self, next_steps: Mapping[str, int]) -> None:
         """Where tags' own counters go on: see Counters."""
         with self._lock:
@@ -380,7 +385,8 @@ class Recorder:
             state.placed = state.placed or by is None
             if not state.active:
                 state.active = True
-                self._activated()
+                if state.accompanies:
+                    self._activated()
 
     def counters(self) -> dict[str, CounterState]:
         """All counters by name."""
