@@ -65,6 +65,15 @@ class Counter:
             return True
         return False
 
+    def note_reading(self, reader: str) -> None:
+        """Tell that somebody (a schedule's name) reads the value and expects it to have moved since, once per update.
+
+        At the tenth in a row of one reader, while the counter stands where it began (or was last put) and the run's
+        other counters stand, too, the person who trains is asked, once, whether the counter is being incremented.
+        """
+        if self._state.stands:
+            self._recorder.note_reading(self._state, reader)
+
     def __index__(self) -> int:
         return self._state.value
 

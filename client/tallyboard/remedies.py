@@ -63,6 +63,14 @@ def unplaced(counter: str) -> str:
     )
 
 
+def stands(counter: str, value: int, times: str) -> str:
+    """Nobody seems to move a counter."""
+    return (
+        f"{counter} has been {value} for {times}; is it being incremented? Once per update, before anything is"
+        f' reported, say run.counter("{counter}").increment(), or go through the updates with its track(…)'
+    )
+
+
 def ahead(counter: str, value: int, last_step: int) -> str:
     """The server has steps that a resumed job has not come to yet."""
     return (

@@ -6,7 +6,7 @@ from tallyboard.collect.stats import Tally
 from tallyboard.collect.tracking import CounterState, Violation
 from tallyboard.errors import ContractError, InvalidReportError, contract_error
 from tallyboard.notices import Notices, caller_line
-from tallyboard.remedies import ahead, unplaced
+from tallyboard.remedies import ahead, stands, unplaced
 from tallyboard.wire import limits, names
 
 COMPLAINTS_MAX: Final = 3
@@ -55,6 +55,11 @@ class Complaints:
     def unplaced(self, counter: str) -> None:
         """A counter counts before it is known where it stands."""
         self._notices.warn_once(("unplaced", names.gathered(counter)), unplaced(counter))
+
+    def stands(self, state: CounterState, times: str) -> None:
+        """A counter never moved, through so many reports or readings; nothing is raised: each of them was right."""
+        where = caller_line()
+        self._notices.warn_once(("stands", state.name), f"{stands(state.name, state.value, times)} ({where})")
 
     def full(self, bytes_max: int) -> None:
         """There is no room for a report."""

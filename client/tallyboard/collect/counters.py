@@ -66,6 +66,10 @@ class Counters:
         """A counter got its first value, or may have lost it."""
         self.active = tuple(state for state in list(self._states.values()) if state.active and state.accompanies)
 
+    def beside(self, state: CounterState) -> tuple[int, ...]:
+        """Where the run's other counters are."""
+        return tuple(other.value for other in self.active if other is not state)
+
     def is_unplaced(self, state: CounterState) -> bool:
         """Whether nobody has said yet where a counter stands, neither the service nor the job."""
         return not (state.placed or self._knows(implicit=state.implicit))

@@ -9,6 +9,7 @@ from tallyboard.collect.reports import as_step
 from tallyboard.collect.routing import Router
 from tallyboard.collect.sections import Discarded
 from tallyboard.collect.stats import Tally
+from tallyboard.collect.tracking import CounterState
 from tallyboard.errors import InvalidReportError
 from tallyboard.notices import Notices
 from tallyboard.wire import InvalidNameError
@@ -49,6 +50,9 @@ class DisabledRecorder(Recorder):
     def log_single(self, tag: str, value: Any, step: Any) -> bool:
         """Leave it to `log`."""
         return False
+
+    def note_reading(self, state: CounterState, reader: str) -> None:
+        """Leave it to the rank that reports."""
 
     def log_blob(
         self,

@@ -18,6 +18,7 @@ from tallyboard.collect.lanes import BlobLane, Lane, Section
 from tallyboard.collect.reports import as_at, as_counter, as_scalars, as_step, as_tag, as_wall_time
 from tallyboard.collect.routing import Router, Split
 from tallyboard.collect.sections import Discarded, Sections
+from tallyboard.collect.standing import Standing
 from tallyboard.collect.stats import Tally
 from tallyboard.collect.tracking import CounterState
 from tallyboard.errors import ContractError, InvalidReportError
@@ -50,6 +51,7 @@ class Recorder:
         self._tally = tally
         self._complaints = Complaints(notices, tally, strict=strict)
         self._counters = Counters(resumed=resumed)
+        self._standing = Standing(self._counters, self._complaints)
         self._sections = sections
         self._fast: dict[tuple[tuple[str, ...], str | None], Lane] = {}
         self._single: dict[str, Lane] = {}  # the same, of reports of one tag that name no counter
@@ -97,10 +99,10 @@ class Recorder:
             if number > state.last:  # CounterState.accept, written out
                 state.reached = number, lane, row
                 state.last = number
-            elif state.check(number, lane, row) is None:
-                state.accept(number, lane, row)
-            else:
+            elif state.check(number, lane, row) is not None:
                 return False
+            elif not state.accept(number, lane, row):
+                self._standing.repeated(state, number)
             if step is not None:
                 state.moved = True
             if number > state.value:
@@ -265,6 +267,7 @@ class Recorder:
         row = lane.pack(number, self._clock() if wall_time is None else wall_time, *others, *values)
         violation = self._counters.other_owner(state, tags, lane.kind) or state.check(number, lane, row)
         if violation is not None:
+            self._standing.refused(state, number, lane, violation)
             self._complaints.violated(state.name, violation)
         state.value = max(state.value, number)
         if self._sections.full:
@@ -281,7 +284,8 @@ class Recorder:
             self._sections.add_blob(goal, row, blob)
         if violation is None:
             was_active = state.active
-            state.accept(number, lane, row)
+            if not state.accept(number, lane, row):
+                self._standing.repeated(state, number)
             self._counters.own(state, tags, number, lane.kind)
             if not was_active and state.accompanies:
                 self._activated()
@@ -387,6 +391,12 @@ class Recorder:
                 state.active = True
                 if state.accompanies:
                     self._activated()
+
+    def note_reading(self, state: CounterState, reader: str) -> None:
+        """Somebody who expects a counter to move has read it: see Standing."""
+        with self._lock:
+            if self._closed is None:
+                self._standing.read(state, reader)
 
     def counters(self) -> dict[str, CounterState]:
         """All counters by name."""
