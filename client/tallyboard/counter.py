@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from tallyboard.collect.recorder import Recorder
+from tallyboard.collect.reports import as_step
 from tallyboard.collect.tracking import CounterState
+from tallyboard.errors import ConfigurationError, InvalidReportError
 
 
 class Counter:
@@ -79,3 +81,11 @@ class Counter:
 
     def __repr__(self) -> str:
         return f"Counter({self.name!r}, value={self.value})"
+
+
+def checked_total(total: object) -> int:
+    """The step that a counter is expected to reach. Raises ConfigurationError if it is none."""
+    try:
+        return as_step(total)
+    except InvalidReportError as error:
+        raise ConfigurationError(f"total: {error}") from error

@@ -7,13 +7,14 @@ import traceback
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, get_args
 from urllib.parse import quote
 
+from tallyboard.collect.counters import Create
 from tallyboard.collect.recorder import Recorder
 from tallyboard.collect.reports import as_step
 from tallyboard.collect.stats import Stats, Tally
-from tallyboard.counter import Counter
+from tallyboard.counter import Counter, checked_total
 from tallyboard.delivery.sender import Sender
 from tallyboard.documents import Config, Summary
 from tallyboard.errors import ConfigurationError, ContractError, InvalidReportError
@@ -170,16 +171,24 @@ class Run:
         """
         self._recorder.log_blob(tag, partial(histogram_blob, values, bins), step, counter, at, wall_time)
 
-    def counter(self, name: str = DEFAULT_COUNTER, total: int | None = None) -> Counter:
+    def counter(self, name: str = DEFAULT_COUNTER, total: int | None = None, *, create: Create = "auto") -> Counter:
         """The counter of that name, made if the run has none yet. `total`: the step that it is expected to reach.
 
-        Raises ValueError if it can't name a counter.
+        create: "new" wants one that the run has not, "existing" one that it has: in this process (somebody asked for it
+        here, or reported on it), or, of a run that is continued, by the server's word. Until a server that is away has
+        given that, either takes the counter as it is, and a warning follows if the server turns out to know otherwise;
+        an offline run never hears of it. Raises ConfigurationError, a ValueError, if it is otherwise, and ValueError
+        for what can't name a counter or be a total.
         """
+        goal = None if total is None else checked_total(total)
+        if create not in get_args(Create):
+            raise ConfigurationError(f"create {create!r} is none; use 'auto', 'new' or 'existing'")
         handle = self._handles.get(name)
-        if handle is None:
-            handle = self._handles.setdefault(name, Counter(self._recorder, self._recorder.counter(name)))
-        if total is not None and total != handle.total:
-            self._recorder.set_total(name, _checked_total(total))
+        if handle is None or create != "auto":
+            state = self._recorder.counter(name, create)
+            handle = self._handles.setdefault(name, Counter(self._recorder, state))
+        if goal is not None and goal != handle.total:
+            self._recorder.set_total(name, goal)
         return handle
 
     def rewind(self, next_steps: Mapping[str, int], reason: str = "") -> None:
@@ -346,13 +355,6 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({self.name!r})"
-
-
-def _checked_total(total: object) -> int:
-    try:
-        return as_step(total)
-    except InvalidReportError as error:
-        raise ConfigurationError(f"total: {error}") from error
 
 
 def checked_next_steps(next_steps: Mapping[str, int]) -> dict[str, int]:

@@ -2,11 +2,12 @@
 
 from typing import Final
 
+from tallyboard.collect.counters import Demand
 from tallyboard.collect.stats import Tally
 from tallyboard.collect.tracking import CounterState, Violation
 from tallyboard.errors import ContractError, InvalidReportError, contract_error
 from tallyboard.notices import Notices, caller_line
-from tallyboard.remedies import ahead, stands, unplaced
+from tallyboard.remedies import ahead, exists, missing, stands, unplaced
 from tallyboard.wire import limits, names
 
 COMPLAINTS_MAX: Final = 3
@@ -60,6 +61,11 @@ class Complaints:
         """A counter never moved, through so many reports or readings; nothing is raised: each of them was right."""
         where = caller_line()
         self._notices.warn_once(("stands", state.name), f"{stands(state.name, state.value, times)} ({where})")
+
+    def otherwise(self, demand: Demand) -> None:
+        """A counter that was to be new is there already, or one that was to be there is not."""
+        said = exists(demand.counter) if demand.create == "new" else missing(demand.counter)
+        self._notices.warn_once(("otherwise", demand.counter), f"{said} ({demand.where})")
 
     def full(self, bytes_max: int) -> None:
         """There is no room for a report."""

@@ -18,10 +18,12 @@ from tallyboard.wire import InvalidNameError
 class DisabledRecorder(Recorder):
     """Moves counters, keeps nothing, and never complains."""
 
-    def __init__(self, *, router: Router, notices: Notices, tally: Tally) -> None:
+    def __init__(self, *, router: Router, notices: Notices, tally: Tally, resumed: bool = False) -> None:
+        """resumed: see Counters; nobody will say what another process counted."""
         super().__init__(
-            Discarded(tally, _nothing), router=router, strict=False, clock=_no_time, notices=notices, tally=tally
-        )
+            Discarded(tally, _nothing), router=router, strict=False, clock=_no_time, notices=notices, tally=tally,
+            resumed=resumed,
+        )  # fmt: skip
 
     def log(
         self,
@@ -53,6 +55,9 @@ class DisabledRecorder(Recorder):
 
     def note_reading(self, state: CounterState, reader: str) -> None:
         """Leave it to the rank that reports."""
+
+    def _check_place(self, state: CounterState, number: int, *, told: bool) -> None:
+        """The same."""
 
     def log_blob(
         self,

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from tallyboard.collect.blobs import PendingBlob
 from tallyboard.collect.complaints import Complaints
-from tallyboard.collect.counters import Counters
+from tallyboard.collect.counters import Counters, Create
 from tallyboard.collect.lanes import BlobLane, Lane, Section
 from tallyboard.collect.reports import as_at, as_counter, as_scalars, as_step, as_tag, as_wall_time
 from tallyboard.collect.routing import Router, Split
@@ -22,7 +22,7 @@ from tallyboard.collect.standing import Standing
 from tallyboard.collect.stats import Tally
 from tallyboard.collect.tracking import CounterState
 from tallyboard.errors import ContractError, InvalidReportError
-from tallyboard.notices import Notices
+from tallyboard.notices import Notices, caller_line
 from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Open, Rewind, Status, names
 
 TAKE_TIMEOUT_S: Final = 0.1
@@ -349,9 +349,11 @@ class Recorder:
 
     # ── counters ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def counter(self, name: str) -> CounterState:
-        """The counter of that name, made if need be. Raises InvalidNameError."""
+    def counter(self, name: str, create: Create = "auto") -> CounterState:
+        """The counter of that name, made if need be. Raises InvalidNameError; ConfigurationError as `create` says."""
         with self._lock:
+            if create != "auto":
+                self._counters.demand(name, create, caller_line())
             return self._counters.get(name)
 
     def is_placed(self, name: str) -> bool:
@@ -409,8 +411,10 @@ class Recorder:
         Returns those that counted from 0 before this was known, though the run stands elsewhere.
         """
         with self._lock:
-            wrong = self._counters.adopt(counters)
+            wrong, otherwise = self._counters.adopt(counters)
             self._forget()
+            for demand in otherwise:
+                self._complaints.otherwise(demand)
             return wrong
 
     def _check_place(self, state: CounterState, number: int, *, told: bool) -> None:
