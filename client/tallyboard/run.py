@@ -54,7 +54,9 @@ class Run:
         name: str,
         server_url: str,
         exit_timeout_s: float,
+        quiet: bool = False,
     ) -> None:
+        """quiet: show no progress bars."""
         self._recorder = recorder
         self._sender = sender
         self._notices = notices
@@ -62,6 +64,7 @@ class Run:
         self._name = name
         self._server_url = server_url
         self.exit_timeout_s: Final = exit_timeout_s
+        self._quiet = quiet
         self._handles: dict[str, Counter] = {}
         self._finishing = threading.RLock()
         self._finished = False
@@ -186,7 +189,7 @@ class Run:
         handle = self._handles.get(name)
         if handle is None or create != "auto":
             state = self._recorder.counter(name, create)
-            handle = self._handles.setdefault(name, Counter(self._recorder, state))
+            handle = self._handles.setdefault(name, Counter(self._recorder, state, quiet=self._quiet))
         if goal is not None and goal != handle.total:
             self._recorder.set_total(name, goal)
         return handle
@@ -282,6 +285,8 @@ class Run:
             if self._finished:
                 return
             self._finished = True
+        for handle in list(self._handles.values()):
+            handle.close_bar()
         summary = {"exception": "\n".join(self._crash)} if self.crashed else {}
         sections = self._recorder.close(f"run {self.name} is finished", status, summary)
         if self._sender is None:
