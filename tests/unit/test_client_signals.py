@@ -20,12 +20,13 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from tallyboard.collect import lanes, sections
 from tallyboard.collect.lanes import Section
+from tallyboard.collect.standing import TIMES_MAX
 from tallyboard.wire import CounterValue, Open
 from tests.unit.client_kit import Recorded, recorded
 
 WATCHED = {
     str(Path(lanes.__file__).with_name(f"{name}.py"))
-    for name in ("alerts", "blobs", "counters", "lanes", "recorder", "sections", "stats", "tracking")
+    for name in ("alerts", "blobs", "counters", "lanes", "recorder", "sections", "standing", "stats", "tracking")
 }
 ROWS_PER_SECTION = 3
 PLACES_MIN = 300
@@ -215,7 +216,9 @@ def log_own(outcome: Outcome, tag: str, step: int) -> None:
     outcome.logged.append((f"tag:{tag}", step, (tag,), value))
 
 
-def everywhere(monkeypatch: pytest.MonkeyPatch, handler: Callable[[Outcome], None]) -> Iterator[Outcome]:
+def everywhere(
+    monkeypatch: pytest.MonkeyPatch, handler: Callable[[Outcome], None], play: Callable[[Outcome], None] = play
+) -> Iterator[Outcome]:
     """The outcome for each place at which the handler may come in; of a failure is said where that was."""
     for _ in range(2):  # what is remembered from run to run is there the second time
         outcome = begun(monkeypatch)
@@ -323,3 +326,14 @@ def test_a_row_of_the_interrupted_counters_own_costs_no_other(monkeypatch: pytes
     for outcome in everywhere(monkeypatch, log_far_ahead):
         kept = [row[3] for row in outcome.rows if row[3] >= 0.0]
         assert sorted(kept) == [row[3] for row in outcome.logged], outcome.place
+
+
+def test_a_counter_that_stands_is_asked_about_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def log_at_one_step(outcome: Outcome) -> None:
+        for _ in range(TIMES_MAX + 2):
+            outcome.run.log({"rate": 0.1}, 0)
+
+    for outcome in everywhere(monkeypatch, lambda outcome: outcome.run.log({"rate": 0.1}, 0), log_at_one_step):
+        asked = [text for text in outcome.run.ears.heard if "is it being incremented?" in text]
+        assert len(asked) == 1, outcome.place
+        assert sum(row[2] == ("rate",) for row in outcome.rows) == TIMES_MAX + 3, outcome.place

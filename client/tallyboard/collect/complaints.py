@@ -2,11 +2,12 @@
 
 from typing import Final
 
+from tallyboard.collect.counters import Demand
 from tallyboard.collect.stats import Tally
 from tallyboard.collect.tracking import CounterState, Violation
 from tallyboard.errors import ContractError, InvalidReportError, contract_error
 from tallyboard.notices import Notices, caller_line
-from tallyboard.remedies import ahead, unplaced
+from tallyboard.remedies import ahead, exists, missing, stands, unplaced
 from tallyboard.wire import limits, names
 
 COMPLAINTS_MAX: Final = 3
@@ -56,13 +57,23 @@ class Complaints:
         """A counter counts before it is known where it stands."""
         self._notices.warn_once(("unplaced", names.gathered(counter)), unplaced(counter))
 
-    def unmoved_read(self, counter: str) -> None:
-        """What depends on a counter was read again and again, and nobody has moved it."""
+    def unmoved_log(self, counter: str) -> None:
+        """A schedule is to be reported on a counter that nobody has moved."""
         self._notices.warn_once(
-            ("unmoved read", names.gathered(counter)),
-            f"a schedule reads {counter}, which nobody has moved yet: its value stays the same. Call"
-            f' run.counter("{counter}").increment() once per update',
+            ("stands", counter),
+            f"a schedule is to be logged on {counter}, which nobody has moved yet: nothing is reported, and its value"
+            f' stays the same. Call run.counter("{counter}").increment() once per update',
         )
+
+    def stands(self, state: CounterState, times: str) -> None:
+        """A counter never moved, through so many reports or readings; nothing is raised: each of them was right."""
+        where = caller_line()
+        self._notices.warn_once(("stands", state.name), f"{stands(state.name, state.value, times)} ({where})")
+
+    def otherwise(self, demand: Demand) -> None:
+        """A counter that was to be new is there already, or one that was to be there is not."""
+        said = exists(demand.counter) if demand.create == "new" else missing(demand.counter)
+        self._notices.warn_once(("otherwise", demand.counter), f"{said} ({demand.where})")
 
     def full(self, bytes_max: int) -> None:
         """There is no room for a report."""

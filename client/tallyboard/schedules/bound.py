@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from tallyboard.schedules.schedule import Schedule
 
 LEARNING_RATE: Final = "learning_rate"
-UNMOVED_READS: Final = 10
-"""Reads in a row at one step after which a counter that nobody ever moved is told of."""
 _NEVER: Final = (-1, 0.0)
 
 
@@ -21,7 +19,7 @@ class Bound:
     Get one from `schedule.bind(counter)`. `float(bound)` is its value, so `run.log({"lr": bound})` takes it as it is.
     """
 
-    __slots__ = ("_counter", "_last", "_logged", "_logs", "_reads", "_schedule", "_tag")
+    __slots__ = ("_counter", "_last", "_logged", "_logs", "_schedule", "_tag")
 
     def __init__(self, schedule: "Schedule", counter: Counter, tag: str, log: bool) -> None:
         try:
@@ -33,7 +31,6 @@ class Bound:
         self._logs = log
         self._last: tuple[int, float] = _NEVER  # in one piece, for readers in other threads
         self._logged = (-1, -1)
-        self._reads = 0
 
     @property
     def value(self) -> float:
@@ -41,13 +38,10 @@ class Bound:
         step = self._counter.value
         known, value = self._last
         if step == known:
-            self._reads += 1
-            if self._reads == UNMOVED_READS:
-                self._counter.tell_unmoved_read()
+            self._counter.note_reading(self._tag)
         else:
             value = self._schedule.at(step)
             self._last = step, value
-            self._reads = 1
         if self._logs:
             self._log_first(step, value)
         return value
@@ -60,7 +54,7 @@ class Bound:
         """
         step, value = self._counter.value, float(self)
         if not self._counter.moved:
-            self._counter.tell_unmoved_read()
+            self._counter.tell_unmoved_log()
         elif (self._counter.puts, step) != self._logged:
             self._counter.log({self._tag: value})
 
@@ -73,7 +67,7 @@ class Bound:
             self._logged = stand
             self._counter.log({self._tag: value})
         elif step > 0:  # it counts reports: one from here would move it
-            self._counter.tell_unmoved_read()
+            self._counter.tell_unmoved_log()
 
     def __float__(self) -> float:
         return self.value

@@ -12,6 +12,8 @@ from typing import Final
 from tallyboard.wire import limits
 
 DEFAULT_COUNTER: Final = "global_step"
+SYSTEM_COUNTER: Final = "system"
+"""Counts what a client reports of its machine by itself, which is no part of the training's history."""
 RESERVED_COUNTERS: Final = frozenset({"step", "wall_time", "relative"})
 """The x axes that every chart has; a counter of that name could not be told from them."""
 IMPLICIT_PREFIX: Final = "tag:"
