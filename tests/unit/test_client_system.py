@@ -1,6 +1,7 @@
 """What the machine does, sampled: files of /proc, what psutil sees, a faulty driver, the thread, and the run."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -48,21 +49,28 @@ def test_the_machines_shares_count_from_the_look_before(tmp_path: Path) -> None:
 def test_a_process_counts_with_all_below_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     me, clock = os.getpid(), Clock()
     monkeypatch.setattr(os, "sysconf", {"SC_CLK_TCK": 100, "SC_PAGE_SIZE": 4096}.__getitem__)
-    folder = {
-        f"{me}__stat": stat(me, 1, 50, 10, 0, 0, name="odd ) (name"),
-        "9001__stat": stat(9001, me, 5, 0, 0, 0),
-        "9002__stat": stat(9002, 9001, 5, 0, 0, 0),
-        "9003__stat": stat(9003, 1, 900, 0, 0, 0),
-        f"{me}__statm": "500 100 20 1 0 50 0",
-    }
-    process = Process(write(tmp_path, **folder), clock)
-    assert process() == {"process_memory_bytes": 409_600.0}
-    clock.advance(2.0)
-    folder["9003__stat"] = stat(9003, 1, 9_000, 0, 0, 0)  # not one of ours
-    folder["9002__stat"] = stat(9002, 9001, 205, 0, 0, 0)  # two seconds
-    folder[f"{me}__stat"] = stat(me, 1, 150, 10, 0, 0, name="odd ) (name")  # and one
-    write(tmp_path, **folder)
-    assert process()["process_cpu_percent"] == pytest.approx(150.0)
+    process = Process(tmp_path, clock)
+
+    def after(seconds: float, *gone: int, **ticks: int) -> float | None:
+        """The figure once so much time has passed; `p9001=5` are ticks, those of `gone` are me's from then on."""
+        clock.advance(seconds)
+        parents = {me: 1, 9001: me, 9002: 9001, 9003: 1, 9004: me}
+        for pid, parent in parents.items():
+            if (spent := ticks.get("me" if pid == me else f"p{pid}")) is not None:
+                ended = 0 if pid != me else sum(gone)
+                write(tmp_path, **{f"{pid}__stat": stat(pid, parent, spent, 0, ended, 0, name="odd ) (name")})
+            else:
+                shutil.rmtree(tmp_path / str(pid), ignore_errors=True)
+        return process().get("process_cpu_percent")
+
+    assert after(0.0, me=50, p9001=5, p9002=5, p9003=900) is None
+    assert after(2.0, me=150, p9001=5, p9002=205, p9003=9_000) == pytest.approx(150.0)  # 1 s, and 2 s of a grandchild
+    assert after(2.0, 5, 205, me=250) == pytest.approx(50.0)  # both have ended, and what they took is no longer theirs
+    assert after(2.0, 5, 205, me=250, p9004=800) == 0.0  # a new one is found within a minute
+    assert after(60.0, 5, 205, me=250, p9004=4_000) == 0.0  # and counts from then on
+    assert after(2.0, 5, 205, me=250, p9004=4_100) == pytest.approx(50.0)
+    write(tmp_path, **{f"{me}__statm": "500 100 20 1 0 50 0"})
+    assert process()["process_memory_bytes"] == 409_600.0
 
 
 def test_what_is_not_told_is_left_out(tmp_path: Path) -> None:
@@ -118,13 +126,7 @@ def psutil_sees(child: int) -> tuple[float, float, float]:
 def test_the_real_proc_is_what_psutil_sees() -> None:
     """Ours lies between what psutil sees just before and just after, while a child is busy, too."""
     child = subprocess.Popen([sys.executable, "-c", "print(flush=True)\nwhile True: pass"], stdout=subprocess.PIPE)
-    times: list[float] = []
-
-    def clock() -> float:
-        times.append(time.monotonic())
-        return times[-1]
-
-    machine, process = Machine(), Process(clock=clock)
+    machine, process = Machine(), Process()
 
     def look() -> tuple[Figures, tuple[float, float, float], tuple[float, float, float]]:
         before = psutil_sees(child.pid)
@@ -134,6 +136,7 @@ def test_the_real_proc_is_what_psutil_sees() -> None:
         assert child.stdout is not None
         child.stdout.readline()
         _, a, b = look()
+        began = process._read_at
         until = time.monotonic() + 0.5
         while time.monotonic() < until:
             pass
@@ -144,7 +147,7 @@ def test_the_real_proc_is_what_psutil_sees() -> None:
     least, most = [x - y for x, y in zip(c, b, strict=True)], [x - y for x, y in zip(d, a, strict=True)]
     tick = 0.02  # clocks here tick in hundredths, for user and system apart
     assert (least[1] - tick) / (most[0] + tick) <= figures["cpu_percent"] / 100 <= (most[1] + tick) / (least[0] - tick)
-    used = figures["process_cpu_percent"] / 100 * (times[1] - times[0])
+    used = figures["process_cpu_percent"] / 100 * (process._read_at - began)
     assert least[2] - 2 * tick <= used <= most[2] + 2 * tick
     assert used > 0.05  # both wanted a core
     assert figures["memory_percent"] == pytest.approx(psutil.virtual_memory().percent, abs=5)
@@ -153,10 +156,15 @@ def test_the_real_proc_is_what_psutil_sees() -> None:
 
 def test_on_a_crowded_machine_workers_are_not_looked_for(tmp_path: Path) -> None:
     write(tmp_path, **{"1__stat": stat(1, 0, 5, 0, 0, 0), "2__stat": stat(2, 1, 7, 0, 0, 0)})
-    assert proc.tree_ticks(tmp_path, 1) == 12
+    assert proc.tree(tmp_path, 1) == [1, 2]
     for pid in range(3, proc.PROCESSES_MAX + 3):
         (tmp_path / str(pid)).mkdir()
-    assert proc.tree_ticks(tmp_path, 1) == 5
+    assert proc.tree(tmp_path, 1) == [1]
+
+
+def test_process_numbers_used_anew_make_no_circle(tmp_path: Path) -> None:
+    write(tmp_path, **{"1__stat": stat(1, 2, 5, 0, 0, 0), "2__stat": stat(2, 1, 7, 0, 0, 0), "3__x": ""})
+    assert proc.tree(tmp_path, 1) == [1, 2, 1]
 
 
 # ── a driver that is none of ours ────────────────────────────────────────────────────────────────────────────────────
