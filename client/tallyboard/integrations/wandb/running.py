@@ -47,7 +47,7 @@ class Run:
         self._aggregates: dict[str, Aggregate] = {}
         self._last: dict[str, float | str] = {}
         self._summarised_at = clock()
-        self._alerted_at: dict[str, float] = {}
+        self._silent_until: dict[str, float] = {}
         self.config: Final = Config(run.config)
         self.summary: Final = Summary(run.summary, self._known)
         run.when_ending(self._wind_up)
@@ -116,10 +116,10 @@ class Run:
             self._positions[metric] = _whole(row.values[metric])
             counter = counter_of(metric)
             position = self._positions[metric]
-            if counter is not None and position is not None and position > self.tallyboard.counter(counter).value:
+            if counter is not None and position is not None and position >= self.tallyboard.counter(counter).value:
                 self.tallyboard.counter(counter).set(position)
         step = _whole(row.step)
-        if step is not None and step > self._steps.value:
+        if step is not None and step >= self._steps.value:
             self._steps.set(step)
 
     def _place(self, key: str, step: Any) -> tuple[str, Any] | None:
@@ -169,17 +169,16 @@ class Run:
     # ── the rest of what scripts ask of a run ────────────────────────────────────────────────────────────────────
 
     def alert(self, title: str, text: str = "", level: Any = None, wait_duration: Any = None) -> None:
-        """Tell people something; the same title at most once in `wait_duration` (a minute)."""
-        seconds = getattr(
-            wait_duration, "total_seconds", lambda: ALERT_WAIT_S if wait_duration is None else wait_duration
-        )()
+        """Tell people something; nothing more under this title for `wait_duration` (a minute; seconds or timedelta)."""
+        given = getattr(wait_duration, "total_seconds", None)
+        seconds = given() if callable(given) else ALERT_WAIT_S if wait_duration is None else float(wait_duration)
         now = self._clock()
         with self._lock:
-            if now < self._alerted_at.get(title, -float("inf")) + seconds:
+            if now < self._silent_until.get(title, now):
                 return
-            if len(self._alerted_at) >= ALERT_TITLES_MAX:
-                self._alerted_at.clear()
-            self._alerted_at[title] = now
+            if len(self._silent_until) >= ALERT_TITLES_MAX:
+                self._silent_until.clear()
+            self._silent_until[title] = now + seconds
         named = str(getattr(level, "value", level) or "INFO").lower()
         self.tallyboard.alert(title, text, level=named if named in ("info", "warn", "error") else "warn")  # type: ignore[attr-defined]
 
