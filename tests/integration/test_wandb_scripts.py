@@ -1,5 +1,6 @@
 """Scripts written for wandb, run with the import alone changed, against a real service: all values are found."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 import tallyboard
 from tests.cli_process import clean
+from tests.client_script import LIMIT_S, Script
 from tests.service import RunningService
 from tests.writer_kit import described, kinds
 
@@ -130,3 +132,55 @@ def test_project_name_and_mode_of_the_environment(service: RunningService, tmp_p
     assert service.points(f"told/as {mode}", "i") == (points if mode == "online" else [])
     tallyboard.sync(tmp_path / "spool", url=service.url)
     assert service.points(f"told/as {mode}", "i") == ([] if mode == "disabled" else points)
+
+
+def test_sigterm_sends_the_step_under_way(service: RunningService, tmp_path: Path) -> None:
+    script = Script(tmp_path / "train.py", {"TALLYBOARD_URL": service.url})
+    code = """
+        import time
+        from tallyboard.integrations import wandb
+        wandb.init(project="ends", name="sigterm")
+        wandb.define_metric("loss", summary="min")
+        wandb.log({"loss": 1.0}, step=7)
+        print("training", flush=True)
+        time.sleep(60)
+    """
+    with script.started(code) as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LIMIT_S) == -signal.SIGTERM
+    assert service.points("ends/sigterm", "loss") == [(7, 1.0)]
+    summary = described(service, "ends/sigterm")["summary"]
+    assert summary["loss"] == {"min": 1.0}
+    assert summary["preempted"].startswith("SIGTERM on ")
+
+
+def test_a_forked_child_neither_hangs_nor_sends(service: RunningService, tmp_path: Path) -> None:
+    """Children come while a thread of the parent logs, and may hold what the child then needs."""
+    done = Script(tmp_path / "train.py", {"TALLYBOARD_URL": service.url}).run("""
+        import os, threading, warnings
+        warnings.simplefilter("ignore")
+        from tallyboard.integrations import wandb
+        run = wandb.init(project="ends", name="fork")
+        stop = threading.Event()
+        def work():
+            while not stop.is_set():
+                wandb.log({"thread": 1.0}, commit=False)
+        thread = threading.Thread(target=work)
+        thread.start()
+        for step in range(50):
+            wandb.log({"loss": 1.0}, step=step)
+            child = os.fork()
+            if not child:
+                wandb.log({"loss": 2.0, "text": "x", "list": [step]})
+                wandb.finish()
+                own = wandb.init(project="ends", name="child", mode="disabled")
+                own.log({"loss": 2.0})
+                wandb.finish()
+                os._exit(7)
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        stop.set()
+        thread.join()
+    """)
+    assert done.returncode == 0, done.stderr
+    assert service.points("ends/fork", "loss") == [(step, 1.0) for step in range(50)]
+    assert service.get("/runs/ends/child").status == 404

@@ -34,6 +34,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the code is told, each test anew."""
     ears = Ears()
     monkeypatch.setattr(telling, "_notices", ears)
+    monkeypatch.setattr(telling, "_said", set())
     return ears.heard
 
 

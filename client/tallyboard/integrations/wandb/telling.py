@@ -5,7 +5,9 @@ from typing import Any, Final, Self
 
 from tallyboard.notices import Notices, caller_line, prepare
 
+SAID_MAX: Final = 1_000
 _notices: Final = Notices()
+_said: Final[set[str]] = set()  # without a lock, which a forked child might find held for ever
 
 
 class Error(Exception):
@@ -14,8 +16,10 @@ class Error(Exception):
 
 def tell(message: str) -> None:
     """Warn, unless this was said before in this process."""
-    prepare()
-    _notices.warn_once((message,), f"{message} ({caller_line()})")
+    if message not in _said and len(_said) < SAID_MAX:
+        _said.add(message)
+        prepare()
+        _notices.warn(f"{message} ({caller_line()})")
 
 
 class Absent:
