@@ -507,6 +507,8 @@ def test_a_run_answers_what_scripts_ask(tmp_path: Path, told: list[str]) -> None
     run = logging.run
     assert (run.id, run.name, run.entity, run.group, run.job_type, run.url) == ("x7", "try1", "team", "g", "t", "")
     assert (run.offline, run.disabled, run.resumed) == (True, False, False)
+    run.log({"a": 1.0})
+    assert (run.step, run.resumed) == (1, False)
     run.name = "other"
     assert "keeps its name" in told[0]
     assert Path(run.dir).is_dir()

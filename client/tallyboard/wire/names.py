@@ -12,10 +12,10 @@ from typing import Final
 from tallyboard.wire import limits
 
 DEFAULT_COUNTER: Final = "global_step"
+SYSTEM_COUNTER: Final = "system"
+"""Counts what a client reports of its machine by itself, which is no part of the training's history."""
 RESERVED_COUNTERS: Final = frozenset({"step", "wall_time", "relative"})
 """The x axes that every chart has; a counter of that name could not be told from them."""
-SYSTEM_COUNTER: Final = "system"
-"""What a machine's load is reported on: no part of the training's history, so no `at` and no rewind mentions it."""
 IMPLICIT_PREFIX: Final = "tag:"
 """`tag:<tag>` is a counter that one tag has to itself, for those who report tags at steps of their own."""
 ALL_IMPLICIT: Final = "tag:*"

@@ -41,6 +41,7 @@ class Run:
         self._lock = threading.RLock()
         self._steps = run.counter(DEFAULT_COUNTER)
         self._rows: Rows | None = None
+        self._first_step = 0
         self._metrics = Definitions()
         self._positions: dict[str, int | None] = {}  # of step metrics: their last value; None if it is no step
         self._settled: dict[str, str | None] = {}  # of each key: the step metric that it counts on, for good
@@ -92,7 +93,8 @@ class Run:
     def _counting(self) -> Rows:
         if self._rows is None:  # by now a continued run knows where it stands
             state = self.tallyboard.state_dict().get(DEFAULT_COUNTER)
-            self._rows = Rows(0 if state is None else int(state["next_step"]))
+            self._first_step = 0 if state is None else int(state["next_step"])
+            self._rows = Rows(self._first_step)
         return self._rows
 
     def _report(self, row: Row) -> None:
@@ -233,7 +235,9 @@ class Run:
     @property
     def resumed(self) -> bool:
         """Whether the run goes on where another process stood."""
-        return self._counting().step > 0 and self._asked.get("resume") not in (None, False, "never")
+        with self._lock:
+            self._counting()
+            return self._first_step > 0
 
     @property
     def disabled(self) -> bool:
