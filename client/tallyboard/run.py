@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, get_args
@@ -69,6 +69,7 @@ class Run:
         self._handles: dict[str, Counter] = {}
         self._finishing = threading.RLock()
         self._finished = False
+        self._endings: list[Callable[[], None]] = []
         self._crash: list[str] = []
         self._exit: tuple[str, object] | None = None
         self.config: Final = Config(self._document_fits, lambda patch: recorder.amend(patch, {}))
@@ -97,6 +98,13 @@ class Run:
     def tell_once(self, key: str, message: str) -> None:
         """Tell the person who trains, unless this was said before."""
         self._notices.warn_once((key,), message)
+
+    def when_ending(self, call: Callable[[], None]) -> None:
+        """Have this called once, as the run begins to end and still reports; never in a forked child.
+
+        It may be called inside a signal handler.
+        """
+        self._endings.append(call)
 
     # ── scalars and counters ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -300,6 +308,7 @@ class Run:
             self._finished = True
         for handle in list(self._handles.values()):
             handle.close_bar()
+        self._wind_up()
         summary = {"exception": "\n".join(self._crash)} if self.crashed else {}
         sections = self._recorder.close(f"run {self.name} is finished", status, summary)
         if self._sender is None:
@@ -312,6 +321,13 @@ class Run:
         self._sender.stop(deadline - time.monotonic())
         self._notices.say(self._closing_line())
         self._recorder.raise_pending()
+
+    def _wind_up(self) -> None:
+        while self._endings:
+            try:
+                self._endings.pop()()
+            except Exception:  # noqa: BLE001 - the rest of the run is still to be sent
+                self._notices.bug("end")
 
     def stats(self) -> Stats:
         """What became of its reports so far."""
