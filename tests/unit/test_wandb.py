@@ -378,12 +378,15 @@ def test_config_by_key_and_by_attribute() -> None:
         ("pets", "a/b\\c", "pets/a/b/c"),
         ("pets", "../.hidden/ x\n", "pets/hidden/x_"),
         ("p", "x" * 600, "p/" + "x" * 200),
-        (None, "try1", r"pytest/try1|__main__/try1"),
+        (None, "try1", "train/try1"),
         ("pets", None, r"pets/[a-z]+-[a-z]+-\d{4}"),
         (None, None, None),
     ],
 )
-def test_names_become_names_of_runs(project: str | None, name: str | None, expected: str | None) -> None:
+def test_names_become_names_of_runs(
+    project: str | None, name: str | None, expected: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train.py"])
     found = run_name(project, name)
     assert found is None if expected is None else found == expected or re.fullmatch(expected, found or "") is not None
 
