@@ -106,8 +106,9 @@ class TallyboardCallback(keras.callbacks.Callback):  # type: ignore[misc]
         self._forward("on_train_batch_begin", batch, logs)
 
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        """Count the batch (several, with Keras' `steps_per_execution`), and report it."""
-        self._global_step.increment(batch - self._first_batch + 1)
+        """Count the batch, or several (Keras' `steps_per_execution`, which tells a last one past the end); report."""
+        batches = (self.params or {}).get("steps") or batch + 1
+        self._global_step.increment(min(batch, batches - 1) - self._first_batch + 1)
         if self._due:
             figures = {f"train/{name}": value for name, value in (logs or {}).items()}
             if self._learning_rate is not None:
