@@ -26,22 +26,28 @@ def environment(service: RunningService, run: str, variables: Mapping[str, str])
 
 
 def train(
-    command: Sequence[str], service: RunningService, run: str, variables: Mapping[str, str], *, killed: bool = False
+    command: Sequence[str],
+    service: RunningService,
+    run: str,
+    variables: Mapping[str, str],
+    *,
+    killed: bool = False,
+    cwd: Path | None = None,
 ) -> str:
     """One life of a training in Python; what it printed. Asserts that it was killed, or ended well, as was wanted."""
-    with started(command, service, run, variables) as process:
+    with started(command, service, run, variables, cwd) as process:
         return end(process, killed=killed)
 
 
 @contextmanager
 def started(
-    command: Sequence[str], service: RunningService, run: str, variables: Mapping[str, str]
+    command: Sequence[str], service: RunningService, run: str, variables: Mapping[str, str], cwd: Path | None = None
 ) -> Iterator["subprocess.Popen[str]"]:
     """A training in Python on its way; killed when the block ends."""
     outside = {k: v for k, v in os.environ.items() if not k.startswith("TALLYBOARD_") and k != "RANK"}
     process = subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=outside | environment(service, run, variables),
+        env=outside | environment(service, run, variables), cwd=cwd,
     )  # fmt: skip
     try:
         yield process
