@@ -142,9 +142,9 @@ class TallyboardCallback(keras.callbacks.Callback):  # type: ignore[misc]
     def _begin_anew(self) -> None:
         """A job that was killed before its first checkpoint begins again, and so does its run."""
         state = self._run.state_dict()
-        moved = any(state[name]["moved"] for name in ("global_step", "epoch") if name in state)  # by this process
-        if not moved and not _iterations(self.model):
-            starts = {name: start["next_step"] for name, start in _STARTS.items()}
+        moved = {name for name in _STARTS if state.get(name, {}).get("moved")}  # by this process: an `evaluate` before
+        if not moved & {"global_step", "epoch"} and not _iterations(self.model):
+            starts = {name: 1 for name in _STARTS if name not in moved}
             self._run.rewind(starts, "no checkpoint to go on from")
 
 
@@ -202,7 +202,8 @@ class _Saver:
     def _saving(self, model: Any, save: Callable[..., Any]) -> Callable[..., Any]:
         def watched(filepath: Any, *arguments: Any, **options: Any) -> Any:
             self._run.flush(kept=True)
-            self._remember(model, filepath)
+            if isinstance(filepath, str | os.PathLike):
+                self._remember(model, filepath)
             return save(filepath, *arguments, **options)
 
         return watched
@@ -211,12 +212,13 @@ class _Saver:
         def watched(filepath: Any, *arguments: Any, **options: Any) -> Any:
             loaded = load(filepath, *arguments, **options)
             self.loaded = True
-            resume(self._run, model, filepath)
+            if isinstance(filepath, str | os.PathLike):
+                resume(self._run, model, filepath)
             return loaded
 
         return watched
 
-    def _remember(self, model: Any, filepath: Any) -> None:
+    def _remember(self, model: Any, filepath: str | os.PathLike[str]) -> None:
         """Before the weights are written: killed in between, the file knows both this save and the one before."""
         path = _side_file(filepath)
         saves = [*_saves(path), {"iterations": _iterations(model), "counters": _STARTS | self._run.state_dict()}]
@@ -243,8 +245,8 @@ def _saves(path: Path) -> list[dict[str, Any]]:
 
 def _iterations(model: Any) -> int | None:
     """The updates that the model's optimizer has made, which Keras saves with the weights; None without optimizer."""
-    optimizer = getattr(model, "optimizer", None)
-    return None if optimizer is None else int(keras.ops.convert_to_numpy(optimizer.iterations))
+    iterations = getattr(getattr(model, "optimizer", None), "iterations", None)
+    return None if iterations is None else int(keras.ops.convert_to_numpy(iterations))
 
 
 def _learning_rate(model: Any) -> float | None:
