@@ -96,3 +96,13 @@ def curves(service: RunningService, run: str, *, superseded: bool = False) -> di
 def steps(curve: Curve) -> list[int]:
     """Its steps."""
     return [step for step, _ in curve]
+
+
+def assert_uninterrupted(service: RunningService, run: str, whole: str, lasts: Mapping[str, int]) -> dict[str, Curve]:
+    """The run holds each step of each tag once, 1 to its last, with the values of one that was never killed."""
+    found = curves(service, run)
+    assert {tag: steps(curve) for tag, curve in found.items()} == {
+        tag: list(range(1, last + 1)) for tag, last in lasts.items()
+    }
+    assert found == curves(service, whole)
+    return found

@@ -15,8 +15,9 @@ EXAMPLE = jobs.ROOT / "client" / "examples" / "digits_optax.py"
 EPOCHS, BATCHES = 60, 22
 """An epoch is 1,437 images, in whole batches of 64."""
 STEPS = EPOCHS * BATCHES
-TRAINING_TAGS = {"train/loss", "train/accuracy", "train/gradient_norm", "learning_rate"}
-VALIDATION_TAGS = {"val/loss", "val/accuracy"}
+LASTS = dict.fromkeys(["train/loss", "train/accuracy", "train/gradient_norm", "learning_rate"], STEPS) | dict.fromkeys(
+    ["val/loss", "val/accuracy"], EPOCHS
+)
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -40,11 +41,7 @@ def test_killed_and_resumed_it_leaves_the_curves_of_an_uninterrupted_training(
     for step in (1, 600):
         train(tmp_path / "killed", service, run_name, kill_at=step)
     train(tmp_path / "killed", service, run_name)
-    curves = jobs.curves(service, run_name)
-    assert curves == jobs.curves(service, f"{run_name}-whole")
-    assert {tag: jobs.steps(curve) for tag, curve in curves.items()} == {
-        tag: list(range(1, 1 + (STEPS if tag in TRAINING_TAGS else EPOCHS))) for tag in TRAINING_TAGS | VALIDATION_TAGS
-    }
+    curves = jobs.assert_uninterrupted(service, run_name, f"{run_name}-whole", LASTS)
     schedule = optax.warmup_cosine_decay_schedule(0.0, 0.01, STEPS // 10, STEPS)
     wanted = [float(schedule(step - 1)) for step in range(1, STEPS + 1)]  # Optax counts from 0
     assert [rate for _, rate in curves["learning_rate"]] == pytest.approx(wanted, rel=1e-5, abs=1e-9)

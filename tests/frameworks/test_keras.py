@@ -1,6 +1,7 @@
 """Keras itself, on both of its backends that are here: what it reports, and jobs that are killed and resumed."""
 
 import json
+import subprocess
 import textwrap
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ TRAINING = Path(__file__).with_name("keras_training.py")
 BATCHES, EPOCHS = 23, 4
 """An epoch is 1,437 images, in batches of 64."""
 STEPS = BATCHES * EPOCHS
-TAGS = ("train/loss", "train/accuracy", "learning_rate", "epoch/loss", "epoch/accuracy", "val/loss", "val/accuracy")
+LASTS = dict.fromkeys(["train/loss", "train/accuracy", "learning_rate"], STEPS) | dict.fromkeys(
+    ["epoch/loss", "epoch/accuracy", "val/loss", "val/accuracy"], EPOCHS
+)
 
 pytestmark = pytest.mark.timeout(300)
 backends = pytest.mark.parametrize("backend", ["torch", "jax"])
@@ -39,12 +42,12 @@ fit = {"batch_size": 64, "verbose": 0, "shuffle": False}
 """
 
 
-def run_script(script: Script, code: str, **environ: str) -> Any:
-    """Run it to its end; what it printed, from JSON."""
+def run_script(script: Script, code: str, **environ: str) -> "subprocess.CompletedProcess[str]":
+    """Run it to its end, after the BEGINNING. Asserts that nothing is lost."""
     done = script.run(BEGINNING + textwrap.dedent(code), **environ)
     assert done.returncode == 0, done.stderr
     assert " 0 refused, 0 dropped" in done.stderr
-    return json.loads(done.stdout)
+    return done
 
 
 def numbered(values: list[float]) -> list[tuple[int, float]]:
@@ -62,7 +65,7 @@ def train(folder: Path, service: RunningService, run: str, backend: str, kill: s
 def test_every_figure_that_keras_tells_is_found(
     script: Script, service: RunningService, run_name: str, backend: str
 ) -> None:
-    told = run_script(
+    done = run_script(
         script,
         """
         with tallyboard.init(config={"optimizer": "mine"}) as run:
@@ -76,7 +79,7 @@ def test_every_figure_that_keras_tells_is_found(
         """,
         KERAS_BACKEND=backend,
     )
-    batches, epochs, evaluations = told
+    batches, epochs, evaluations = json.loads(done.stdout)
     assert (len(batches), len(epochs), len(evaluations)) == (3 * BATCHES, 3, 4)
     for name in ("loss", "accuracy"):
         assert service.points(run_name, f"train/{name}") == numbered([batch[name] for batch in batches])
@@ -119,7 +122,6 @@ def test_log_every_counts_batches_on_through_epochs(
         with tallyboard.init() as run:
             model.fit(images, labels, epochs=2, callbacks=[TallyboardCallback(run, log_every=10)], **fit)
             assert run.counter().value == {2 * BATCHES}
-        print("null")
         """,
     )
     assert jobs.steps(service.points(run_name, "train/loss")) == reported
@@ -143,11 +145,7 @@ def test_killed_and_resumed_it_leaves_the_curves_of_an_uninterrupted_training(
     for kill in kills:
         train(tmp_path / "killed", service, run_name, backend, kill)
     train(tmp_path / "killed", service, run_name, backend)
-    curves = jobs.curves(service, run_name)
-    assert curves == jobs.curves(service, f"{run_name}-whole")
-    assert {tag: jobs.steps(curve) for tag, curve in curves.items()} == {
-        tag: list(range(1, 1 + (STEPS if tag.startswith(("train/", "learning_rate")) else EPOCHS))) for tag in TAGS
-    }
+    jobs.assert_uninterrupted(service, run_name, f"{run_name}-whole", LASTS)
     assert service.points(run_name, "train/loss") == numbered([batch["loss"] for batch in told["batches"]])
     assert service.points(run_name, "val/loss") == numbered([epoch["val_loss"] for epoch in told["epochs"]])
     found = service.get(f"/runs/{run_name}").json()
@@ -172,7 +170,7 @@ def test_killed_where_keras_trains_an_epoch_twice_the_steps_go_on(
 def test_a_checkpoint_that_is_loaded_by_hand_takes_the_run_back(
     script: Script, service: RunningService, run_name: str
 ) -> None:
-    told = run_script(
+    done = run_script(
         script,
         """
         run = tallyboard.init()
@@ -188,7 +186,7 @@ def test_a_checkpoint_that_is_loaded_by_hand_takes_the_run_back(
         print(json.dumps([witness.batches, again.batches]))
         """,
     )
-    first, again = ([batch["loss"] for batch in batches] for batches in told)
+    first, again = ([batch["loss"] for batch in batches] for batches in json.loads(done.stdout))
     assert again == first[2 * BATCHES :]
     assert service.points(run_name, "train/loss") == numbered(first)
     assert jobs.steps(service.points(run_name, "evaluation/loss")) == [1]
@@ -199,10 +197,9 @@ def test_a_checkpoint_that_is_loaded_by_hand_takes_the_run_back(
 def test_what_makes_no_sense_is_said_and_harms_no_training(
     script: Script, service: RunningService, run_name: str
 ) -> None:
-    script.environ["TALLYBOARD_STRICT"] = "0"
-    done = script.run(
-        BEGINNING
-        + textwrap.dedent("""
+    done = run_script(
+        script,
+        """
         run = tallyboard.init()
         callback = TallyboardCallback(run)
         model.fit(images, labels, epochs=1, callbacks=[callback], **fit)
@@ -217,9 +214,8 @@ def test_what_makes_no_sense_is_said_and_harms_no_training(
         else:
             raise AssertionError
         model.fit(images, labels, epochs=1, callbacks=[callback], **fit)
-        """)
+        """,
     )
-    assert done.returncode == 0, done.stderr
     assert done.stderr.count("knows nothing of a save after 23 iterations") == 2
     assert jobs.steps(service.points(run_name, "train/loss")) == list(range(1, 2 * BATCHES + 1))
 
@@ -227,10 +223,9 @@ def test_what_makes_no_sense_is_said_and_harms_no_training(
 def test_a_folder_that_takes_no_counters_harms_no_training(
     script: Script, service: RunningService, run_name: str
 ) -> None:
-    script.environ["TALLYBOARD_STRICT"] = "0"
-    done = script.run(
-        BEGINNING
-        + textwrap.dedent("""
+    done = run_script(
+        script,
+        """
         import os
         os.mkdir("kept.weights.h5.tallyboard.json")
         run = tallyboard.init()
@@ -238,8 +233,7 @@ def test_a_folder_that_takes_no_counters_harms_no_training(
         model.fit(images, labels, epochs=1, callbacks=[TallyboardCallback(run, checkpoints=[keep])], **fit)
         assert os.path.getsize("kept.weights.h5") > 0
         assert "save_weights" not in vars(model)
-        """)
+        """,
     )
-    assert done.returncode == 0, done.stderr
     assert done.stderr.count("the counters could not be saved beside the checkpoint") == 1
     assert len(service.points(run_name, "train/loss")) == BATCHES

@@ -13,8 +13,9 @@ EXAMPLE = jobs.ROOT / "client" / "examples" / "digits_ddp.py"
 EPOCHS, BATCHES = 10, 23
 """An epoch is 719 images of each rank, in batches of 32."""
 STEPS = EPOCHS * BATCHES
-TRAINING_TAGS = {"train/loss", "train/gradient_norm", "learning_rate"}
-VALIDATION_TAGS = {"val/loss", "val/accuracy"}
+LASTS = dict.fromkeys(["train/loss", "train/gradient_norm", "learning_rate"], STEPS) | dict.fromkeys(
+    ["val/loss", "val/accuracy"], EPOCHS
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -47,11 +48,7 @@ def test_killed_and_resumed_it_leaves_the_curves_of_an_uninterrupted_training(
     for step in (5, 100):  # before there is a checkpoint, and after
         train(tmp_path / "killed", service, run_name, kill_at=step)
     train(tmp_path / "killed", service, run_name)
-    curves = jobs.curves(service, run_name)
-    assert curves == jobs.curves(service, f"{run_name}-whole")
-    assert {tag: jobs.steps(curve) for tag, curve in curves.items()} == {
-        tag: list(range(1, 1 + (STEPS if tag in TRAINING_TAGS else EPOCHS))) for tag in TRAINING_TAGS | VALIDATION_TAGS
-    }
+    curves = jobs.assert_uninterrupted(service, run_name, f"{run_name}-whole", LASTS)
     assert curves["val/accuracy"][-1][1] > 0.9
     found = service.get(f"/runs/{run_name}").json()
     assert (found["status"], found["config"]["batch_size"]) == ("finished", 64)

@@ -22,8 +22,8 @@ except ImportError as error:
     raise missing("keras", "keras", error) from error
 
 SUFFIX: Final = ".tallyboard.json"
-SAVES_MAX: Final = 3
-"""Saves that a file remembers: the newest, one that may have been killed before its weights, and Keras' double."""
+SAVES_MAX: Final = 16
+"""Saves that a file remembers: the weights may be older than the newest by one kill or several (Keras' double)."""
 _STARTS: Final = {name: {"value": 0, "next_step": 1, "moved": True} for name in ("global_step", "epoch", "evaluation")}
 
 
@@ -220,8 +220,9 @@ class _Saver:
 
     def _remember(self, model: Any, filepath: str | os.PathLike[str]) -> None:
         """Before the weights are written: killed in between, the file knows both this save and the one before."""
-        path = _side_file(filepath)
-        saves = [*_saves(path), {"iterations": _iterations(model), "counters": _STARTS | self._run.state_dict()}]
+        path, iterations = _side_file(filepath), _iterations(model)
+        saves = [save for save in _saves(path) if save.get("iterations") != iterations]
+        saves.append({"iterations": iterations, "counters": _STARTS | self._run.state_dict()})
         new = path.with_name(f"{path.name}.{os.getpid()}.new")
         try:
             new.write_text(json.dumps({"saves": saves[-SAVES_MAX:]}), encoding="utf-8")
