@@ -7,17 +7,26 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import tallyboard
 from tests.service import RunningService, until
 
-LIMIT_S = 120.0
+LIMIT_S = 240.0
+"""Frameworks are slow to import where several start at once on a busy machine."""
 ROOT = Path(__file__).parents[2]
 PYTHONPATH = os.pathsep.join(str(ROOT / folder) for folder in ("client", "server", "."))
 
 
 Curve = list[tuple[int, float]]
 """(step, value) of each point."""
+
+
+class Told(NamedTuple):
+    """What a process printed."""
+
+    out: str
+    err: str
 
 
 def environment(service: RunningService, run: str, variables: Mapping[str, str]) -> dict[str, str]:
@@ -33,7 +42,7 @@ def train(
     *,
     killed: bool = False,
     cwd: Path | None = None,
-) -> str:
+) -> Told:
     """One life of a training in Python; what it printed. Asserts that it was killed, or ended well, as was wanted."""
     with started(command, service, run, variables, cwd) as process:
         return end(process, killed=killed)
@@ -56,12 +65,12 @@ def started(
         process.communicate(timeout=LIMIT_S)
 
 
-def end(process: "subprocess.Popen[str]", *, killed: bool = False) -> str:
+def end(process: "subprocess.Popen[str]", *, killed: bool = False) -> Told:
     """Wait for a training; what it printed. Asserts that it was killed, or ended well without losing a value."""
     out, err = process.communicate(timeout=LIMIT_S)
     assert process.returncode == (-signal.SIGKILL if killed else 0), err
     assert killed or " 0 refused, 0 dropped" in err or "reports nothing" in err, err
-    return out
+    return Told(out, err)
 
 
 def kill_at(step: int, service: RunningService, run: str, *processes: "subprocess.Popen[str]") -> None:

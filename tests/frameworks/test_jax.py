@@ -19,7 +19,7 @@ LASTS = dict.fromkeys(["train/loss", "train/accuracy", "train/gradient_norm", "l
     ["val/loss", "val/accuracy"], EPOCHS
 )
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 def train(folder: Path, service: RunningService, run: str, *, kill_at: int | None = None) -> None:

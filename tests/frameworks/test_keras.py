@@ -1,17 +1,17 @@
 """Keras itself, on both of its backends that are here: what it reports, and jobs that are killed and resumed."""
 
 import json
-import subprocess
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.client_script import Script
 from tests.frameworks import jobs
 from tests.service import RunningService
 
+Script = Callable[..., jobs.Told]
 TRAINING = Path(__file__).with_name("keras_training.py")
 BATCHES, EPOCHS = 23, 4
 """An epoch is 1,437 images, in batches of 64."""
@@ -20,15 +20,21 @@ LASTS = dict.fromkeys(["train/loss", "train/accuracy", "learning_rate"], STEPS) 
     ["epoch/loss", "epoch/accuracy", "val/loss", "val/accuracy"], EPOCHS
 )
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 backends = pytest.mark.parametrize("backend", ["torch", "jax"])
 
 
 @pytest.fixture
 def script(tmp_path: Path, service: RunningService, run_name: str) -> Script:
-    """Scripts begin with a model, `images`, `labels`, `validation`, a strict run, and a Witness."""
-    variables = {"TALLYBOARD_STRICT": "1", "KERAS_BACKEND": "jax"}
-    return Script(tmp_path / "train.py", jobs.environment(service, run_name, variables))
+    """Runs code after the BEGINNING, in a process of its own with a strict run; nothing may be lost."""
+
+    def run(code: str, backend: str = "jax") -> jobs.Told:
+        path = tmp_path / "train.py"
+        path.write_text(BEGINNING + textwrap.dedent(code), encoding="utf-8")
+        variables = {"TALLYBOARD_STRICT": "1", "KERAS_BACKEND": backend}
+        return jobs.train([str(path)], service, run_name, variables, cwd=tmp_path)
+
+    return run
 
 
 BEGINNING = """
@@ -42,20 +48,12 @@ fit = {"batch_size": 64, "verbose": 0, "shuffle": False}
 """
 
 
-def run_script(script: Script, code: str, **environ: str) -> "subprocess.CompletedProcess[str]":
-    """Run it to its end, after the BEGINNING. Asserts that nothing is lost."""
-    done = script.run(BEGINNING + textwrap.dedent(code), **environ)
-    assert done.returncode == 0, done.stderr
-    assert " 0 refused, 0 dropped" in done.stderr
-    return done
-
-
 def numbered(values: list[float]) -> list[tuple[int, float]]:
     """Values as the points of a curve that begins at step 1."""
     return list(enumerate(values, 1))
 
 
-def train(folder: Path, service: RunningService, run: str, backend: str, kill: str = "") -> str:
+def train(folder: Path, service: RunningService, run: str, backend: str, kill: str = "") -> jobs.Told:
     """A life of the training; what it printed."""
     variables = {"KERAS_BACKEND": backend, "FOLDER": str(folder), "KILL": kill}
     return jobs.train([str(TRAINING)], service, run, variables, killed=bool(kill))
@@ -65,8 +63,7 @@ def train(folder: Path, service: RunningService, run: str, backend: str, kill: s
 def test_every_figure_that_keras_tells_is_found(
     script: Script, service: RunningService, run_name: str, backend: str
 ) -> None:
-    done = run_script(
-        script,
+    done = script(
         """
         with tallyboard.init(config={"optimizer": "mine"}) as run:
             callbacks = [TallyboardCallback(run), witness]
@@ -77,9 +74,9 @@ def test_every_figure_that_keras_tells_is_found(
                     evaluations.append(model.evaluate(*validation, verbose=0, return_dict=True, callbacks=callbacks))
         print(json.dumps([witness.batches, witness.epochs, evaluations]))
         """,
-        KERAS_BACKEND=backend,
+        backend,
     )
-    batches, epochs, evaluations = json.loads(done.stdout)
+    batches, epochs, evaluations = json.loads(done.out)
     assert (len(batches), len(epochs), len(evaluations)) == (3 * BATCHES, 3, 4)
     for name in ("loss", "accuracy"):
         assert service.points(run_name, f"train/{name}") == numbered([batch[name] for batch in batches])
@@ -115,8 +112,7 @@ def assert_config(config: Any) -> None:
 def test_log_every_counts_batches_on_through_epochs(
     script: Script, service: RunningService, run_name: str, several: int, reported: list[int]
 ) -> None:
-    run_script(
-        script,
+    script(
         f"""
         model.compile(model.optimizer, model.loss, metrics=["accuracy"], steps_per_execution={several})
         with tallyboard.init() as run:
@@ -141,7 +137,7 @@ def test_log_every_counts_batches_on_through_epochs(
 def test_killed_and_resumed_it_leaves_the_curves_of_an_uninterrupted_training(
     tmp_path: Path, service: RunningService, run_name: str, backend: str, kills: list[str]
 ) -> None:
-    told = json.loads(train(tmp_path / "whole", service, f"{run_name}-whole", backend))
+    told = json.loads(train(tmp_path / "whole", service, f"{run_name}-whole", backend).out)
     for kill in kills:
         train(tmp_path / "killed", service, run_name, backend, kill)
     train(tmp_path / "killed", service, run_name, backend)
@@ -170,8 +166,7 @@ def test_killed_where_keras_trains_an_epoch_twice_the_steps_go_on(
 def test_a_checkpoint_that_is_loaded_by_hand_takes_the_run_back(
     script: Script, service: RunningService, run_name: str
 ) -> None:
-    done = run_script(
-        script,
+    done = script(
         """
         run = tallyboard.init()
         callbacks = [
@@ -186,7 +181,7 @@ def test_a_checkpoint_that_is_loaded_by_hand_takes_the_run_back(
         print(json.dumps([witness.batches, again.batches]))
         """,
     )
-    first, again = ([batch["loss"] for batch in batches] for batches in json.loads(done.stdout))
+    first, again = ([batch["loss"] for batch in batches] for batches in json.loads(done.out))
     assert again == first[2 * BATCHES :]
     assert service.points(run_name, "train/loss") == numbered(first)
     assert jobs.steps(service.points(run_name, "evaluation/loss")) == [1]
@@ -197,8 +192,7 @@ def test_a_checkpoint_that_is_loaded_by_hand_takes_the_run_back(
 def test_what_makes_no_sense_is_said_and_harms_no_training(
     script: Script, service: RunningService, run_name: str
 ) -> None:
-    done = run_script(
-        script,
+    done = script(
         """
         run = tallyboard.init()
         callback = TallyboardCallback(run)
@@ -216,15 +210,14 @@ def test_what_makes_no_sense_is_said_and_harms_no_training(
         model.fit(images, labels, epochs=1, callbacks=[callback], **fit)
         """,
     )
-    assert done.stderr.count("knows nothing of a save after 23 iterations") == 2
+    assert done.err.count("knows nothing of a save after 23 iterations") == 2
     assert jobs.steps(service.points(run_name, "train/loss")) == list(range(1, 2 * BATCHES + 1))
 
 
 def test_a_folder_that_takes_no_counters_harms_no_training(
     script: Script, service: RunningService, run_name: str
 ) -> None:
-    done = run_script(
-        script,
+    done = script(
         """
         import os
         os.mkdir("kept.weights.h5.tallyboard.json")
@@ -235,5 +228,5 @@ def test_a_folder_that_takes_no_counters_harms_no_training(
         assert "save_weights" not in vars(model)
         """,
     )
-    assert done.stderr.count("the counters could not be saved beside the checkpoint") == 1
+    assert done.err.count("the counters could not be saved beside the checkpoint") == 1
     assert len(service.points(run_name, "train/loss")) == BATCHES

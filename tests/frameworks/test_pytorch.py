@@ -17,7 +17,7 @@ LASTS = dict.fromkeys(["train/loss", "train/gradient_norm", "learning_rate"], ST
     ["val/loss", "val/accuracy"], EPOCHS
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 def train(
