@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from importlib.metadata import version
 from typing import Final
 
 from anyio import CapacityLimiter
@@ -16,6 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from tallyboard.version import __version__
 from tallyboard_server.api import board, problems, reports
 from tallyboard_server.api.board import Board
 from tallyboard_server.api.body import BodyReader
@@ -73,7 +73,7 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) ->
 
     app = FastAPIOffline(
         docs_url="/docs", redoc_url=None, static_url="/docs-assets", swagger_ui_oauth2_redirect_url="/docs/oauth2",
-        title="Tallyboard", version=version("tallyboard"),
+        title="Tallyboard", version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan, redirect_slashes=False,
     )  # fmt: skip

@@ -1,1 +1,1 @@
-"""Other tools and frameworks, mapped to runs and counters: one module each, imported by its users alone."""
+"""Frameworks and other tools, mapped to counters, reports and rewinds: one module each, imported by its users alone."""
