@@ -72,7 +72,7 @@ class DisabledRecorder(Recorder):
         self.log({str(tag): 0.0}, step, counter, at, None)  # type: ignore[arg-type]
 
     def tell_unlogged(self, state: CounterState, tag: str) -> None:
-        """The same."""
+        """Leave it to a rank that reports."""
 
     def alert(self, title: str, text: str, level: Level) -> None:
         """Say nothing."""
