@@ -37,6 +37,7 @@ FLUSH_TIMEOUT_S: Final = 30.0
 LAST_LINES: Final = 8
 """Lines of an exception's traceback that are kept in the summary."""
 _LINE_CHARS_MAX: Final = 500
+_CREATES: Final = get_args(Create)
 
 
 class Run:
@@ -205,7 +206,7 @@ class Run:
         for what can't name a counter or be a total.
         """
         goal = None if total is None else checked_total(total)
-        if create not in get_args(Create):
+        if create not in _CREATES:
             raise ConfigurationError(f"create {create!r} is none; use 'auto', 'new' or 'existing'")
         handle = self._handles.get(name)
         if handle is None or create != "auto":
@@ -233,7 +234,7 @@ class Run:
         return {
             name: {"value": state.value, "next_step": state.next_step(), "moved": state.moved}
             for name, state in self._recorder.counters().items()
-            if state.active and not state.aside
+            if state.active and name != names.SYSTEM_COUNTER
         }
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, int | bool]]) -> None:

@@ -31,13 +31,11 @@ LOCK_TIMEOUT_S: Final = 0.2
 class Run:
     """`wandb.run`. Thread-safe; `tallyboard` is the run behind it. What wandb's has and this has not does nothing."""
 
-    def __init__(
-        self, run: tallyboard.Run, *, folder: str | None = None, asked: Mapping[str, Any], clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, run: tallyboard.Run, *, asked: Mapping[str, Any], clock: Callable[[], float]) -> None:
         """asked: the arguments of `wandb.init`. clock: seconds that never go back."""
         self.tallyboard: Final = run
         self._asked = dict(asked)
-        self._folder = folder
+        self._folder: str | None = None
         self._clock = clock
         self._lock = threading.RLock()
         self._steps = run.counter(DEFAULT_COUNTER)
