@@ -130,13 +130,13 @@ def _bytes(text: str) -> int:
 def _system(chosen: object) -> float | None:
     """Seconds between two samples; None for never. A True, and nothing said, means the usual ones."""
     if isinstance(chosen, str):
-        chosen = chosen.lower() not in _FALSE if chosen.lower() in _FALSE | (_TRUE - {"1"}) else _seconds(chosen)
+        chosen = chosen.lower() in _TRUE if chosen.lower() in _TRUE | _FALSE else _seconds(chosen)
     if chosen is None or isinstance(chosen, bool):
         return None if chosen is False else SYSTEM_EVERY_S
     if not isinstance(chosen, int | float) or not SYSTEM_EVERY_S_MIN <= chosen <= SYSTEM_EVERY_S_MAX:
         raise ConfigurationError(
             f"system_metrics {chosen!r} is neither on nor off: use True, False or the seconds between two samples,"
-            f" {SYSTEM_EVERY_S_MIN:g} to {SYSTEM_EVERY_S_MAX:,.0f} (TALLYBOARD_SYSTEM_METRICS: 0, or seconds)"
+            f" {SYSTEM_EVERY_S_MIN:g} to {SYSTEM_EVERY_S_MAX:,.0f} (TALLYBOARD_SYSTEM_METRICS: 1, 0, or seconds)"
         )
     return float(chosen)
 

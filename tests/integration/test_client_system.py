@@ -18,7 +18,7 @@ FIGURES = {
 
 @pytest.fixture
 def script(tmp_path: Path, service: RunningService, run_name: str) -> Script:
-    environ = {"TALLYBOARD_URL": service.url, "TALLYBOARD_RUN": run_name, "TALLYBOARD_SYSTEM_METRICS": "1"}
+    environ = {"TALLYBOARD_URL": service.url, "TALLYBOARD_RUN": run_name, "TALLYBOARD_SYSTEM_METRICS": "1.0"}
     return Script(tmp_path / "train.py", environ)
 
 
