@@ -54,6 +54,10 @@ class Training:
         """None until it is begun."""
         return self._run
 
+    def wanted(self, default: str) -> str:
+        """What the run is to be called: by the caller, the environment, or else."""
+        return self.name or os.environ.get("TALLYBOARD_RUN") or default
+
     # ── beginning, and going back ────────────────────────────────────────────────────────────────────────────────
 
     def begin(self, default: str, *, stable: bool, saved: Saved | None = None) -> Run:
@@ -64,11 +68,12 @@ class Training:
         """
         if self._run is not None:
             return self._run
-        self._asked = self.name or os.environ.get("TALLYBOARD_RUN") or (default if stable else None)
+        wanted = self.wanted(default)
+        self._asked = wanted if stable or wanted != default else None
         if self.name is None and (active := lifecycle.active()) is not None:
             self._run = active
             return active
-        name = saved.run if saved is not None and saved.asked == self._asked else self._asked or default
+        name = saved.run if saved is not None and saved.asked == self._asked else wanted
         resume = self.resume or ("new" if saved is None else "continue")
         run = init_beside(
             name, default, resume=resume, next_steps={}, own_next_steps={}, counters={}, mode=None, ranks="zero",
@@ -100,23 +105,22 @@ class Training:
         self._offsets, self._homes = dict(saved.offsets), dict(saved.homes)
         self._floors = {name: int(state["next_step"]) for name, state in saved.counters.items()}
 
-    def start(self, stands: Mapping[str, int], totals: Mapping[str, int], *, restored: bool, folder: Path) -> None:
-        """A training starts. stands: the framework's own counts; what begins again at 0 goes on from where we are.
+    def start(self, stands: Mapping[str, int], totals: Mapping[str, int]) -> None:
+        """A training starts. totals: the framework's counts when it ends, of what is known.
 
-        A run that is continued without a checkpoint is begun anew. folder: where checkpoints go.
+        stands: its counts now, if no checkpoint told where they stand: what begins at 0 once more goes on from where
+        the counter is. A run that is continued without a checkpoint is begun anew.
         """
         if self._run is None:
             return
         if self._anew:
             self._begin_anew(self._run)
-        self._folder = folder
         for name, value in stands.items():
             counter = self._run.counter(name)
-            if not restored:
-                self._offsets[name] = max(0, counter.value - value)
-            counter.set(self._offsets.get(name, 0) + value)
-            if name in totals:
-                self._run.counter(name, total=self._offsets.get(name, 0) + totals[name])
+            self._offsets[name] = max(0, counter.value - value)
+            counter.set(self._offsets[name] + value)
+        for name, total in totals.items():
+            self._run.counter(name, total=self._offsets.get(name, 0) + total)
 
     def _begin_anew(self, run: Run) -> None:
         """From the first step on, but for what this process has added (an evaluation before the training)."""
@@ -135,10 +139,11 @@ class Training:
         if step != counter.value:
             counter.set(step)
 
-    def log(self, values: Mapping[str, Any], name: str, step: int | None = None) -> None:
+    def log(self, values: Mapping[str, Any], name: str, step: int | None = None, *, noted: bool = True) -> None:
         """Report on a counter, at the framework's step or where the counter stands.
 
-        What lies before the checkpoint that was resumed from is there already.
+        What lies before the checkpoint that was resumed from is there already. noted: it is part of the step of the
+        last checkpoint, if that is not over.
         """
         if self._run is None or not values:
             return
@@ -149,14 +154,21 @@ class Training:
         if name == GLOBAL_STEP and number > counter.value:
             self.move_on()
         self._run.log({self._tag(tag, name): value for tag, value in values.items()}, number, counter=name)
-        self._note()
+        if noted:
+            self._note()
 
     def log_evaluation(self, values: Mapping[str, Any], *, another: bool = True) -> None:
         """Report on `evaluation`. another: it is not the one that was reported last."""
-        if self._run is not None and values:
-            if another:
-                self._run.counter(EVALUATION).increment()
+        if another:
+            self.log_next(values, EVALUATION, noted=True)
+        else:
             self.log(values, EVALUATION)
+
+    def log_next(self, values: Mapping[str, Any], name: str, *, noted: bool = False) -> None:
+        """Report on a counter that counts the reports themselves."""
+        if self._run is not None and values:
+            self._run.counter(name).increment()
+            self.log(values, name, noted=noted)
 
     def log_apart(self, values: Mapping[str, Any], step: int | None) -> None:
         """Report each tag on a counter of its own: their step is nothing that we know."""
@@ -178,10 +190,10 @@ class Training:
         self._saving = self._now()
         return self._saving
 
-    def saved(self, folder: Path | None = None) -> None:
-        """The checkpoint is complete; `folder` if it is elsewhere than `start` said."""
+    def saved(self, folder: Path | None) -> None:
+        """The checkpoint is complete, in that folder if it is on a disk of this machine."""
         if self._saving is not None:
-            self._folder = folder or self._folder
+            self._folder = folder
             self._checkpoints = [*self._checkpoints, self._saving][-_CHECKPOINTS_MAX:]
             self._saving = None
 

@@ -68,14 +68,13 @@ class TallyboardCallback(TrainerCallback, ExportableState):
         resumed = state.global_step > 0
         saved = from_plain(_attributes(own).get("saved")) if resumed else None
         run = self._training.begin(_default_name(args, state), stable=True, saved=saved)
-        folder = Path(args.output_dir)
         if saved is not None:
-            self._training.put_back(saved, folder)
+            self._training.put_back(saved, Path(args.output_dir))
         totals = {GLOBAL_STEP: state.max_steps}
         if state.num_train_epochs < _EPOCHS_MAX:
             totals[EPOCH] = state.num_train_epochs
         stands = {GLOBAL_STEP: state.global_step, EPOCH: _whole(state.epoch)}
-        self._training.start(stands, totals, restored=saved is not None, folder=folder)
+        self._training.start({} if saved is not None else stands, totals)
         run.config.update(_config(args, state, model))
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -98,7 +97,7 @@ class TallyboardCallback(TrainerCallback, ExportableState):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A checkpoint is complete."""
-        self._training.saved()
+        self._training.saved(Path(args.output_dir))
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """See to it that all is on disk; the run goes on, for there may be evaluations, or another training."""
