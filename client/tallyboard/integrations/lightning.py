@@ -162,6 +162,12 @@ class TallyboardLogger(Logger, Callback):
         self._training.put_back(saved, _folder(trainer.ckpt_path, file=True))
         self._restored = True
 
+    def on_sanity_check_start(self, trainer: Any, pl_module: Any) -> None:
+        """Begin the run before it: monitors of the device report already."""
+        if self._reports(trainer):
+            self._begin()
+            self._training.begin_anew()
+
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin the run, and say how far it is to go."""
         if not self._reports(trainer):

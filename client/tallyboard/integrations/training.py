@@ -109,12 +109,11 @@ class Training:
         """A training starts. totals: the framework's counts when it ends, of what is known.
 
         stands: its counts now, if no checkpoint told where they stand: what begins at 0 once more goes on from where
-        the counter is. A run that is continued without a checkpoint is begun anew.
+        the counter is.
         """
+        self.begin_anew()
         if self._run is None:
             return
-        if self._anew:
-            self._begin_anew(self._run)
         for name, value in stands.items():
             counter = self._run.counter(name)
             self._offsets[name] = max(0, counter.value - value)
@@ -122,11 +121,15 @@ class Training:
         for name, total in totals.items():
             self._run.counter(name, total=self._offsets.get(name, 0) + total)
 
-    def _begin_anew(self, run: Run) -> None:
-        """From the first step on, but for what this process has added (an evaluation before the training)."""
-        self._anew = False
-        own = set(run.state_dict()) - self._found
-        run.rewind(dict.fromkeys((_BEGUN_ANEW | self._found) - own, 0), "begun anew")
+    def begin_anew(self) -> None:
+        """A training starts from scratch in a run that is continued: what the run holds is superseded.
+
+        But not what this process has added (an evaluation before the training).
+        """
+        if self._run is not None and self._anew:
+            self._anew = False
+            own = set(self._run.state_dict()) - self._found
+            self._run.rewind(dict.fromkeys((_BEGUN_ANEW | self._found) - own, 0), "begun anew")
 
     # ── reports ──────────────────────────────────────────────────────────────────────────────────────────────────
 
