@@ -28,6 +28,11 @@ def curves(service: RunningService, run: str) -> dict[str, Curve]:
     return found
 
 
+def stood(service: RunningService, run: str, tag: str, counter: str) -> list[int]:
+    """Where a counter stood at each point of a tag."""
+    return [int(x) for x in tallyboard.read(run, [tag], x=counter, url=service.url)["x"]]
+
+
 def steps(found: Mapping[str, Curve]) -> dict[str, list[int]]:
     """Of each curve, without what it says."""
     return {tag: [step for step, _ in curve] for tag, curve in found.items()}
@@ -40,15 +45,29 @@ def values(found: Mapping[str, Curve]) -> Counter[tuple[str, float]]:
 
 def live(script: str, service: RunningService, run: str, folder: Path, kill: str = "", **variables: str) -> None:
     """One life of a training script beside this module, killed at a moment (`hook:step`) or not."""
+    done = _started(script, service, run, folder, {"KILL": kill} | variables)
+    assert done.returncode == (-signal.SIGKILL if kill else 0), done.stderr
+    assert kill or " 0 refused, 0 dropped" in done.stderr, done.stderr
+
+
+def failing(script: str, service: RunningService, run: str, folder: Path, moment: str) -> str:
+    """A life that ends by an exception at a moment; what that says."""
+    done = _started(script, service, run, folder, {"FAIL": moment})
+    assert done.returncode == 1, done.stderr
+    assert f"RuntimeError: fails at {moment}" in done.stderr
+    return f"fails at {moment}"
+
+
+def _started(
+    script: str, service: RunningService, run: str, folder: Path, variables: Mapping[str, str]
+) -> "subprocess.CompletedProcess[str]":
     outside = {k: v for k, v in os.environ.items() if not k.startswith("TALLYBOARD_") and k != "RANK"}
     path = os.pathsep.join([*(str(ROOT / part) for part in ("client", "server", ".")), outside.get("PYTHONPATH", "")])
     ours = {"TALLYBOARD_URL": service.url, "TALLYBOARD_RUN": run, "PYTHONPATH": path, "FOLDER": str(folder)}
-    done = subprocess.run(
+    return subprocess.run(
         [sys.executable, str(ROOT / "tests" / "frameworks" / script)], capture_output=True, text=True,
-        timeout=LIMIT_S, check=False, env=outside | ours | {"KILL": kill} | variables, cwd=folder,
+        timeout=LIMIT_S, check=False, env=outside | ours | dict(variables), cwd=folder,
     )  # fmt: skip
-    assert done.returncode == (-signal.SIGKILL if kill else 0), done.stderr
-    assert kill or " 0 refused, 0 dropped" in done.stderr, done.stderr
 
 
 def trained(
@@ -68,6 +87,9 @@ def moments(seed: int, hooks: Sequence[str], last_step: int, count: int = 3) -> 
 
 
 def die_at(hook: str, step: int) -> None:
-    """In a job: be killed, if this is the moment."""
-    if os.environ.get("KILL") == f"{hook}:{step}":
+    """In a job: be killed, or fail, if this is the moment."""
+    moment = f"{hook}:{step}"
+    if os.environ.get("KILL") == moment:
         os.kill(os.getpid(), signal.SIGKILL)
+    if os.environ.get("FAIL") == moment:
+        raise RuntimeError(f"fails at {moment}")

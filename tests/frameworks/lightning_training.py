@@ -24,7 +24,7 @@ SAVE_STEPS = 3
 """The checkpoints at 6, 12, … are saved before the validation at these steps, and the figures of the epoch."""
 
 
-class Classifier(lightning.LightningModule):  # type: ignore[misc, unused-ignore]
+class Classifier(lightning.LightningModule):
     """64 pixels → 10 digits."""
 
     def __init__(self, learning_rate: float = 0.1) -> None:
@@ -44,7 +44,7 @@ class Classifier(lightning.LightningModule):  # type: ignore[misc, unused-ignore
         """Log it, of each batch and of all."""
         self.log("val_loss", self._loss(batch), on_step=True, on_epoch=True)
 
-    def test_step(self, batch: Any, _: int) -> None:
+    def test_step(self, batch: Any, number: int) -> None:
         """Log it, of all."""
         self.log("test_loss", self._loss(batch))
 
@@ -85,7 +85,7 @@ class Resumable:
         self._next = state["next"]
 
 
-class Killer(Callback):  # type: ignore[misc, unused-ignore]
+class Killer(Callback):
     """Ends the job where the test says: at a batch, counted over epochs."""
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:

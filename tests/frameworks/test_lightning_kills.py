@@ -33,7 +33,9 @@ def whole(service: RunningService, tmp_path_factory: pytest.TempPathFactory) -> 
         kit_hf.moments(1, HOOKS, BATCHES * EPOCHS),
         kit_hf.moments(2, HOOKS, BATCHES * EPOCHS),
         ["batch_start:3", "validation_end:11", "batch_end:17"],  # before the first checkpoint, too
-        ["batch_start:12", "epoch_start:1", "batch_end:40"],  # after a checkpoint, at its own step
+        # After checkpoints, at their own steps. The last one at an epoch's end: what Lightning saves later, in a life
+        # that was resumed from there, it can't resume from (it trains an epoch too many, with or without a logger).
+        ["batch_start:12", "batch_start:20", "epoch_start:1"],
     ],
     ids=",".join,
 )

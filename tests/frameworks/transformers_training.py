@@ -61,7 +61,7 @@ def trainer(folder: Path, callbacks: Sequence[Any], **changes: Any) -> Trainer:
     )  # fmt: skip
 
 
-class Killer(TrainerCallback):  # type: ignore[misc, unused-ignore]
+class Killer(TrainerCallback):
     """Ends the job where the test says."""
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:

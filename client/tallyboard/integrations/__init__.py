@@ -1,1 +1,1 @@
-"""Frameworks' own hooks, mapped to counters, reports and rewinds: one module a framework, imported by its users alone."""
+"""Frameworks' own hooks, mapped to counters, reports and rewinds: a module each, which its users alone import."""

@@ -1,8 +1,8 @@
 """What a checkpoint holds of a run, and what came after it: frameworks save in the middle of a step.
 
-A checkpoint is often saved before the evaluation at its own step, or before an epoch's figures, and whoever resumes from
-it does neither again. So where the counters stood when that step was over is noted in a file beside the checkpoints:
-a resumed job goes back to there, not to the moment of saving, which would leave holes.
+A checkpoint is often saved before the evaluation at its own step, or before an epoch's figures, and whoever resumes
+from it does neither again. So where the counters stood when that step was over is noted in a file beside the
+checkpoints: a resumed job goes back to there, not to the moment of saving, which would leave holes.
 """
 
 import os

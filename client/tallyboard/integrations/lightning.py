@@ -1,8 +1,8 @@
 """A logger for PyTorch Lightning that also is a callback: `Trainer(logger=board, callbacks=[board])`.
 
-As a logger it gets the values, and as a callback it learns what they are about: training figures count on `global_step`,
-an epoch's on `epoch`, each validation or test is the next step of `evaluation`. A checkpoint holds where the counters
-stand, and a fit that is resumed from it goes back to there.
+As a logger it gets the values, and as a callback it learns what they are about: training figures count on
+`global_step`, an epoch's on `epoch`, each validation or test is the next step of `evaluation`. A checkpoint holds where
+the counters stand, and a fit that is resumed from it goes back to there.
 """
 
 import random
@@ -94,8 +94,8 @@ class TallyboardLogger(Logger, Callback):
         if self._trainer is None and self not in trainer.callbacks:
             self._trainer = trainer
             rank_zero_warn(
-                "TallyboardLogger is not among the Trainer's callbacks: evaluations and epochs can't be told from"
-                " training steps, and checkpoints do not hold the counters. Use Trainer(logger=board, callbacks=[board])"
+                "TallyboardLogger is not among the Trainer's callbacks, so epochs and evaluations can't be told from"
+                " other batches, and checkpoints do not hold the counters. Use Trainer(logger=board, callbacks=[board])"
             )
 
     @rank_zero_only

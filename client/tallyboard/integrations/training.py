@@ -19,6 +19,7 @@ EVALUATION: Final = "evaluation"
 _OWN: Final = "tag"
 """In `homes`: the tag has a counter to itself."""
 _BEGUN_ANEW: Final = frozenset({GLOBAL_STEP, EPOCH, EVALUATION, names.ALL_IMPLICIT})
+_AT_THE_START: Final[dict[str, int | bool]] = {"value": 0, "next_step": 0, "moved": False}
 _CHECKPOINTS_MAX: Final = 16
 """Checkpoints at one step that are remembered: the best, the last, one in an epoch's end, …"""
 _EXIT_TIMEOUT_S: Final = 10.0
@@ -97,8 +98,9 @@ class Training:
             return
         saved = noted(folder, saved)
         self._anew = False
+        later = (_BEGUN_ANEW | self._run.state_dict().keys()) - saved.counters.keys()  # counters that began after it
         try:
-            self._run.load_state_dict(saved.counters)
+            self._run.load_state_dict(dict.fromkeys(later, _AT_THE_START) | saved.counters)
         except ConfigurationError as error:
             self._run.tell_once("checkpoint", f"the counters stay where they are: {error}")
             return

@@ -1,8 +1,8 @@
 """A callback for Hugging Face's Trainer: `Trainer(…, callbacks=[TallyboardCallback()])`.
 
-What the Trainer logs while it trains counts on `global_step` (on `epoch`, if it logs once an epoch), and each evaluation
-is the next step of `evaluation`. A checkpoint holds where the counters stand, and a training that is resumed from it
-goes back to there.
+What the Trainer logs while it trains counts on `global_step` (on `epoch`, if it logs once an epoch), and each
+evaluation is the next step of `evaluation`. A checkpoint holds where the counters stand, and a training that is resumed
+from it goes back to there.
 """
 
 import sys
