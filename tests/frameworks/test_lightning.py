@@ -127,6 +127,9 @@ def test_every_value_that_it_logs_is_there_and_none_is_refused(service: RunningS
     totals = {name: counter["total"] for name, counter in document["counters"].items() if counter["total"]}
     assert totals == {"global_step": 2 * steps, "epoch": 4}
     assert document["config"] == {"learning_rate": 0.1}
+    last = {tag: value for tag, curve in curves.items() for _, value in curve[-1:]}
+    results = ("train_loss_epoch", "epoch_only", "val_loss_epoch", "test_loss")
+    assert document["summary"] == {tag: last[tag] for tag in results}
     assert kit_hf.stood(service, run, "val_loss_epoch", "global_step")[:5] == [6, 12, 18, 24, 24]
     assert kit_hf.stood(service, run, "val_loss_epoch", "epoch")[:5] == [0, 0, 1, 1, 2]
 

@@ -113,8 +113,10 @@ class TallyboardLogger(Logger, Callback):
         elif trainer.sanity_checking:
             return
         elif self._over == "epoch":
+            run.summary.update(_results(metrics))
             self._training.log(metrics, EPOCH, trainer.current_epoch + 1)
         elif self._over == "evaluation":
+            run.summary.update(_results(metrics))
             self._training.log_evaluation(metrics, another=not self._evaluated)
             self._evaluated = True
         elif trainer.validating or trainer.testing:
@@ -258,6 +260,10 @@ def _steps(trainer: Any) -> int:
 def _accumulates(trainer: Any) -> bool:
     """Whether the batch at hand ends without an update."""
     return bool(trainer.fit_loop._should_accumulate())
+
+
+def _results(metrics: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metrics.items() if name != "epoch"}
 
 
 def _folder(path: Any, *, file: bool = False) -> Path | None:
