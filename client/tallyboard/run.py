@@ -251,8 +251,8 @@ class Run:
             raise ConfigurationError(f"not the state of a run's counters: {error!r}") from error
         if counters:
             self._recorder.rewind(checked_next_steps(next_steps), "resumed from a checkpoint", values)
-            for name, was_moved in moved.items():
-                self._recorder.counter(name).moved = was_moved
+            for name in moved.keys() - {names.ALL_IMPLICIT}:
+                self._recorder.counter(name).moved = moved[name]
 
     def _document_fits(self, document: dict[str, Any]) -> bool:
         try:
