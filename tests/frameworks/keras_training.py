@@ -22,7 +22,7 @@ EPOCHS = 4
 BATCH_SIZE = 64
 
 
-class Witness(keras.callbacks.Callback):  # type: ignore[misc]
+class Witness(keras.callbacks.Callback):
     """Writes down what Keras tells its callbacks, and kills the process after a number of batches."""
 
     def __init__(self, batches_max: int | None = None) -> None:
