@@ -1,7 +1,7 @@
 """A stock Lightning Trainer: what another logger is given is what the service holds, and nothing is refused."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from tests.service import RunningService
 
 pytestmark = [
     pytest.mark.timeout(300),
+    pytest.mark.usefixtures("named"),
     pytest.mark.filterwarnings("default"),  # the framework's own are its own
 ]
 
@@ -48,17 +49,6 @@ class Memory(Logger):
     def steps(self, tag: str) -> list[int | None]:
         """Those at which a tag was logged."""
         return [step for step, metrics in self.rows if tag in metrics]
-
-
-@pytest.fixture(autouse=True)
-def named(service: RunningService, run_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The run that the environment names; strict, so that whatever is refused raises."""
-    monkeypatch.setenv("TALLYBOARD_URL", service.url)
-    monkeypatch.setenv("TALLYBOARD_RUN", run_name)
-    monkeypatch.setenv("TALLYBOARD_STRICT", "1")
-    yield run_name
-    if (active := tallyboard.lifecycle.active()) is not None:
-        active.finish()
 
 
 def finished(board: TallyboardLogger) -> str:

@@ -1,6 +1,6 @@
 """A stock Hugging Face Trainer: what it logs is what the service holds, and nothing is refused."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,9 @@ STEPS = 36
 
 pytestmark = [
     pytest.mark.timeout(300),
+    pytest.mark.usefixtures("named"),
     pytest.mark.filterwarnings("default"),  # the framework's own are its own
 ]
-
-
-@pytest.fixture(autouse=True)
-def named(service: RunningService, run_name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The run that the environment names; strict, so that whatever is refused raises."""
-    monkeypatch.setenv("TALLYBOARD_URL", service.url)
-    monkeypatch.setenv("TALLYBOARD_RUN", run_name)
-    monkeypatch.setenv("TALLYBOARD_STRICT", "1")
-    yield run_name
-    if (active := tallyboard.lifecycle.active()) is not None:
-        active.finish()
 
 
 def finished(callback: TallyboardCallback) -> str:

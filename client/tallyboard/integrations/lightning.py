@@ -21,10 +21,10 @@ from tallyboard.run import Run
 from tallyboard.wire import Resume
 
 try:
+    from lightning.fabric.loggers.logger import rank_zero_experiment
     from lightning.pytorch.callbacks import Callback
     from lightning.pytorch.loggers import Logger
-    from lightning.pytorch.loggers.logger import rank_zero_experiment
-    from lightning.pytorch.utilities.rank_zero import rank_zero_only, rank_zero_warn
+    from lightning.pytorch.utilities import rank_zero_only, rank_zero_warn
 except ImportError as error:
     raise missing("lightning", "lightning", error) from error
 

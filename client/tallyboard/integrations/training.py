@@ -23,6 +23,8 @@ _AT_THE_START: Final[dict[str, int | bool]] = {"value": 0, "next_step": 0, "move
 _CHECKPOINTS_MAX: Final = 16
 """Checkpoints at one step that are remembered: the best, the last, one in an epoch's end, …"""
 _EXIT_TIMEOUT_S: Final = 10.0
+_KEEP_TIMEOUT_S: Final = 5.0
+"""How long a checkpoint may wait, at worst: a disk takes what was reported in milliseconds."""
 
 
 class Training:
@@ -210,13 +212,13 @@ class Training:
         """The training is over. What was reported is on disk when this returns."""
         self.move_on()
         if self._run is not None:
-            self._run.flush(kept=True)
+            self._run.flush(_KEEP_TIMEOUT_S, kept=True)
 
     def _now(self) -> Saved | None:
         run = self._run
         if run is None:
             return None
-        run.flush(kept=True)
+        run.flush(_KEEP_TIMEOUT_S, kept=True)
         return Saved(new_id(), run.name, self._asked, run.state_dict(), dict(self._offsets), dict(self._homes))
 
     def _note(self) -> None:
