@@ -32,12 +32,7 @@ def whole(service: RunningService, tmp_path_factory: pytest.TempPathFactory) -> 
     [
         kit_hf.moments(1, HOOKS, STEPS),
         kit_hf.moments(2, HOOKS, STEPS),
-        [
-            "evaluate:18",
-            "save:20",
-            "step_end:31",
-        ],  # after an evaluation that is done again, and right after a checkpoint
-        ["step_end:3", "evaluate:36", "step_begin:36"],  # before the first checkpoint, and after one, at its own step
+        ["evaluate:18", "save:20", "step_end:31"],  # after what is done again, and right after a checkpoint
     ],
     ids=",".join,
 )
@@ -51,6 +46,19 @@ def test_the_curves_of_a_killed_job_are_those_of_one_that_was_not(
     found = kit_hf.steps(killed)
     assert found["train/loss"] == list(range(2, STEPS + 1, 2))
     assert found["eval/loss"] == found["eval/accuracy"] == list(range(1, EPOCHS + 2))
+
+
+def test_an_evaluation_that_follows_a_checkpoint_at_its_own_step_stays(
+    service: RunningService, tmp_path: Path, run_name: str, whole: dict[str, Curve]
+) -> None:
+    kills = ["step_end:3", "evaluate:36", "step_begin:36"]  # the first one before there is any checkpoint
+
+    killed = kit_hf.trained(SCRIPT, service, run_name, tmp_path / "job", kills)
+
+    assert kit_hf.steps(killed) == kit_hf.steps(whole)
+    assert killed["eval/loss"][:2] == whole["eval/loss"][:2]
+    # What follows has other batches: the evaluation, which is not done again, had drawn from the Trainer's generator.
+    assert [point for point in killed["train/loss"] if point[0] <= 36] == whole["train/loss"][: 36 // 2]
 
 
 def test_epoch_figures_of_a_killed_job_stand_at_each_epoch_once(
