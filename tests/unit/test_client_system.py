@@ -344,6 +344,12 @@ class Remembered(Sampler):
         super().end()
 
 
+@pytest.fixture(autouse=True)
+def _sampled_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests switch it off."""
+    monkeypatch.delenv("TALLYBOARD_SYSTEM_METRICS")
+
+
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Remembered]]:
     monkeypatch.delenv("RANK", raising=False)
