@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tallyboard.wire import Problem, names
+from tallyboard.wire import DEFAULT_COUNTER, Problem, names
 
 GOES_ON: Final = "Training goes on: reports are kept on this machine and sent when it is back"
+_NAMED_MAX: Final = 5
+"""Counters that one message names."""
 
 
 def away(url: str, why: str) -> str:
@@ -79,6 +81,20 @@ def unlogged(counter: str, tag: str) -> str:
     )
 
 
+def unrouted(tag: str, moved: Sequence[str]) -> str:
+    """A report names no counter, and the job moves others than the one that it goes to."""
+    prefix, slash, _ = tag.partition("/")
+    likely = next((name for name in moved if slash and name.startswith(prefix)), moved[0])
+    pattern = f"{prefix}/*" if slash else tag
+    others = ", ".join(moved[:_NAMED_MAX]) + (", …" if len(moved) > _NAMED_MAX else "")
+    return (
+        f"{tag!r} is reported without a counter, and so on {DEFAULT_COUNTER}, which nobody moves: it counts the reports,"
+        f" while this job moves {others}. Say where it belongs: tallyboard.init(…, counters={{{_quoted(pattern)}:"
+        f" {_quoted(likely)}}}), run.counter({_quoted(likely)}).log(…) or run.log(…, counter={_quoted(likely)}); or, to"
+        f" have it so, run.counter({_quoted(DEFAULT_COUNTER)})"
+    )
+
+
 def exists(counter: str) -> str:
     """A counter was to be new, and the server knows it."""
     return (
@@ -138,3 +154,8 @@ def cause(problem: Problem, url: str, run: str) -> str:
             return f"the service does not go by the name in {url}: set TALLYBOARD_URL to one of its names"
         case _:
             return f"{url} does not take what this client sends: check TALLYBOARD_URL, and that their versions fit"
+
+
+def _quoted(text: str) -> str:
+    """As it is written in Python, with the quotes of the documentation."""
+    return f'"{text}"' if text.isprintable() and not {'"', "\\"} & set(text) else repr(text)

@@ -7,7 +7,7 @@ from tallyboard.collect.stats import Tally
 from tallyboard.collect.tracking import CounterState, Violation
 from tallyboard.errors import ContractError, InvalidReportError, contract_error
 from tallyboard.notices import Notices, caller_line
-from tallyboard.remedies import ahead, exists, missing, stands, unlogged, unplaced
+from tallyboard.remedies import ahead, exists, missing, stands, unlogged, unplaced, unrouted
 from tallyboard.wire import limits, names
 
 COMPLAINTS_MAX: Final = 3
@@ -56,6 +56,10 @@ class Complaints:
     def unplaced(self, counter: str) -> None:
         """A counter counts before it is known where it stands."""
         self._notices.warn_once(("unplaced", names.gathered(counter)), unplaced(counter))
+
+    def unrouted(self, tag: str, moved: list[str]) -> None:
+        """A report counts on the default counter, though the job moves others; nothing is raised: it may be meant."""
+        self._notices.warn_once(("unrouted",), f"{unrouted(tag, moved)} ({caller_line()})")
 
     def unlogged(self, counter: str, tag: str) -> None:
         """A schedule is to be reported on a counter that nobody has moved."""

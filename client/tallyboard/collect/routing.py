@@ -49,6 +49,10 @@ class Router:
         """Whether a call with just these tags makes one report."""
         return len(self.split(tags, counter)) == 1
 
+    def routes(self, tag: str) -> bool:
+        """Whether a pattern says where a tag goes."""
+        return tag in _STEPLESS or any(pattern.match(tag) for pattern, _ in self._patterns)
+
     def _split(self, tags: tuple[str, ...], counter: str | None) -> Split:
         groups: dict[str, list[str]] = {}
         for tag in tags:
