@@ -72,12 +72,15 @@ class Counter:
         """Whether the value has reached or passed the next of 1, n+1, 2n+1, … since this was last true.
 
         Asked again before the counter moves, the answer is the same: all who ask for one n share it. After a resume or
-        a rewind to 137, `every(100)` is next true at 201; `set` passes what lies between, as `increment` does. Raises
-        ValueError unless n is at least 1.
+        a rewind to 137, `every(100)` is next true at 201; `set` passes what lies between, as `increment` does. Asked
+        ten times in a row at one value of a counter that nobody has moved, it asks back, once, whether that is being
+        incremented. Raises ValueError unless n is at least 1.
         """
         if n < 1:
             raise ValueError(f"every({n}): n counts steps, at least 1")
         value = self._state.value
+        if not self._state.moved:
+            self._recorder.note_reading(self._state, f"every({n})", at_value=True)
         if self._puts != self._state.puts:  # it was put elsewhere: nothing was passed on the way
             self._puts = self._state.puts
             self._told = {}
@@ -134,10 +137,11 @@ class Counter:
     def note_reading(self, reader: str) -> None:
         """Tell that somebody (a schedule's name) reads the value and expects it to have moved since, once per update.
 
-        At the tenth in a row of one reader, while the counter stands where it began (or was last put) and the run's
-        other counters stand, too, the person who trains is asked, once, whether the counter is being incremented.
+        At the tenth in a row of one reader, while nobody moves the counter from where it began (or was last put) and
+        the run's other counters stand, too, the person who trains is asked, once, whether it is being incremented. A
+        counter that only counts reports is not moved by them.
         """
-        if self._state.stands:
+        if self._state.is_forgotten:
             self._recorder.note_reading(self._state, reader)
 
     def __index__(self) -> int:

@@ -65,11 +65,15 @@ def unplaced(counter: str) -> str:
     )
 
 
-def stands(counter: str, value: int, times: str) -> str:
-    """Nobody seems to move a counter."""
+def stands(counter: str, value: int, times: str, *, counts_reports: bool = False) -> str:
+    """Nobody seems to move a counter, which may count reports instead."""
+    if counts_reports:
+        state = f"nobody has moved {counter} for {times}, so it counts the reports, of which there were {value}"
+    else:
+        state = f"{counter} has been {value} for {times}"
     return (
-        f"{counter} has been {value} for {times}; is it being incremented? Once per update, before anything is"
-        f' reported, say run.counter("{counter}").increment(), or go through the updates with its track(…)'
+        f"{state}; is it being incremented? Once per update, before anything is reported, say"
+        f' run.counter("{counter}").increment(), or go through the updates with its track(…)'
     )
 
 
@@ -88,9 +92,9 @@ def unrouted(tag: str, moved: Sequence[str]) -> str:
     pattern = f"{prefix}/*" if slash else tag
     others = ", ".join(moved[:_NAMED_MAX]) + (", …" if len(moved) > _NAMED_MAX else "")
     return (
-        f"{tag!r} is reported without a counter, and so on {DEFAULT_COUNTER}, which nobody moves: it counts the reports,"
-        f" while this job moves {others}. Say where it belongs: tallyboard.init(…, counters={{{_quoted(pattern)}:"
-        f" {_quoted(likely)}}}), run.counter({_quoted(likely)}).log(…) or run.log(…, counter={_quoted(likely)}); or, to"
+        f"{tag!r} is reported without a counter, and so on {DEFAULT_COUNTER}, which nobody moves: it counts the"
+        f" reports, while this job moves {others}. Say where it belongs: tallyboard.init(…,"
+        f" counters={{{_quoted(pattern)}: {_quoted(likely)}}}), run.counter({_quoted(likely)}).log(…) or run.log(…, counter={_quoted(likely)}); or, to"
         f" have it so, run.counter({_quoted(DEFAULT_COUNTER)})"
     )
 

@@ -67,8 +67,8 @@ class Complaints:
 
     def stands(self, state: CounterState, times: str) -> None:
         """A counter never moved, through so many reports or readings; nothing is raised: each of them was right."""
-        where = caller_line()
-        self._notices.warn_once(("stands", state.name), f"{stands(state.name, state.value, times)} ({where})")
+        said = stands(state.name, state.value, times, counts_reports=not state.stands)
+        self._notices.warn_once(("stands", state.name), f"{said} ({caller_line()})")
 
     def unmet(self, demand: Demand) -> None:
         """A counter that was to be new is there already, or one that was to be there is not."""

@@ -421,11 +421,11 @@ class Recorder:
                 if state.accompanies:
                     self._activated()
 
-    def note_reading(self, state: CounterState, reader: str) -> None:
+    def note_reading(self, state: CounterState, reader: str, *, at_value: bool = False) -> None:
         """Somebody who expects a counter to move has read it: see Standing."""
         with self._lock:
             if self._closed is None:
-                self._standing.read(state, reader)
+                self._standing.read(state, reader, at_value=at_value)
 
     def tell_unlogged(self, state: CounterState, tag: str) -> None:
         """Say once that a schedule is not reported, because nobody has moved its counter."""
