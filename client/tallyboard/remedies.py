@@ -94,8 +94,8 @@ def unrouted(tag: str, moved: Sequence[str]) -> str:
     return (
         f"{tag!r} is reported without a counter, and so on {DEFAULT_COUNTER}, which nobody moves: it counts the"
         f" reports, while this job moves {others}. Say where it belongs: tallyboard.init(…,"
-        f" counters={{{_quoted(pattern)}: {_quoted(likely)}}}), run.counter({_quoted(likely)}).log(…) or run.log(…, counter={_quoted(likely)}); or, to"
-        f" have it so, run.counter({_quoted(DEFAULT_COUNTER)})"
+        f" counters={{{_quoted(pattern)}: {_quoted(likely)}}}), run.counter({_quoted(likely)}).log(…) or"
+        f" run.log(…, counter={_quoted(likely)}); or, to have it so, run.counter({_quoted(DEFAULT_COUNTER)})"
     )
 
 
