@@ -79,14 +79,14 @@ class ExponentialMovingAverage:
         self._missing.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that it has taken in, for the checkpoint: copies of arrays, and numbers. Decay is no part of it."""
+        """All that it has taken in, for the checkpoint: floats, and copies of arrays. Decay is no part of it."""
         return {
-            "averages": {name: array.copy() for name, array in self._averages.items()},
+            "averages": {name: shown(array) for name, array in self._averages.items()},
             "missing": dict(self._missing),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from such a state. Raises ConfigurationError, before anything is changed, if it is none."""
+        """Go on from such a state; arrays may be lists. Raises ConfigurationError, changing nothing, if it is none."""
         averages, missing = saved(state, "averages", "missing")
         if not isinstance(averages, Mapping) or not isinstance(missing, Mapping):
             raise ConfigurationError("not such a state: averages and missing are dictionaries")
@@ -160,11 +160,11 @@ class RunningMean:
         self._mean, self._count = None, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """All that it has taken in, for the checkpoint: a copy of the mean (or None), and the count."""
-        return {"mean": None if self._mean is None else self._mean.copy(), "count": self._count}
+        """All that it has taken in, for the checkpoint: the mean (a float, a copy of the array, or None), the count."""
+        return {"mean": self.mean, "count": self._count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from such a state. Raises ConfigurationError, before anything is changed, if it is none."""
+        """Go on from such a state; arrays may be lists. Raises ConfigurationError, changing nothing, if it is none."""
         mean, count = saved(state, "mean", "count")
         number = saved_count(count)
         if (mean is None) != (number == 0):
