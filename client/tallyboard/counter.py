@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from tallyboard.collect.recorder import Recorder
-from tallyboard.collect.reports import as_step
+from tallyboard.collect.reports import as_step, shown
 from tallyboard.collect.tracking import CounterState
 from tallyboard.errors import ConfigurationError, InvalidReportError
 from tallyboard.progress import Bar, open_bar
-from tallyboard.wire import limits
+from tallyboard.wire import DEFAULT_COUNTER, InvalidNameError, limits, names
 
 Item = TypeVar("Item")
 
@@ -149,6 +149,22 @@ class Counter:
 
     def __repr__(self) -> str:
         return f"Counter({self.name!r}, value={self.value})"
+
+
+def checked_counter(name: str, given: object) -> Counter:
+    """A parameter that is a Counter. Raises ConfigurationError for what is none, such as its name, or a run."""
+    if not isinstance(given, Counter):
+        wanted = given if isinstance(given, str) and _is_counter(given) else DEFAULT_COUNTER
+        raise ConfigurationError(f'{name} is a counter, such as run.counter("{wanted}"), not {shown(given)}')
+    return given
+
+
+def _is_counter(name: str) -> bool:
+    try:
+        names.check_any_counter(name)
+    except InvalidNameError:
+        return False
+    return True
 
 
 def checked_total(total: object) -> int:
