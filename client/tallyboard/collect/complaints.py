@@ -23,12 +23,12 @@ class Complaints:
         self._strict = strict
         self._pending: ContractError | None = None
 
-    def violated(self, counter: str, violation: Violation) -> None:
-        """A report breaks a rule of the contract. Raises ContractError if the run is strict."""
+    def violated(self, counter: str, violation: Violation, tags: tuple[str, ...]) -> None:
+        """A report of these tags breaks a rule of the contract. Raises ContractError if the run is strict."""
         if self._strict:
             raise contract_error(violation.reason, violation.detail)
         where = caller_line()
-        self._tally.violation(counter, violation.reason)
+        self._tally.violation(counter, violation.reason, tags if violation.apart else ())
         self._notices.warn_once((names.gathered(counter), violation.reason, where), f"{violation.detail} ({where})")
 
     def values(self, complaints: list[str]) -> None:

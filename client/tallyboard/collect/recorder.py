@@ -293,7 +293,7 @@ class Recorder:
         violation = self._counters.other_owner(state, tags, lane.kind) or state.check(number, lane, row)
         if violation is not None:
             self._standing.refused(state, number, lane, violation)
-            self._complaints.violated(state.name, violation)
+            self._complaints.violated(state.name, violation, tags)
         state.value = max(state.value, number)
         if self._sections.full:
             self._forget()
