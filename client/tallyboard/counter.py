@@ -7,6 +7,7 @@ from tallyboard.collect.recorder import Recorder
 from tallyboard.collect.reports import as_step, shown
 from tallyboard.collect.tracking import CounterState
 from tallyboard.errors import ConfigurationError, InvalidReportError
+from tallyboard.parameters import whole
 from tallyboard.progress import Bar, open_bar
 from tallyboard.wire import DEFAULT_COUNTER, InvalidNameError, limits, names
 
@@ -74,10 +75,10 @@ class Counter:
         Asked again before the counter moves, the answer is the same: all who ask for one n share it. After a resume or
         a rewind to 137, `every(100)` is next true at 201; `set` passes what lies between, as `increment` does. Asked
         ten times in a row at one value of a counter that nobody has moved, it asks back, once, whether that is being
-        incremented. Raises ValueError unless n is at least 1.
+        incremented. Raises ConfigurationError (a ValueError) unless n is a whole number, at least 1.
         """
-        if n < 1:
-            raise ValueError(f"every({n}): n counts steps, at least 1")
+        if type(n) is not int or n < 1:
+            n = whole(1, "n", n)
         value = self._state.value
         if not self._state.moved:
             self._recorder.note_reading(self._state, f"every({n})", at_value=True)
@@ -96,8 +97,8 @@ class Counter:
     def log_every(self, n: int, scalars: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> bool:
         """`log` at the steps of `every(n)`. Returns whether it did.
 
-        scalars: or a function that makes them, which is called at these steps alone. Raises ValueError unless n is at
-        least 1, and what the function raises.
+        scalars: or a function that makes them, which is called at these steps alone. Raises ConfigurationError (a
+        ValueError) unless n is a whole number, at least 1, and what the function raises.
         """
         if not self.every(n):
             return False
@@ -113,6 +114,8 @@ class Counter:
         ConfigurationError for a total that is none, TypeError for what can't be gone through.
         """
         count = _length(iterable) if total is None else checked_total(total)
+        if not hasattr(iterable, "__iter__") and not hasattr(iterable, "__getitem__"):
+            raise TypeError(f"track goes through something, such as range(10) or a data loader, not {shown(iterable)}")
         return self._tracked(iter(iterable), count)
 
     def _tracked(self, items: Iterator[Item], count: int | None) -> Iterator[Item]:

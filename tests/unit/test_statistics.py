@@ -221,11 +221,11 @@ def test_of_parameters_the_gradients_are_taken_not_the_weights() -> None:
     [
         (Model(), r"Model is a model: give update\(model.named_parameters\(\)\)"),
         (Model().parameters(), "Parameter is no gradient with its name.*model.named_parameters"),
-        ([np.ones((2, 2))], "ndarray is no gradient with its name"),
+        ([np.ones((2, 2))], r"ndarray of shape \(2, 2\) is no gradient with its name"),
         ([(1, np.ones(2))], "no gradient with its name"),
-        (5, "int is no gradient with its name"),
-        (None, "NoneType is no gradient"),
-        ("w1", "str is no gradient"),
+        (5, "int 5 is no gradient with its name"),
+        (None, "NoneType None is no gradient"),
+        ("w1", "str 'w' is no gradient"),
     ],
 )
 def test_what_is_no_gradients_by_name_is_refused_with_what_would_do(given: Any, said: str) -> None:

@@ -16,7 +16,7 @@ from tallyboard.collect.blobs import PendingBlob
 from tallyboard.collect.complaints import Complaints
 from tallyboard.collect.counters import Counters, Create
 from tallyboard.collect.lanes import BlobLane, Lane, Section
-from tallyboard.collect.reports import as_at, as_counter, as_scalars, as_step, as_tag, as_wall_time
+from tallyboard.collect.reports import as_at, as_counter, as_scalars, as_step, as_tag, as_wall_time, moved_on
 from tallyboard.collect.routing import Router, Split
 from tallyboard.collect.sections import SECTION_ALERTS_MAX, Discarded, Sections
 from tallyboard.collect.standing import Standing
@@ -408,7 +408,7 @@ class Recorder:
         """Move a counter by so much, or to a step; a step that is none is left out with a warning."""
         with self._lock:
             try:
-                number = as_step(state.value + by if by is not None else to)
+                number = as_step(to) if by is None else moved_on(state.value, by)
             except InvalidReportError as error:
                 self._complaints.unmoved(state.name, error)
                 return

@@ -47,6 +47,15 @@ def as_step(step: object) -> int:
     return number
 
 
+def moved_on(value: int, by: object) -> int:
+    """The step that lies so many further than a value. Raises InvalidReportError."""
+    try:
+        step = value + by  # type: ignore[operator]
+    except Exception as error:  # a foreign type may raise anything
+        raise InvalidReportError(f"{shown(by)} is no number of steps") from error
+    return as_step(step)
+
+
 def as_counter(name: object) -> str:
     """The name of a counter. Raises InvalidReportError or InvalidNameError."""
     if not isinstance(name, str):

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
+from tallyboard.collect.reports import shown
 from tallyboard.errors import ConfigurationError
 from tallyboard.statistics.arrays import Floats, as_floats, check_shape, norm
 from tallyboard.statistics.averages import RunningMean
@@ -32,6 +33,9 @@ class GradientNorms:
     """
 
     def __init__(self, where: Log, prefix: str = PREFIX, *, means: bool = True) -> None:
+        """Raises ConfigurationError (a ValueError) for what is neither a run nor a counter."""
+        if not callable(getattr(where, "log", None)):
+            raise ConfigurationError(f"GradientNorms(where) is a run or a counter to report to, not {shown(where)}")
         self._where = where
         self._prefix = prefix
         self._keeps_means = means
@@ -108,7 +112,7 @@ def _pairs(gradients: Any) -> Iterator[tuple[str, Any]]:
 
 def _unnamed(value: object) -> str:
     return (
-        f"{type(value).__name__} is no gradient with its name: give a dictionary {{name: gradient}}, pairs of both, or"
+        f"{shown(value)} is no gradient with its name: give a dictionary {{name: gradient}}, pairs of both, or"
         " of PyTorch model.named_parameters()"
     )
 
