@@ -29,7 +29,7 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     (lambda: GradientNorms(ANY or "x"), r"a run or a counter to report to, not str 'x'"),
     (
         lambda: ExponentialMovingAverage(0.9, num_updates=run()),
-        r"num_updates is a counter, .* or a function .*, not Run",
+        r"num_updates is a counter, .* a function .*, not Run",
     ),
     (lambda: ExponentialMovingAverage(0.9, num_updates=ANY or "x"), r"num_updates is a counter, .*, not str 'x'"),
     (lambda: run().counter(None), r'the name of a counter is a string, such as "global_step", not NoneType'),
@@ -79,9 +79,7 @@ def test_init_says_what_it_takes_and_begins_nothing(arguments: dict[str, Any], s
 @pytest.mark.parametrize("wrong", [10, None, 1.5])
 def test_track_says_what_it_goes_through(wrong: Any) -> None:
     counter = run().counter()
-    with pytest.raises(
-        TypeError, match=r"track goes through something, such as range\(10\) .*, not (int 10|None|float)"
-    ):
+    with pytest.raises(TypeError, match=r"track goes through something, such as .*, not (int 10|None|float)"):
         counter.track(wrong)
 
 
@@ -93,9 +91,9 @@ def test_an_increment_that_is_none_is_told_and_moves_nothing(wrong: Any) -> None
     assert counter.increment(wrong) == 1
     (said,) = mine.ears.heard
     assert said.startswith("global_step was not moved: ")
-    assert "is no number of steps" in said
+    assert "is no number of steps" in said or "NoneType None is not a step" in said
     assert "test_client_wrong_types.py:" in said
-    with pytest.raises(InvalidReportError, match="is no number of steps"):
+    with pytest.raises(InvalidReportError, match=r"is no number of steps|is not a step"):
         run().counter().increment(wrong)
 
 

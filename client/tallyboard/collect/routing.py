@@ -29,7 +29,7 @@ class Router:
         self._patterns: list[tuple[re.Pattern[str], str]] = []
         if patterns is not None and not isinstance(patterns, Mapping):
             raise ConfigurationError(
-                f'counters is a dictionary of patterns and counters, such as {{"val/*": "epoch"}}, not {shown(patterns)}'
+                f'counters is a dictionary of patterns and names, such as {{"val/*": "epoch"}}, not {shown(patterns)}'
             )
         for pattern, counter in (patterns or {}).items():
             try:
