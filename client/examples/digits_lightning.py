@@ -2,7 +2,7 @@
 
 It goes on from its last checkpoint, if there is one: kill it and start it again, and each step is there once.
 
-    pip install 'tallyboard[lightning,examples]'
+    pip install '.[lightning,examples]'
     tallyboard serve                      # in one terminal
     python digits_lightning.py            # in another
 """

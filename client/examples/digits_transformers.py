@@ -2,7 +2,7 @@
 
 It goes on from its last checkpoint, if there is one: kill it and start it again, and the curves have no seam.
 
-    pip install 'tallyboard[transformers,examples]'
+    pip install '.[transformers,examples]'
     tallyboard serve                      # in one terminal
     python digits_transformers.py         # in another
 """

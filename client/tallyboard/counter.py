@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from tallyboard.collect.recorder import Recorder
-from tallyboard.collect.reports import as_step
+from tallyboard.collect.reports import as_step, shown
 from tallyboard.collect.tracking import CounterState
 from tallyboard.errors import ConfigurationError, InvalidReportError
+from tallyboard.parameters import whole
 from tallyboard.progress import Bar, open_bar
-from tallyboard.wire import limits
+from tallyboard.wire import DEFAULT_COUNTER, InvalidNameError, limits, names
 
 Item = TypeVar("Item")
 
@@ -72,12 +73,15 @@ class Counter:
         """Whether the value has reached or passed the next of 1, n+1, 2n+1, … since this was last true.
 
         Asked again before the counter moves, the answer is the same: all who ask for one n share it. After a resume or
-        a rewind to 137, `every(100)` is next true at 201; `set` passes what lies between, as `increment` does. Raises
-        ValueError unless n is at least 1.
+        a rewind to 137, `every(100)` is next true at 201; `set` passes what lies between, as `increment` does. Asked
+        ten times in a row at one value of a counter that nobody has moved, it asks back, once, whether that is being
+        incremented. Raises ConfigurationError (a ValueError) unless n is a whole number, at least 1.
         """
-        if n < 1:
-            raise ValueError(f"every({n}): n counts steps, at least 1")
+        if type(n) is not int or n < 1:
+            n = whole(1, "n", n)
         value = self._state.value
+        if not self._state.moved:
+            self._recorder.note_reading(self._state, f"every({n})", at_value=True)
         if self._puts != self._state.puts:  # it was put elsewhere: nothing was passed on the way
             self._puts = self._state.puts
             self._told = {}
@@ -93,8 +97,8 @@ class Counter:
     def log_every(self, n: int, scalars: Mapping[str, Any] | Callable[[], Mapping[str, Any]]) -> bool:
         """`log` at the steps of `every(n)`. Returns whether it did.
 
-        scalars: or a function that makes them, which is called at these steps alone. Raises ValueError unless n is at
-        least 1, and what the function raises.
+        scalars: or a function that makes them, which is called at these steps alone. Raises ConfigurationError (a
+        ValueError) unless n is a whole number, at least 1, and what the function raises.
         """
         if not self.every(n):
             return False
@@ -110,6 +114,8 @@ class Counter:
         ConfigurationError for a total that is none, TypeError for what can't be gone through.
         """
         count = _length(iterable) if total is None else checked_total(total)
+        if not hasattr(iterable, "__iter__") and not hasattr(iterable, "__getitem__"):
+            raise TypeError(f"track goes through something, such as range(10) or a data loader, not {shown(iterable)}")
         return self._tracked(iter(iterable), count)
 
     def _tracked(self, items: Iterator[Item], count: int | None) -> Iterator[Item]:
@@ -134,10 +140,11 @@ class Counter:
     def note_reading(self, reader: str) -> None:
         """Tell that somebody (a schedule's name) reads the value and expects it to have moved since, once per update.
 
-        At the tenth in a row of one reader, while the counter stands where it began (or was last put) and the run's
-        other counters stand, too, the person who trains is asked, once, whether the counter is being incremented.
+        At the tenth in a row of one reader, while nobody moves the counter from where it began (or was last put) and
+        the run's other counters stand, too, the person who trains is asked, once, whether it is being incremented. A
+        counter that only counts reports is not moved by them.
         """
-        if self._state.stands:
+        if self._state.is_forgotten:
             self._recorder.note_reading(self._state, reader)
 
     def __index__(self) -> int:
@@ -145,6 +152,22 @@ class Counter:
 
     def __repr__(self) -> str:
         return f"Counter({self.name!r}, value={self.value})"
+
+
+def checked_counter(name: str, given: object) -> Counter:
+    """A parameter that is a Counter. Raises ConfigurationError for what is none, such as its name, or a run."""
+    if not isinstance(given, Counter):
+        wanted = given if isinstance(given, str) and _is_counter(given) else DEFAULT_COUNTER
+        raise ConfigurationError(f'{name} is a counter, such as run.counter("{wanted}"), not {shown(given)}')
+    return given
+
+
+def _is_counter(name: str) -> bool:
+    try:
+        names.check_any_counter(name)
+    except InvalidNameError:
+        return False
+    return True
 
 
 def checked_total(total: object) -> int:

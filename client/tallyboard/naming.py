@@ -6,6 +6,7 @@ from pathlib import PurePath
 from typing import Final
 
 from tallyboard.errors import ConfigurationError
+from tallyboard.parameters import text
 from tallyboard.settings import Ranks
 from tallyboard.wire import InvalidNameError, check_run
 
@@ -30,6 +31,8 @@ def run_name(name: str | None, project: str | None, fallback: str | None, script
     Without a project, a made-up name goes below the script's own (`train/quiet-otter-4821`).
     Raises ConfigurationError if it can't name a run.
     """
+    name = None if name is None else text("name", name, "mnist/try1")
+    project = None if project is None else text("project", project, "mnist")
     if name is None and project is None and fallback is not None:
         chosen = fallback
     elif name is not None:

@@ -1,9 +1,10 @@
-"""What parts of the training kit may be given: parameters become plain numbers, or are refused with what would do."""
+"""What `init` and the training kit may be given: parameters become plain numbers, or are refused with what would do."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Final
 
-from tallyboard.collect.reports import as_step
+from tallyboard.collect.reports import as_step, shown
 from tallyboard.errors import ConfigurationError, InvalidReportError
 
 LARGEST: Final = 1e100
@@ -38,3 +39,18 @@ def whole(least: int, name: str, value: Any) -> int:
     if number < least:
         raise ConfigurationError(f"{name}={number}: give a whole number, {least} or more")
     return number
+
+
+def text(name: str, value: Any, such_as: str) -> str:
+    """A string. Raises ConfigurationError."""
+    if not isinstance(value, str):
+        raise ConfigurationError(f'{name} is a string, such as "{such_as}", not {shown(value)}')
+    return value
+
+
+def choice(name: str, value: Any, choices: Sequence[str], where: str = "") -> None:
+    """Raises ConfigurationError unless a value is one of these strings. where: it can be set, too."""
+    if value not in choices:
+        *others, last = map(repr, choices)
+        given = f" ({where})" if where else ""
+        raise ConfigurationError(f"{name} {value!r:.60} is not known; use {', '.join(others)} or {last}{given}")

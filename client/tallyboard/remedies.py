@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from tallyboard.wire import Problem, names
+from tallyboard.wire import DEFAULT_COUNTER, Problem, names
 
 GOES_ON: Final = "Training goes on: reports are kept on this machine and sent when it is back"
+_NAMED_MAX: Final = 5
+"""Counters that one message names."""
 
 
 def away(url: str, why: str) -> str:
@@ -63,11 +65,15 @@ def unplaced(counter: str) -> str:
     )
 
 
-def stands(counter: str, value: int, times: str) -> str:
-    """Nobody seems to move a counter."""
+def stands(counter: str, value: int, times: str, *, counts_reports: bool = False) -> str:
+    """Nobody seems to move a counter, which may count reports instead."""
+    if counts_reports:
+        state = f"nobody has moved {counter} for {times}, so it counts the reports, of which there were {value}"
+    else:
+        state = f"{counter} has been {value} for {times}"
     return (
-        f"{counter} has been {value} for {times}; is it being incremented? Once per update, before anything is"
-        f' reported, say run.counter("{counter}").increment(), or go through the updates with its track(…)'
+        f"{state}; is it being incremented? Once per update, before anything is reported, say"
+        f' run.counter("{counter}").increment(), or go through the updates with its track(…)'
     )
 
 
@@ -76,6 +82,20 @@ def unlogged(counter: str, tag: str) -> str:
     return (
         f"{tag!r} is not reported: nobody has moved {counter}, so it counts the reports, and this would be one more."
         f' Once per update, before anything is reported, say run.counter("{counter}").increment()'
+    )
+
+
+def unrouted(tag: str, moved: Sequence[str]) -> str:
+    """A report names no counter, and the job moves others than the one that it goes to."""
+    prefix, slash, _ = tag.partition("/")
+    likely = next((name for name in moved if slash and name.startswith(prefix)), moved[0])
+    pattern = f"{prefix}/*" if slash else tag
+    others = ", ".join(moved[:_NAMED_MAX]) + (", …" if len(moved) > _NAMED_MAX else "")
+    return (
+        f"{tag!r} is reported without a counter, and so on {DEFAULT_COUNTER}, which nobody moves: it counts the"
+        f" reports, while this job moves {others}. Say where it belongs: tallyboard.init(…,"
+        f" counters={{{_quoted(pattern)}: {_quoted(likely)}}}), run.counter({_quoted(likely)}).log(…) or"
+        f" run.log(…, counter={_quoted(likely)}); or, to have it so, run.counter({_quoted(DEFAULT_COUNTER)})"
     )
 
 
@@ -138,3 +158,8 @@ def cause(problem: Problem, url: str, run: str) -> str:
             return f"the service does not go by the name in {url}: set TALLYBOARD_URL to one of its names"
         case _:
             return f"{url} does not take what this client sends: check TALLYBOARD_URL, and that their versions fit"
+
+
+def _quoted(text: str) -> str:
+    """As it is written in Python, with the quotes of the documentation."""
+    return f'"{text}"' if text.isprintable() and not {'"', "\\"} & set(text) else repr(text)

@@ -19,6 +19,7 @@ from tallyboard.delivery.sender import Sender
 from tallyboard.documents import Config, Summary
 from tallyboard.errors import ConfigurationError, ContractError, InvalidReportError
 from tallyboard.notices import Notices, caller_line
+from tallyboard.parameters import choice, text
 from tallyboard.remedies import unsent
 from tallyboard.summaries.histograms import BINS, histogram_blob
 from tallyboard.summaries.images import Layout, image_blob
@@ -206,8 +207,8 @@ class Run:
         for what can't name a counter or be a total.
         """
         goal = None if total is None else checked_total(total)
-        if create not in _CREATES:
-            raise ConfigurationError(f"create {create!r} is none; use 'auto', 'new' or 'existing'")
+        text("the name of a counter", name, DEFAULT_COUNTER)
+        choice("create", create, _CREATES)
         handle = self._handles.get(name)
         if handle is None or create != "auto":
             state = self._recorder.counter(name, create)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from tallyboard.errors import ConfigurationError
 from tallyboard.outbox.spool import DISK_BYTES_MAX, Policy
+from tallyboard.parameters import choice
 
 Mode = Literal["online", "offline", "disabled"]
 Ranks = Literal["zero", "all"]
@@ -98,7 +99,7 @@ def service_url(url: str) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise ConfigurationError(f"url {url!r} is none; use for example {DEFAULT_URL} (TALLYBOARD_URL)")
+        raise ConfigurationError(f"url {url!r} is not one of a service; use for example {DEFAULT_URL} (TALLYBOARD_URL)")
     return url.rstrip("/")
 
 
@@ -110,14 +111,12 @@ def service_token(token: str | None) -> str | None:
 
 
 def _mode(mode: str) -> Mode:
-    if mode not in get_args(Mode):
-        raise ConfigurationError(f"mode {mode!r} is none; use 'online', 'offline' or 'disabled' (TALLYBOARD_MODE)")
+    choice("mode", mode, get_args(Mode), "TALLYBOARD_MODE")
     return cast("Mode", mode)
 
 
 def _policy(policy: str) -> Policy:
-    if policy not in get_args(Policy):
-        raise ConfigurationError(f"TALLYBOARD_SPOOL={policy} is none; use 'spill', 'always' or 'off'")
+    choice("spool policy", policy, get_args(Policy), "TALLYBOARD_SPOOL")
     return cast("Policy", policy)
 
 

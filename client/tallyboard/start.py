@@ -11,6 +11,7 @@ from typing import Any, Final, get_args
 
 from tallyboard import lifecycle, naming
 from tallyboard.collect.recorder import Recorder
+from tallyboard.collect.reports import shown
 from tallyboard.collect.routing import Router
 from tallyboard.collect.sections import Sections
 from tallyboard.collect.stats import Tally
@@ -28,6 +29,7 @@ from tallyboard.notices import Notices, prepare
 from tallyboard.outbox import locks
 from tallyboard.outbox.spool import Place, Spool
 from tallyboard.outbox.stream import Stream, new_id
+from tallyboard.parameters import at_least, choice, text
 from tallyboard.provenance import provenance
 from tallyboard.run import Run, checked_next_steps
 from tallyboard.settings import Mode, Ranks, Settings, read_settings
@@ -97,7 +99,7 @@ def init(
         config=_document(config),
         next_steps={} if next_steps is None else checked_next_steps(next_steps),
         router=Router(counters),
-        exit_timeout_s=exit_timeout_s,
+        exit_timeout_s=at_least(0.0, "exit_timeout_s", exit_timeout_s),
         system_every_s=settings.system_every_s,
     )
     lifecycle.finish_active()
@@ -154,7 +156,7 @@ def init_beside(
         config=_document(config),
         next_steps=checked_next_steps(next_steps) if next_steps else {},
         router=Router(counters),
-        exit_timeout_s=exit_timeout_s,
+        exit_timeout_s=at_least(0.0, "exit_timeout_s", exit_timeout_s),
         own_next_steps=own_next_steps,
         open_timeout_s=open_timeout_s,
     )
@@ -267,8 +269,7 @@ def _sender(
 
 
 def _name(settings: Settings, name: str | None, project: str | None, ranks: Ranks) -> str | None:
-    if ranks not in get_args(Ranks):
-        raise ConfigurationError(f"ranks {ranks!r} is none; use 'zero' or 'all'")
+    choice("ranks", ranks, get_args(Ranks))
     if ranks == "all" and settings.rank is not None and name is None and settings.run is None:
         raise ConfigurationError("ranks='all' needs a name, so that all ranks agree on it (or TALLYBOARD_RUN)")
     script = sys.argv[0] if sys.argv else ""
@@ -277,10 +278,12 @@ def _name(settings: Settings, name: str | None, project: str | None, ranks: Rank
 
 
 def _opening(resume: Resume, group: str | None, tags: Iterable[str], notes: str | None) -> Open:
-    if resume not in get_args(Resume):
-        raise ConfigurationError(f"resume {resume!r} is none; use 'new', 'continue' or 'must'")
-    if isinstance(tags, str):
-        raise ConfigurationError(f"tags is a list of strings, not {tags!r}")
+    choice("resume", resume, get_args(Resume))
+    if isinstance(tags, str) or not isinstance(tags, Iterable):
+        raise ConfigurationError(f'tags is a list of strings, such as ["baseline"], not {shown(tags)}')
+    tags = [text("each of tags", tag, "baseline") for tag in tags]
+    notes = None if notes is None else text("notes", notes, "with warm-up")
+    group = None if group is None else text("group", group, "ablation")
     origin = provenance(sys.argv, os.environ) | {"tallyboard": __version__, "began_at": time.time()}
     opening = Open(resume=resume, group=group, tags=tuple(tags), notes=notes, provenance=origin)
     try:

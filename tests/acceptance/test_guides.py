@@ -113,7 +113,20 @@ def test_a_killed_job_leaves_one_curve(followed: RunningService) -> None:
     assert loss[50] == (51, 0.01)
     assert [step for step, _ in followed.points("preempted/job", "val/loss")] == [1, 2, 3, 4, 5]
     attempts = followed.get("/runs/preempted/job").json()["counters"]["global_step"]["attempts"]
-    assert [attempt["start"] for attempt in attempts] == [0, 31, 51]
+    assert [attempt["start"] for attempt in attempts] == [1, 31, 51]
+
+
+def test_a_job_killed_before_its_first_checkpoint_begins_its_curves_anew(
+    followed: RunningService, tmp_path: Path
+) -> None:
+    (training, *_) = (text for language, text in blocks("preemptible") if language == "python")
+    definition = training.partition("train(until=37)")[0].replace("preempted/job", "preempted/early")
+    for until in (7, 12):  # the first is over before there is a checkpoint
+        _python(f"{definition}\ntrain(until={until})\n", followed, tmp_path)
+    loss = followed.points("preempted/early", "loss")
+    assert [step for step, _ in loss] == list(range(1, 13))
+    assert [value for _, value in loss] == pytest.approx([0.9**step for step in range(1, 13)])
+    assert [step for step, _ in followed.points("preempted/early", "val/loss")] == [1]
 
 
 def test_late_evaluations_stand_where_the_training_stood(followed: RunningService) -> None:

@@ -204,7 +204,7 @@ def test_what_makes_no_sense_is_said_and_harms_no_training(
         try:
             TallyboardCallback(run, log_every=0)
         except tallyboard.ConfigurationError as error:
-            assert "it counts batches, at least 1" in str(error)
+            assert "log_every=0: give a whole number, 1 or more" in str(error)
         else:
             raise AssertionError
         model.fit(images, labels, epochs=1, callbacks=[callback], **fit)

@@ -44,6 +44,46 @@ def test_doctor_tells_a_run_that_shows_nothing_since_its_rewind(
     assert "all of its 3 scalars were superseded" in outcome.out
 
 
+def rewound(service: RunningService, run: str, **next_steps: int) -> None:
+    """Go back, as a resumed job does."""
+    assert service.send("POST", f"/rewind/{run}", {"next_steps": next_steps}).status == 200
+
+
+def test_doctor_finds_nothing_wrong_with_a_resumed_run_whose_epoch_is_still_to_come(
+    cli: Cli, service: RunningService, run_name: str
+) -> None:
+    report(service, run_name, range(1, 4))
+    rewound(service, run_name, global_step=3, epoch=1)
+    report(service, run_name, range(3, 6))
+    written(service, run_name, size_min=150)
+    outcome = cli("doctor", run_name)
+    assert f"· {run_name}: epoch shows no point" in outcome.out
+    assert "✗" not in outcome.out
+    assert outcome.code == 0
+
+
+def test_a_counter_without_points_is_amiss_if_its_reports_were_refused(
+    cli: Cli, service: RunningService, run_name: str
+) -> None:
+    report(service, run_name, range(1, 4))
+    rewound(service, run_name, epoch=5)
+    refused = {"reports": [{"counter": "epoch", "step": 2, "scalars": {"val/loss": 0.5}}], "partial": True}
+    assert service.report(run_name, refused).status == 200
+    outcome = cli("doctor", run_name)
+    assert f"✗ {run_name}: epoch shows no point" in outcome.out
+    assert outcome.code == 1
+
+
+def test_the_machines_figures_are_no_points_of_a_training(cli: Cli, service: RunningService, run_name: str) -> None:
+    report(service, run_name, range(1, 4), counter="system", tag="system/cpu")
+    outcome = cli("doctor", run_name)
+    assert outcome.code == 1
+    assert "no report was ever accepted" in outcome.out
+    assert "log_every(n, …)" in outcome.out
+    rewound(service, run_name, global_step=1)
+    assert f"✗ {run_name}: global_step shows no point" in cli("doctor", run_name).out
+
+
 def test_doctor_looks_at_the_directory_that_tensorboard_was_given(
     cli: Cli, service: RunningService, run_name: str, tmp_path: Path
 ) -> None:

@@ -173,10 +173,13 @@ def test_a_rewind_in_the_middle_keeps_its_place(service: RunningService, run_nam
     assert service.points(run_name, "loss") == [(i, 1.0 if i < 5 else 2.0) for i in range(8)]
 
 
-def test_must_wants_the_run_to_be_there(service: RunningService, run_name: str) -> None:
+def test_must_wants_the_run_to_be_there(
+    service: RunningService, run_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
     with pytest.raises(RunNotFoundError, match="there is no run"):
         tallyboard.init(run_name, resume="must", url=service.url)
     assert service.get(f"/runs/{run_name}").status == 404
+    assert [record.message for record in caplog.records] == [], "what is raised is all that is said"
 
 
 def take_over(service: RunningService, run: str) -> None:

@@ -118,3 +118,20 @@ def test_the_machines_counter_stands_aside(
     (loss,) = service.get(f"/scalars?run={run_name}&tag=loss&x={SYSTEM_COUNTER}").json()["series"]
     assert loss["x_source"] != "recorded"
     assert "not rewound" not in caplog.text
+
+
+def test_a_report_that_differs_at_each_step_is_told_of_once_and_for_the_right_reason(
+    service: RunningService, run_name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is refused travels after the rows of later steps: the service would advise to rewind to the first of all."""
+    with tallyboard.init(run_name, url=service.url, system_metrics=False) as run:
+        step = run.counter()
+        for _ in step.track(range(30)):
+            run.log({"lr": 0.1})
+            run.log({"loss": 1 / step.value})
+            for value in (1.0, 2.0):
+                run.log({"a": value, "b": value, "g": value})
+    assert (run.stats().refused, run.stats().violations) == (30, 30)
+    (said,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert "'a' was reported at global_step 1 already, with another value" in said
+    assert service.points(run_name, "a") == [(i, 1.0) for i in range(1, 31)]

@@ -3,6 +3,7 @@
 import json
 import random
 
+import msgspec
 import pytest
 
 from tallyboard.delivery.sender import HEARTBEAT_S, TICK_S
@@ -363,6 +364,26 @@ def test_what_the_client_warned_of_itself_is_not_said_again() -> None:
     s.drain()
     assert len(s.recorded.ears.heard) == 1
     assert "goes back" in s.recorded.ears.heard[0]
+
+
+@pytest.mark.parametrize(
+    ("reason", "tags", "told"),
+    [
+        ("step_decreased", ["loss"], 0),  # as it comes after the rows that were logged later
+        ("step_decreased", ["acc"], 1),
+        ("counter_taken", ["loss"], 1),
+    ],
+)
+def test_of_what_travels_apart_only_what_the_client_could_not_know_is_said(
+    reason: str, tags: list[str], told: int
+) -> None:
+    found = msgspec.structs.replace(refusal(reason), tags=tags)
+    s = opened(sending(taken(), taken(), taken(refused_count=1, refused=[found])))
+    s.recorded.log({"acc": 1.0, "loss": 1.0}, 9)
+    s.recorded.log({"loss": 2.0}, 9)
+    s.drain()
+    assert "'loss' was reported at global_step 9 already" in s.recorded.ears.heard[0]
+    assert s.recorded.ears.heard[1:] == ["the server refused a report: global_step is ada's"] * told
 
 
 def test_a_strict_run_raises_them_at_its_next_call() -> None:

@@ -7,6 +7,7 @@ import pytest
 from tallyboard.collect import standing
 from tallyboard.collect.standing import TIMES_MAX
 from tallyboard.errors import TagRepeatedError
+from tallyboard.schedules import exponential_decay
 from tallyboard.wire import CounterValue
 from tests.unit.client_kit import Recorded, recorded
 
@@ -187,6 +188,51 @@ def test_ten_readings_in_a_row_are_asked_about_once() -> None:
     for _ in range(2 * TIMES_MAX):
         mine.log(RATE, 0)
     assert len(mine.ears.heard) == 1
+
+
+def test_a_counter_that_counts_reports_is_asked_about_by_its_readers() -> None:
+    mine = recorded()
+    rate = exponential_decay(0.1, 100, 0.5).bind(mine.run.counter())
+    for update in range(400):
+        assert rate.value > 0
+        if update % 5 == 0:  # a row goes on though each report counts the counter up
+            mine.log({"loss": 1.0})
+    (said,) = asked(mine)
+    assert said.startswith("nobody has moved global_step for 10 readings of learning_rate, so it counts the reports")
+    assert 'run.counter("global_step").increment()' in said
+
+
+def test_log_every_on_a_counter_that_never_moves_is_asked_about() -> None:
+    mine = recorded(strict=True)
+    c = mine.run.counter()
+    for update in range(2 * TIMES_MAX):
+        assert c.log_every(10, {"loss": 1.0}) is False
+        assert len(asked(mine)) == (update >= TIMES_MAX - 1), update
+    assert asked(mine)[0].startswith("global_step has been 0 for 10 readings of every(10); ")
+
+
+def test_every_between_reports_of_a_counter_that_never_moves_is_asked_about() -> None:
+    mine = recorded()
+    c = mine.run.counter()
+    for update in range(60):
+        if update % 20 == 0:
+            mine.log({"loss": 1.0})
+        c.every(100)
+    assert asked(mine)[0].startswith("nobody has moved global_step for 10 readings of every(100), so it counts the")
+
+
+@pytest.mark.parametrize("end", ["increments", "reports"])
+def test_nobody_is_asked_of_a_loop_that_asks_every_and_then(end: str) -> None:
+    mine = recorded()
+    c = mine.run.counter()
+    for _ in range(5 * TIMES_MAX):
+        c.every(10)
+        c.every(100)
+        if end == "increments":
+            c.increment()
+        else:
+            mine.log({"loss": 1.0})
+    assert asked(mine) == []
 
 
 def test_each_reader_has_a_row_of_its_own() -> None:

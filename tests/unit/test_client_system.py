@@ -1,6 +1,7 @@
 """What the machine does, sampled: files of /proc, what psutil sees, a faulty driver, the thread, and the run."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -215,6 +216,21 @@ def test_every_gpu_tells_its_figures() -> None:
     }  # fmt: skip
     assert nvml.opened == 1
     assert len(Gpus(FaultyNvml(100))()) == gpus.GPUS_MAX * 5
+
+
+def test_the_guide_lists_every_figure(tmp_path: Path) -> None:
+    clock = Clock()
+    write(
+        tmp_path, sys__block__sda__size="1", diskstats=" 8 0 sda 1 0 0 0 1 0 0 0 0 0\n",
+        net__dev="a\nb\neth0: 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
+    )  # fmt: skip
+    made = [Machine(), Process(clock=clock), Traffic(tmp_path, tmp_path / "sys", clock), Gpus(FaultyNvml(1))]
+    sources: list[proc.Source] = list(made)
+    for _ in range(2):
+        clock.advance(1.0)
+        figures = {name for source in sources for name in source()}
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "training-kit.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"`system/([\w/]+)`", page)) == figures | {"cpu_percent"}  # which needs clock ticks to pass
 
 
 @pytest.mark.parametrize(

@@ -87,3 +87,11 @@ def test_the_bounds_of_the_client_are_those_that_it_names() -> None:
     ):
         assert sentence in text, sentence
     assert transport.RETRY_AFTER_S_MAX == 5 * 60
+
+
+def test_extras_are_spelled_as_in_the_readme() -> None:
+    """The package is on no index yet: it is installed from its folder."""
+    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("client/examples/*.py")]
+    told = {page.name: re.findall(r"pip install '?([^\s'`]+)", page.read_text(encoding="utf-8")) for page in pages}
+    assert sum(map(len, told.values())) >= 10
+    assert [(name, what) for name, found in told.items() for what in found if what.startswith("tallyboard")] == []

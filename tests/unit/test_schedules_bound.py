@@ -1,5 +1,7 @@
 """Schedules bound to a counter: read after the increment, reported once a step, and told of if nobody increments."""
 
+from typing import Any
+
 import pytest
 
 from tallyboard.counter import Counter
@@ -119,6 +121,26 @@ def test_a_counter_that_counts_reports_is_not_moved_by_logging() -> None:
     (said,) = mine.ears.heard
     assert "'learning_rate' is not reported: nobody has moved global_step" in said
     assert "test_schedules_bound.py" in said, "the line that reads it"
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "global_step", recorded().run, TABLE])
+def test_it_is_bound_to_a_counter_alone(wrong: Any) -> None:
+    with pytest.raises(
+        ConfigurationError, match=r'bind\(counter\) is a counter, such as run.counter\("global_step"\), not'
+    ):
+        TABLE.bind(wrong)
+
+
+def test_a_counter_given_by_its_name_is_told_how_to_be_had() -> None:
+    wrong: Any = "G_step"
+    with pytest.raises(ConfigurationError, match=r'run.counter\("G_step"\), not str \'G_step\''):
+        TABLE.bind(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["G/learning_rate", None, 1, 0.5])
+def test_log_is_no_tag(wrong: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r'log=.* neither True nor False; .* tag="\w.*", log=True'):
+        TABLE.bind(counter(recorded()), log=wrong)
 
 
 def test_it_says_what_it_is() -> None:

@@ -185,6 +185,56 @@ def test_a_gradient_that_is_not_finite_is_shown_and_spoils_no_mean() -> None:
     assert norms.mean("w") is None
 
 
+class Parameter:
+    """As PyTorch has them: a leaf is a parameter with its gradient."""
+
+    def __init__(self, values: list[float], grad: "Parameter | None" = None, *, leaf: bool, wants: bool) -> None:
+        self.values, self.grad, self.is_leaf, self.requires_grad = values, grad, leaf, wants
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        return np.array(self.values)
+
+
+class Model:
+    """As PyTorch has them: `b` has no gradient yet."""
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        gradient = Parameter([3.0, 4.0], leaf=True, wants=False)
+        yield "w", Parameter([100.0, 100.0], gradient, leaf=True, wants=True)
+        yield "b", Parameter([100.0], leaf=True, wants=True)
+
+    def parameters(self) -> Iterator[Parameter]:
+        return (value for _, value in self.named_parameters())
+
+
+def test_of_parameters_the_gradients_are_taken_not_the_weights() -> None:
+    norms = GradientNorms(recorded(strict=True).run.counter(), means=False)
+    expected = {"gradients/w/norm": 5.0, "gradients/global_norm": 5.0}
+    assert norms.update(Model().named_parameters()) == expected
+    assert norms.update(dict(Model().named_parameters()), log=False) == expected
+    graph = Parameter([3.0, 4.0], leaf=False, wants=True)  # a gradient of which gradients will be taken
+    assert norms.update({"w": graph}, log=False) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (Model(), r"Model is a model: give update\(model.named_parameters\(\)\)"),
+        (Model().parameters(), "Parameter is no gradient with its name.*model.named_parameters"),
+        ([np.ones((2, 2))], r"ndarray of shape \(2, 2\) is no gradient with its name"),
+        ([(1, np.ones(2))], "no gradient with its name"),
+        (5, "int 5 is no gradient with its name"),
+        (None, "NoneType None is no gradient"),
+        ("w1", "str 'w' is no gradient"),
+    ],
+)
+def test_what_is_no_gradients_by_name_is_refused_with_what_would_do(given: Any, said: str) -> None:
+    norms = GradientNorms(recorded(strict=True).run.counter())
+    with pytest.raises(ConfigurationError, match=said):
+        norms.update(given)
+    assert norms.state_dict() == {}
+
+
 def test_a_gradient_of_another_shape_changes_no_mean() -> None:
     norms = GradientNorms(recorded().run)
     norms.update({"a": 1.0, "w": [3.0, 4.0]})
@@ -318,6 +368,23 @@ def test_from_a_checkpoint_it_goes_on_as_if_nothing_had_happened(one: Any, other
     go_on(other)
     assert plain(other.state_dict()) == plain(one.state_dict())
     assert plain(other.state_dict()) != as_json
+
+
+def test_the_state_of_plain_numbers_is_json_as_it_is() -> None:
+    ema, mean, norms = ExponentialMovingAverage(0.5, zero_debias=True), RunningMean(), GradientNorms(recorded().run)
+    ema.apply({"loss": np.float32(4.0)})
+    mean.update(4.0)
+    norms.update({"scale": 4.0, "w": [3.0, 4.0]})
+    for made in (ema, mean):
+        assert made.load_state_dict(json.loads(json.dumps(made.state_dict()))) is None
+    assert type(mean.state_dict()["mean"]) is float
+    assert type(ema.state_dict()["averages"]["loss"]) is float
+    ema.apply({"loss": 1.0})
+    mean.update(1.0)
+    assert (ema.average("loss"), mean.mean) == (pytest.approx((4.0 * 0.25 + 1.0 * 0.5) / 0.75), 2.5)
+    saved = norms.state_dict()
+    assert type(saved["scale"]["mean"]) is float
+    assert isinstance(saved["w"]["mean"], np.ndarray)
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,7 @@ def test_large_arrays_become_histograms_and_the_rest_is_told(told: list[str]) ->
         "wandb.Video does nothing here",
         "wandb.log: 'list' is left out: list is not kept here",
         "wandb.log: 'table' is left out: Table is not kept here",
-        "wandb.log: 'x' is left out: Absent is not kept here",
+        "wandb.log: 'x' is left out: wandb.Video is not kept here",
     ]
 
 

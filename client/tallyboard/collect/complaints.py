@@ -7,7 +7,7 @@ from tallyboard.collect.stats import Tally
 from tallyboard.collect.tracking import CounterState, Violation
 from tallyboard.errors import ContractError, InvalidReportError, contract_error
 from tallyboard.notices import Notices, caller_line
-from tallyboard.remedies import ahead, exists, missing, stands, unlogged, unplaced
+from tallyboard.remedies import ahead, exists, missing, stands, unlogged, unplaced, unrouted
 from tallyboard.wire import limits, names
 
 COMPLAINTS_MAX: Final = 3
@@ -23,12 +23,12 @@ class Complaints:
         self._strict = strict
         self._pending: ContractError | None = None
 
-    def violated(self, counter: str, violation: Violation) -> None:
-        """A report breaks a rule of the contract. Raises ContractError if the run is strict."""
+    def violated(self, counter: str, violation: Violation, tags: tuple[str, ...]) -> None:
+        """A report of these tags breaks a rule of the contract. Raises ContractError if the run is strict."""
         if self._strict:
             raise contract_error(violation.reason, violation.detail)
         where = caller_line()
-        self._tally.violation(counter, violation.reason)
+        self._tally.violation(counter, violation.reason, tags if violation.apart else ())
         self._notices.warn_once((names.gathered(counter), violation.reason, where), f"{violation.detail} ({where})")
 
     def values(self, complaints: list[str]) -> None:
@@ -57,14 +57,18 @@ class Complaints:
         """A counter counts before it is known where it stands."""
         self._notices.warn_once(("unplaced", names.gathered(counter)), unplaced(counter))
 
+    def unrouted(self, tag: str, moved: list[str]) -> None:
+        """A report counts on the default counter, though the job moves others; nothing is raised: it may be meant."""
+        self._notices.warn_once(("unrouted",), f"{unrouted(tag, moved)} ({caller_line()})")
+
     def unlogged(self, counter: str, tag: str) -> None:
         """A schedule is to be reported on a counter that nobody has moved."""
         self._notices.warn_once(("stands", counter), f"{unlogged(counter, tag)} ({caller_line()})")
 
     def stands(self, state: CounterState, times: str) -> None:
         """A counter never moved, through so many reports or readings; nothing is raised: each of them was right."""
-        where = caller_line()
-        self._notices.warn_once(("stands", state.name), f"{stands(state.name, state.value, times)} ({where})")
+        said = stands(state.name, state.value, times, counts_reports=not state.stands)
+        self._notices.warn_once(("stands", state.name), f"{said} ({caller_line()})")
 
     def unmet(self, demand: Demand) -> None:
         """A counter that was to be new is there already, or one that was to be there is not."""

@@ -103,6 +103,10 @@ class Counters:
         """Where the run's other counters are."""
         return tuple(other.value for other in self.active if other is not state)
 
+    def moved(self) -> list[str]:
+        """The names of those that the job has moved, which has counters of its own then."""
+        return [state.name for state in list(self._states.values()) if state.moved and state.accompanies]
+
     def is_unplaced(self, state: CounterState) -> bool:
         """Whether nobody has said yet where a counter stands, neither the service nor the job."""
         return not (state.placed or self._knows(implicit=state.implicit))

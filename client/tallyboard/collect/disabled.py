@@ -53,7 +53,7 @@ class DisabledRecorder(Recorder):
         """Leave it to `log`."""
         return False
 
-    def note_reading(self, state: CounterState, reader: str) -> None:
+    def note_reading(self, state: CounterState, reader: str, *, at_value: bool = False) -> None:
         """Leave it to the rank that reports."""
 
     def _check_place(self, state: CounterState, number: int, *, told: bool) -> None:

@@ -16,7 +16,7 @@ from tallyboard.collect.blobs import PendingBlob
 from tallyboard.collect.complaints import Complaints
 from tallyboard.collect.counters import Counters, Create
 from tallyboard.collect.lanes import BlobLane, Lane, Section
-from tallyboard.collect.reports import as_at, as_counter, as_scalars, as_step, as_tag, as_wall_time
+from tallyboard.collect.reports import as_at, as_counter, as_scalars, as_step, as_tag, as_wall_time, moved_on
 from tallyboard.collect.routing import Router, Split
 from tallyboard.collect.sections import SECTION_ALERTS_MAX, Discarded, Sections
 from tallyboard.collect.standing import Standing
@@ -24,7 +24,18 @@ from tallyboard.collect.stats import Tally
 from tallyboard.collect.tracking import CounterState
 from tallyboard.errors import ContractError, InvalidReportError
 from tallyboard.notices import Notices, caller_line
-from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Level, Open, Rewind, Status, limits, names
+from tallyboard.wire import (
+    DEFAULT_COUNTER,
+    CounterSpec,
+    CounterValue,
+    InvalidNameError,
+    Level,
+    Open,
+    Rewind,
+    Status,
+    limits,
+    names,
+)
 
 TAKE_TIMEOUT_S: Final = 0.1
 LANES_MAX: Final = 16_384
@@ -199,6 +210,8 @@ class Recorder:
         for name, tags in split:
             state = self._counters.get(name)
             if name not in numbers:  # more tags than fit into one report still stand at one step
+                if step is None and counter is None:
+                    self._check_choice(state, tags)
                 numbers[name] = self._number(state, step)
             part = tuple(values[tag] for tag in tags)
             self._log_part(state, numbers[name], tags, part, at, wall_time, counter)
@@ -209,6 +222,14 @@ class Recorder:
         said.__cause__ = error
         with self._lock:
             self._complaints.dropped(said)
+
+    def _check_choice(self, state: CounterState, tags: Sequence[str]) -> None:
+        """Tell of tags that go to the default counter because nobody said where, while the job moves others."""
+        if state.name != DEFAULT_COUNTER or state.moved or state.placed or state.asked:
+            return
+        tag = next((tag for tag in tags if not self._router.routes(tag)), None)
+        if tag is not None and (moved := self._counters.moved()):
+            self._complaints.unrouted(tag, moved)
 
     def _number(self, state: CounterState, step: int | None) -> int:
         """The step of a report, which may be named."""
@@ -245,6 +266,8 @@ class Recorder:
                 stands = as_at(at)
                 ((name, tags),) = self._router.split((as_tag(tag),), wanted)
                 state = self._counters.get(name)
+                if number is None and wanted is None:
+                    self._check_choice(state, tags)
                 self._log_part(state, self._number(state, number), tags, (blob.bits,), stands, wall, wanted, blob)
         except (InvalidReportError, InvalidNameError) as error:
             self._complaints.dropped(error)
@@ -270,7 +293,7 @@ class Recorder:
         violation = self._counters.other_owner(state, tags, lane.kind) or state.check(number, lane, row)
         if violation is not None:
             self._standing.refused(state, number, lane, violation)
-            self._complaints.violated(state.name, violation)
+            self._complaints.violated(state.name, violation, tags)
         state.value = max(state.value, number)
         if self._sections.full:
             self._forget()
@@ -356,7 +379,9 @@ class Recorder:
         with self._lock:
             if create != "auto":
                 self._counters.demand(name, create, caller_line())
-            return self._counters.get(name)
+            state = self._counters.get(name)
+            state.asked = True
+            return state
 
     def is_placed(self, name: str) -> bool:
         """Whether it is known where a counter stands: of a run that is continued, the server has to say that first."""
@@ -383,7 +408,7 @@ class Recorder:
         """Move a counter by so much, or to a step; a step that is none is left out with a warning."""
         with self._lock:
             try:
-                number = as_step(state.value + by if by is not None else to)
+                number = as_step(to) if by is None else moved_on(state.value, by)
             except InvalidReportError as error:
                 self._complaints.unmoved(state.name, error)
                 return
@@ -396,11 +421,11 @@ class Recorder:
                 if state.accompanies:
                     self._activated()
 
-    def note_reading(self, state: CounterState, reader: str) -> None:
+    def note_reading(self, state: CounterState, reader: str, *, at_value: bool = False) -> None:
         """Somebody who expects a counter to move has read it: see Standing."""
         with self._lock:
             if self._closed is None:
-                self._standing.read(state, reader)
+                self._standing.read(state, reader, at_value=at_value)
 
     def tell_unlogged(self, state: CounterState, tag: str) -> None:
         """Say once that a schedule is not reported, because nobody has moved its counter."""

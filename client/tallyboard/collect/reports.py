@@ -47,17 +47,26 @@ def as_step(step: object) -> int:
     return number
 
 
+def moved_on(value: int, by: object) -> int:
+    """The step that lies so many further than a value. Raises InvalidReportError."""
+    try:
+        step = value + by  # type: ignore[operator]
+    except Exception as error:  # a foreign type may raise anything
+        raise InvalidReportError(f"{shown(by)} is no number of steps") from error
+    return as_step(step)
+
+
 def as_counter(name: object) -> str:
     """The name of a counter. Raises InvalidReportError or InvalidNameError."""
     if not isinstance(name, str):
-        raise InvalidReportError(f"a counter is given by its name, not as {_shown(name)}")
+        raise InvalidReportError(f"a counter is given by its name, not as {shown(name)}")
     return names.check_any_counter(name)
 
 
 def as_at(at: object) -> dict[str, int]:
     """Where other counters stood. Raises InvalidReportError or InvalidNameError."""
     if at is not None and not isinstance(at, Mapping):
-        raise InvalidReportError(f'at takes a dictionary of counters such as {{"epoch": 3}}, not {_shown(at)}')
+        raise InvalidReportError(f'at takes a dictionary of counters such as {{"epoch": 3}}, not {shown(at)}')
     return {names.check_counter(as_counter(name)): as_step(step) for name, step in (at or {}).items()}
 
 
@@ -83,7 +92,7 @@ def _value(tag: object, value: Any) -> float:
     except Exception as error:  # a foreign __float__ may raise anything
         number = _single(value)
         if number is None:
-            raise InvalidReportError(f"{tag!r} is {_shown(value)}, which is not one number") from error
+            raise InvalidReportError(f"{tag!r} is {shown(value)}, which is not one number") from error
         return number
     return float(_DOUBLE.unpack(packed)[0])
 
@@ -101,13 +110,13 @@ def _whole(step: object) -> int:
     try:
         number = float(step) if not isinstance(step, str | bytes) else math.nan  # type: ignore[arg-type]
     except Exception as error:  # a foreign __float__ may raise anything
-        raise InvalidReportError(f"{_shown(step)} is not a step") from error
+        raise InvalidReportError(f"{shown(step)} is not a step") from error
     if not number.is_integer():
-        raise InvalidReportError(f"{_shown(step)} is not a step; steps are whole numbers 0, 1, 2, …")
+        raise InvalidReportError(f"{shown(step)} is not a step; steps are whole numbers 0, 1, 2, …")
     return int(number)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A short description for a message: of large objects the type alone."""
     kind = type(value).__name__
     if isinstance(value, int | float | str | bytes | None):

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from fnmatch import translate
 from typing import Final
 
+from tallyboard.collect.reports import shown
 from tallyboard.errors import ConfigurationError
 from tallyboard.wire import DEFAULT_COUNTER, InvalidNameError, limits, names, summaries
 
@@ -26,6 +27,10 @@ class Router:
     def __init__(self, patterns: Mapping[str, str] | None = None) -> None:
         """Raises ConfigurationError for a counter that can't be one."""
         self._patterns: list[tuple[re.Pattern[str], str]] = []
+        if patterns is not None and not isinstance(patterns, Mapping):
+            raise ConfigurationError(
+                f'counters is a dictionary of patterns and names, such as {{"val/*": "epoch"}}, not {shown(patterns)}'
+            )
         for pattern, counter in (patterns or {}).items():
             try:
                 self._patterns.append((re.compile(translate(pattern)), _check(counter)))
@@ -48,6 +53,10 @@ class Router:
     def whole(self, tags: tuple[str, ...], counter: str | None) -> bool:
         """Whether a call with just these tags makes one report."""
         return len(self.split(tags, counter)) == 1
+
+    def routes(self, tag: str) -> bool:
+        """Whether a pattern says where a tag goes."""
+        return tag in _STEPLESS or any(pattern.match(tag) for pattern, _ in self._patterns)
 
     def _split(self, tags: tuple[str, ...], counter: str | None) -> Split:
         groups: dict[str, list[str]] = {}

@@ -17,15 +17,15 @@ _AT_ONE_STEP: Final = frozenset({"tag_repeated", "step_decreased"})
 """Why reports are refused that come at a counter which does not move."""
 
 Row = tuple[int, int, tuple[int, ...]]
-"""Times; how often the counter had been put; where the others were."""
+"""Times; how often the counter had been put; where the others (and, if that matters, the counter) were."""
 
 
 class Standing:
     """Guarded by the recorder's lock; a signal handler that comes between costs a report or reading of the count.
 
-    A row ends when the counter moves (from where it began, or was last put: then for good), when a report brings a new
-    tag, and when another counter moves: one of epochs stands still for as long as the steps of an epoch take, and
-    nobody has forgotten it.
+    A row ends when somebody moves the counter (from where it began, or was last put: then for good), when a report
+    brings a new tag, and when another counter moves: one of epochs stands still for as long as the steps of an epoch
+    take, and nobody has forgotten it.
     """
 
     def __init__(self, counters: Counters, complaints: Complaints) -> None:
@@ -52,11 +52,13 @@ class Standing:
         if violation.reason in _AT_ONE_STEP and state.holds(step, lane):
             self.repeated(state, step)
 
-    def read(self, state: CounterState, reader: str) -> None:
-        """Somebody who expects a counter to move has read it."""
-        if not state.stands:
+    def read(self, state: CounterState, reader: str, *, at_value: bool = False) -> None:
+        """Somebody who expects a counter to move has read it. at_value: a row ends where reports count it up, too."""
+        if not state.is_forgotten:
             return
         key, others = (state.name, reader), self._counters.beside(state)
+        if at_value:
+            others = (state.value, *others)
         times, puts, stood = self._readings.get(key, (0, 0, ()))
         times = times + 1 if (puts, stood) == (state.puts, others) else 1
         if len(self._readings) >= READERS_MAX:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Final
 
 from tallyboard.collect.lanes import Packed, Section
 from tallyboard.wire import Reason, Receipt, names
@@ -42,6 +43,12 @@ class Stats:
     counters: dict[str, CounterStats] = field(default_factory=dict)
 
 
+APART_MAX: Final = 10_000
+"""Tags that are remembered for what travelled apart; what the service says of later ones is told, too."""
+_TOLD_EARLY: Final = frozenset({"step_decreased", "tag_repeated", "tag_of_other_counter", "tag_of_other_kind"})
+"""What the client can tell by itself."""
+
+
 class Tally:
     """The running counts behind Stats. Thread-safe, and reentrant for signal handlers.
 
@@ -57,6 +64,7 @@ class Tally:
         self._settled = self._rejected = 0
         self._dropped_reports = self._dropped_scalars = self._dropped_alerts = self._violations = 0
         self._warned: set[tuple[str, Reason]] = set()
+        self._apart: set[tuple[str, str]] = set()  # counters and tags of warnings about what travels apart
         self.unfetched: Callable[[int], Iterable[Packed]] = lambda _: ()
         """The rows of sections after that of a number, which the sender has yet to fetch."""
 
@@ -93,15 +101,23 @@ class Tally:
         with self._lock:
             self._dropped_alerts += 1
 
-    def violation(self, counter: str, reason: Reason) -> None:
-        """The client warned of a report of that counter."""
+    def violation(self, counter: str, reason: Reason, apart: Iterable[str] = ()) -> None:
+        """The client warned of a report of that counter. apart: its tags, if it travels after the others."""
         with self._lock:
             self._violations += 1
             self._warned.add((counter, reason))
+            if len(self._apart) < APART_MAX:
+                self._apart.update((counter, tag) for tag in apart)
 
-    def warned(self, counter: str, reason: Reason) -> bool:
-        """Whether the client warned of such a report, naming the line."""
-        return (counter, reason) in self._warned
+    def warned(self, counter: str, reason: Reason, tags: Iterable[str]) -> bool:
+        """Whether the client warned of such a report, naming the line.
+
+        What travelled apart comes after reports that were logged later, so that the service may refuse it for another
+        reason than the client did.
+        """
+        if (counter, reason) in self._warned:
+            return True
+        return reason in _TOLD_EARLY and all((counter, tag) in self._apart for tag in tags)
 
     def after_fork(self) -> None:
         """In a forked child, where the lock may be held by a thread that is not there."""

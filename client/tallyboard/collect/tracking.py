@@ -34,14 +34,14 @@ class CounterState:
     start: the least step that may be reported (after a rewind). active: it has a value. accompanies: which is worth
     recording as `at` beside the others' reports: not of a tag's own, nor of the machine's.
     origin: the value at which it was last put (0, by a rewind or a resume), and puts: how often. placed: somebody
-    said where the job stands on it: a rewind, a set, an explicit step, the server. server_last: where a continued run
-    stood. unclaimed: another writer may hold it, so it has to be taken over before this one reports. implicit: it is
-    one tag's own, which has no value that anybody moves: reports without a step simply count on. idle: of reports that
-    brought nothing, see Standing.
+    said where the job stands on it: a rewind, a set, an explicit step, the server. asked: somebody holds it as a
+    Counter. server_last: where a continued run stood. unclaimed: another writer may hold it, so it has to be taken
+    over before this one reports. implicit: it is one tag's own, which has no value that anybody moves: reports without
+    a step simply count on. idle: of reports that brought nothing, see Standing.
     """
 
     __slots__ = (
-        "accompanies", "active", "idle", "implicit", "last", "moved", "name", "origin", "placed", "puts",
+        "accompanies", "active", "asked", "idle", "implicit", "last", "moved", "name", "origin", "placed", "puts",
         "reached", "server_last", "start", "tail", "total", "unclaimed", "value",
     )  # fmt: skip
 
@@ -54,6 +54,7 @@ class CounterState:
         self.moved = False
         self.active = False
         self.placed = False
+        self.asked = False
         self.server_last = NOTHING
         self.unclaimed = unclaimed
         self.implicit = names.is_implicit(name)
@@ -145,6 +146,11 @@ class CounterState:
     def stands(self) -> bool:
         """Whether it has not moved from where it began, or was last put."""
         return self.value == self.origin >= self.last
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether nobody seems to move it: it stands, or counts the reports."""
+        return not self.moved or self.stands
 
     def _tail(self) -> dict[str, int]:
         last = self.last

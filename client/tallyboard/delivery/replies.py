@@ -64,7 +64,7 @@ class Replies:
             self._tally.answered(sent.parcel.reports, receipt)
         for refusal in receipt.refused:
             self._recorder.fail(contract_error(refusal.reason, refusal.detail))
-            if not self._tally.warned(refusal.counter, refusal.reason):
+            if not self._tally.warned(refusal.counter, refusal.reason, refusal.tags):
                 about = ("refused", names.gathered(refusal.counter), refusal.reason)
                 self._notices.warn_once(about, f"the server refused a report: {refusal.detail}")
         for warning in receipt.warnings:

@@ -88,6 +88,7 @@ class Sender:
         self._keeping = False
         self._stopping = False
         self._discarding = False
+        self._awaited = False  # somebody waits for the first answer
         self.settled = not online
         self.stopped: Problem | None = None
         self.kept: Path | None = None
@@ -218,6 +219,8 @@ class Sender:
 
     def _stop_sending(self, problem: Problem) -> None:
         self.stopped = problem
+        if self._awaited and self._spool.stream.opening.resume == "must" and self.not_found() is not None:
+            return  # who waits for it raises it: no training goes on
         self._replies.stopped(problem)
 
     def _rest(self, now: float) -> float:
@@ -269,8 +272,10 @@ class Sender:
     def start(self, wait_s: float) -> None:
         """Start the thread, and wait (bounded) until the service has answered or is seen not to."""
         self._thread = threading.Thread(target=self._run, name="tallyboard-sender", daemon=True)
+        self._awaited = True
         self._thread.start()
         self._wait(lambda: self.settled, wait_s)
+        self._awaited = False
 
     def not_found(self) -> RunNotFoundError | None:
         """The error for `resume="must"` of a run that is not there."""

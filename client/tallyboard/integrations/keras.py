@@ -12,8 +12,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from tallyboard.collect.reports import shown
 from tallyboard.errors import ConfigurationError
 from tallyboard.integrations.extras import missing
+from tallyboard.integrations.training import checked_run
+from tallyboard.parameters import whole
 from tallyboard.run import Run
 
 try:
@@ -37,15 +40,15 @@ class TallyboardCallback(keras.callbacks.Callback):  # type: ignore[misc]
     and weights that they load take the run back to where it was when they were saved. If they load none, into a model
     that was never trained, the run begins anew, too.
 
-    Raises ConfigurationError (a ValueError) for a `log_every` below 1.
+    Raises ConfigurationError (a ValueError) for what is no run, a `log_every` below 1, and what is no callbacks.
     """
 
     def __init__(self, run: Run, *, log_every: int = 1, checkpoints: Iterable[Any] = ()) -> None:
         super().__init__()
-        if log_every < 1:
-            raise ConfigurationError(f"log_every={log_every}: it counts batches, at least 1")
-        self._run = run
-        self._log_every = log_every
+        self._run = checked_run(run)
+        self._log_every = whole(1, "log_every", log_every)
+        if not isinstance(checkpoints, Iterable) or isinstance(checkpoints, str):
+            raise ConfigurationError(f"checkpoints is a list of callbacks of Keras, not {shown(checkpoints)}")
         self._checkpoints = tuple(checkpoints)
         self._global_step, self._epoch = run.counter("global_step"), run.counter("epoch")
         self._evaluation = run.counter("evaluation")

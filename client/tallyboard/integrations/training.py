@@ -3,12 +3,14 @@
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from tallyboard import lifecycle
+from tallyboard.collect.reports import shown
 from tallyboard.errors import ConfigurationError
 from tallyboard.integrations.checkpoints import Saved, note, noted
 from tallyboard.outbox.stream import new_id
+from tallyboard.parameters import choice, text
 from tallyboard.run import Run
 from tallyboard.start import init_beside
 from tallyboard.wire import DEFAULT_COUNTER, Resume, names
@@ -36,6 +38,12 @@ class Training:
 
     def __init__(self, name: str | None, run: Run | None, resume: Resume | None) -> None:
         """resume: None goes on with the checkpoint's run when a training is resumed, and begins one otherwise."""
+        if run is not None:
+            checked_run(run)
+        if name is not None:
+            text("name", name, "mnist/try1")
+        if resume is not None:
+            choice("resume", resume, get_args(Resume))
         if run is not None and (name is not None or resume is not None):
             raise ConfigurationError("give a run, or the name of one and how it is resumed, but not both")
         self.name: Final = name
@@ -231,3 +239,11 @@ class Training:
                 note(self._folder, self._checkpoints, now)
         except OSError as error:
             self._run.tell_once("note", f"can't note what came after the checkpoint: {error}")
+
+
+def checked_run(given: object) -> Run:
+    """A run. Raises ConfigurationError for what is none, such as its name."""
+    if not isinstance(given, Run):
+        name = given if isinstance(given, str) else "mnist/try1"
+        raise ConfigurationError(f"run is a run, such as tallyboard.init({name!r:.100}), not {shown(given)}")
+    return given

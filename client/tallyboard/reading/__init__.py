@@ -40,7 +40,7 @@ def read(
     does not answer, refuses, or breaks off; ConfigurationError (a ValueError) for a url, token or option that is none.
     """
     if attempts not in get_args(Attempts):
-        raise ConfigurationError(f"attempts={attempts!r} is none; use 'visible' or 'all'")
+        raise ConfigurationError(f"attempts {attempts!r} is not known; use 'visible' or 'all'")
     wanted = [runs] if isinstance(runs, str) else list(runs)
     query: list[tuple[str, str]] = [("format", "msgpack"), ("attempts", attempts)]
     query += [("tag", tag) for tag in ([tags] if isinstance(tags, str) else tags or ())]

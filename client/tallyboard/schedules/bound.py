@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Final
 
 from tallyboard.collect.reports import as_tag
-from tallyboard.counter import Counter
+from tallyboard.counter import Counter, checked_counter
 from tallyboard.errors import ConfigurationError, InvalidReportError
 
 if TYPE_CHECKING:
@@ -22,6 +22,12 @@ class Bound:
     __slots__ = ("_counter", "_last", "_logged", "_logs", "_schedule", "_tag")
 
     def __init__(self, schedule: "Schedule", counter: Counter, tag: str, log: bool) -> None:
+        checked_counter("bind(counter)", counter)
+        if not isinstance(log, bool):
+            raise ConfigurationError(
+                f"log={log!r:.60} is neither True nor False; what it is reported as is its tag:"
+                f' tag="{log if isinstance(log, str) else LEARNING_RATE}", log=True'
+            )
         try:
             self._tag = as_tag(tag)
         except InvalidReportError as error:

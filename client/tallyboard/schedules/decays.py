@@ -2,11 +2,12 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
 
+from tallyboard.collect.reports import shown
 from tallyboard.errors import ConfigurationError
 from tallyboard.parameters import at_least, finite, whole
 from tallyboard.schedules.checks import period
@@ -63,6 +64,9 @@ def piecewise_constant(boundaries: Sequence[int], values: Sequence[float]) -> Sc
 
     There is one value more than there are boundaries, which increase. Raises ConfigurationError (a ValueError).
     """
+    for name, given in (("boundaries", boundaries), ("values", values)):
+        if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+            raise ConfigurationError(f"{name} is a list of numbers, not {shown(given)}")
     steps = tuple(whole(0, f"boundaries[{i}]", boundary) for i, boundary in enumerate(boundaries))
     constants = tuple(finite(f"values[{i}]", value) for i, value in enumerate(values))
     for one, other in pairwise(steps):

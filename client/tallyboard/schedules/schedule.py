@@ -47,7 +47,7 @@ class Schedule(ABC):
     def bind(self, counter: Counter, tag: str = LEARNING_RATE, log: bool = False) -> Bound:
         """Its value wherever a counter stands; with `log`, reported as `tag` at the first read of each step.
 
-        Raises ConfigurationError if `tag` can't be one.
+        Raises ConfigurationError (a ValueError) for what is no counter, no tag, or neither True nor False.
         """
         return Bound(self, counter, tag, log)
 

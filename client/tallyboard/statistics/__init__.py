@@ -1,6 +1,6 @@
 """Statistics of a training: moving averages, running means, gradient norms, means of an epoch.
 
-NumPy or numbers in, numbers out; each has a `state_dict` of plain NumPy and JSON for the checkpoint.
+NumPy or numbers in, numbers out; each has a `state_dict` for the checkpoint, JSON but for arrays.
 """
 
 from tallyboard.statistics.averages import ExponentialMovingAverage, RunningMean

@@ -33,7 +33,7 @@ def check_shape(values: Floats, shape: tuple[int, ...], what: str) -> None:
         )
 
 
-def shown(values: Floats) -> "float | Floats":
+def plain(values: Floats) -> "float | Floats":
     """A float of one number, a copy of an array."""
     return float(values) if values.shape == () else values.copy()
 

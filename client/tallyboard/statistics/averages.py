@@ -5,9 +5,10 @@ from typing import Any, Final, SupportsIndex
 
 import numpy as np
 
-from tallyboard.errors import ConfigurationError
+from tallyboard.collect.reports import as_step, shown
+from tallyboard.errors import ConfigurationError, InvalidReportError
 from tallyboard.parameters import finite, whole
-from tallyboard.statistics.arrays import Floats, as_floats, check_shape, norm, saved, saved_count, shown
+from tallyboard.statistics.arrays import Floats, as_floats, check_shape, norm, plain, saved, saved_count
 
 _ONE: Final = ""
 """The name of values that are given without one."""
@@ -33,12 +34,12 @@ class ExponentialMovingAverage:
         *,
         zero_debias: bool = False,
     ) -> None:
-        """Raises ConfigurationError (a ValueError) unless decay is in 0…1."""
+        """Raises ConfigurationError (a ValueError) unless decay is in 0…1, and num_updates gives a number."""
         self.decay: Final = finite("decay", decay)
         if not 0.0 <= self.decay <= 1.0:
             raise ConfigurationError(f"decay={decay}: give a number in 0…1, such as 0.999")
         self.zero_debias: Final = bool(zero_debias)
-        self._num_updates = num_updates
+        self._num_updates = _checked_source(num_updates)
         self._averages: dict[str, Floats] = {}
         self._missing: dict[str, float] = {}  # with zero_debias: what 0 still weighs in an average
 
@@ -64,9 +65,9 @@ class ExponentialMovingAverage:
         if found is None:
             return None
         if not self.zero_debias:
-            return shown(found)
+            return plain(found)
         with np.errstate(all="ignore"):
-            return shown(np.asarray(found / (1.0 - self._missing[name])))
+            return plain(np.asarray(found / (1.0 - self._missing[name])))
 
     @property
     def averages(self) -> dict[str, "float | Floats"]:
@@ -79,14 +80,14 @@ class ExponentialMovingAverage:
         self._missing.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """All that it has taken in, for the checkpoint: copies of arrays, and numbers. Decay is no part of it."""
+        """All that it has taken in, for the checkpoint: floats, and copies of arrays. Decay is no part of it."""
         return {
-            "averages": {name: array.copy() for name, array in self._averages.items()},
+            "averages": {name: plain(array) for name, array in self._averages.items()},
             "missing": dict(self._missing),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from such a state. Raises ConfigurationError, before anything is changed, if it is none."""
+        """Go on from such a state; arrays may be lists. Raises ConfigurationError, changing nothing, if it is none."""
         averages, missing = saved(state, "averages", "missing")
         if not isinstance(averages, Mapping) or not isinstance(missing, Mapping):
             raise ConfigurationError("not such a state: averages and missing are dictionaries")
@@ -114,6 +115,18 @@ class ExponentialMovingAverage:
             self._missing[name] *= decay
 
 
+def _checked_source(given: Any) -> Any:
+    if given is not None and not callable(given):
+        try:
+            as_step(given)
+        except InvalidReportError as error:
+            raise ConfigurationError(
+                'num_updates is a counter, such as run.counter("global_step"), or a function that gives a number, not'
+                f" {shown(given)}"
+            ) from error
+    return given
+
+
 class RunningMean:
     """The mean of all values so far, of any shape, in float64: mean ← mean + (value - mean) / n.
 
@@ -134,7 +147,7 @@ class RunningMean:
     @property
     def mean(self) -> "float | Floats | None":
         """The mean: a float, or a copy of the array; None before the first value."""
-        return None if self._mean is None else shown(self._mean)
+        return None if self._mean is None else plain(self._mean)
 
     @property
     def shape(self) -> tuple[int, ...] | None:
@@ -160,11 +173,11 @@ class RunningMean:
         self._mean, self._count = None, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """All that it has taken in, for the checkpoint: a copy of the mean (or None), and the count."""
-        return {"mean": None if self._mean is None else self._mean.copy(), "count": self._count}
+        """All that it has taken in, for the checkpoint: the mean (a float, a copy of the array, or None), the count."""
+        return {"mean": self.mean, "count": self._count}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from such a state. Raises ConfigurationError, before anything is changed, if it is none."""
+        """Go on from such a state; arrays may be lists. Raises ConfigurationError, changing nothing, if it is none."""
         mean, count = saved(state, "mean", "count")
         number = saved_count(count)
         if (mean is None) != (number == 0):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tallyboard.collect.reports import as_scalars
-from tallyboard.counter import Counter
+from tallyboard.counter import Counter, checked_counter
 from tallyboard.errors import ConfigurationError, InvalidReportError
 from tallyboard.parameters import at_least, whole
 from tallyboard.statistics.arrays import saved, saved_count
@@ -37,9 +37,9 @@ class EpochTotals:
     """
 
     def __init__(self, iterations: int, epoch: Counter) -> None:
-        """Raises ConfigurationError (a ValueError) unless iterations is at least 1."""
+        """Raises ConfigurationError (a ValueError) unless iterations is at least 1, and epoch a counter."""
         self._iterations = whole(1, "iterations", iterations)
-        self._epoch = epoch
+        self._epoch = checked_counter("epoch", epoch)
         self._done = 0
         self._means: dict[str, float] = {}
         self._weights: dict[str, float] = {}

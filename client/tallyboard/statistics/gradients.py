@@ -1,9 +1,10 @@
 """Norms of gradients: of each variable's, of all together, and of the running mean of each."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Protocol
 
+from tallyboard.collect.reports import shown
 from tallyboard.errors import ConfigurationError
 from tallyboard.statistics.arrays import Floats, as_floats, check_shape, norm
 from tallyboard.statistics.averages import RunningMean
@@ -32,6 +33,9 @@ class GradientNorms:
     """
 
     def __init__(self, where: Log, prefix: str = PREFIX, *, means: bool = True) -> None:
+        """Raises ConfigurationError (a ValueError) for what is neither a run nor a counter."""
+        if not callable(getattr(where, "log", None)):
+            raise ConfigurationError(f"GradientNorms(where) is a run or a counter to report to, not {shown(where)}")
         self._where = where
         self._prefix = prefix
         self._keeps_means = means
@@ -40,14 +44,14 @@ class GradientNorms:
     def update(self, gradients: Mapping[str, Any] | Iterable[tuple[str, Any]], *, log: bool = True) -> dict[str, float]:
         """Take in a step's gradients by variable, report and return their norms by tag; log=False: return alone.
 
-        A gradient is an array, or a tensor of any device; None is left out. Of PyTorch:
-        `norms.update(((name, p.grad) for name, p in model.named_parameters()), log=global_step.every(10))`.
+        A gradient is an array, or a tensor of any device; None is left out. Of a PyTorch parameter its `.grad` is
+        taken: `norms.update(model.named_parameters(), log=global_step.every(10))`.
 
-        Raises ConfigurationError (a ValueError), before anything is changed, for what is no numbers, or has another
-        shape than before.
+        Raises ConfigurationError (a ValueError), before anything is changed, for what is no gradients by name, no
+        numbers, or has another shape than before.
         """
-        pairs = gradients.items() if isinstance(gradients, Mapping) else gradients
-        arrays = {name: as_floats(g, f"the gradient of {name!r}") for name, g in pairs if g is not None}
+        found = {name: _gradient(value) for name, value in _pairs(gradients)}
+        arrays = {name: as_floats(g, f"the gradient of {name!r}") for name, g in found.items() if g is not None}
         for name, array in arrays.items():
             shape = self._means[name].shape if name in self._means else None
             check_shape(array, array.shape if shape is None else shape, f"the gradient of {name!r}")
@@ -90,3 +94,30 @@ class GradientNorms:
             if mean.count:
                 scalars[f"{self._prefix}/{name}/mean_norm"] = mean.norm()
         return length
+
+
+def _pairs(gradients: Any) -> Iterator[tuple[str, Any]]:
+    """Names with their gradients. Raises ConfigurationError for what is no such."""
+    if callable(getattr(gradients, "named_parameters", None)):
+        raise ConfigurationError(f"{type(gradients).__name__} is a model: give update(model.named_parameters())")
+    try:
+        pairs = iter(gradients.items() if isinstance(gradients, Mapping) else gradients)
+    except TypeError as error:
+        raise ConfigurationError(_unnamed(gradients)) from error
+    for pair in pairs:
+        if not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise ConfigurationError(_unnamed(pair))
+        yield pair[0], pair[1]
+
+
+def _unnamed(value: object) -> str:
+    return (
+        f"{shown(value)} is no gradient with its name: give a dictionary {{name: gradient}}, pairs of both, or"
+        " of PyTorch model.named_parameters()"
+    )
+
+
+def _gradient(value: Any) -> Any:
+    """What is given as a gradient; of a leaf of PyTorch's graph, which is a parameter, the gradient that it has."""
+    is_leaf = getattr(value, "is_leaf", False) is True and getattr(value, "requires_grad", False) is True
+    return value.grad if is_leaf else value

@@ -42,7 +42,7 @@ def _pixels(array: Array, layout: Layout | None) -> png.Pixels:
         raise InvalidReportError(f"an image of shape {array.shape} is too large")
     found = layout or _layout(array)
     if found not in get_args(Layout):
-        raise InvalidReportError(f"layout {found!r} is none; use 'HW', 'HWC' or 'CHW'")
+        raise InvalidReportError(f"layout {found!r} is not known; use 'HW', 'HWC' or 'CHW'")
     if array.ndim != len(found):
         raise InvalidReportError(f"an image of shape {array.shape} is not {found}")
     if found == "HW":

@@ -10,8 +10,9 @@ from typing import Annotated, Final
 
 import typer
 
+from tallyboard.wire import names
 from tallyboard_server.api.messages import AlertsPage, Readiness, RefusedPage, RunView
-from tallyboard_server.cli.finding import Finding, bad, good
+from tallyboard_server.cli.finding import Finding, bad, good, note
 from tallyboard_server.cli.http import ApiProblemError, Service, UnreachableError, run_path, service_from
 from tallyboard_server.cli.logdir import look_at_logdir
 from tallyboard_server.cli.looking import stalled
@@ -33,7 +34,7 @@ def doctor(
     """
     healthy = True
     for finding in examine(service_from(), run, logdir):
-        stdout.print(f"{'✓' if finding.ok else '✗'} {finding.text}", markup=False)
+        stdout.print(f"{finding.mark} {finding.text}", markup=False)
         if finding.remedy:
             stdout.print(f"    {finding.remedy}", markup=False)
         healthy &= finding.ok
@@ -100,10 +101,15 @@ def _names_like(service: Service, run: str) -> str:
 
 
 def _run(service: Service, view: RunView) -> Iterator[Finding]:
+    refused = service.get(run_path("/refused", view.run), RefusedPage)
+    trained = {name for name in view.counters if name != names.SYSTEM_COUNTER}
+    shown = bool(view.tag_counters) or any(view.counters[name].last_step is not None for name in trained)
+    refused_on = {item.refusal.counter for item in refused.refused}
     for name, counter in view.counters.items():
         scalars = sum(attempt.scalars for attempt in counter.attempts)
         if counter.last_step is None:
-            yield bad(f"{view.run}: {name} shows no point", _why_hidden(scalars))
+            found = note if shown and name not in refused_on else bad
+            yield found(f"{view.run}: {name} shows no point", _why_hidden(scalars))
         else:
             tags = count(len(counter.tags), "tag")
             yield good(f"{view.run}: {name} is at {counter.last_step:,} ({count(scalars, 'scalar')} stored, {tags})")
@@ -111,9 +117,13 @@ def _run(service: Service, view: RunView) -> Iterator[Finding]:
             yield bad(
                 f"{view.run}: {stalled(name, counter)}", "is it being incremented, once per update, before each report?"
             )
-    if not view.counters:
-        yield bad(f"{view.run}: no report was ever accepted", "is the job reporting under this name, and to this URL?")
-    yield _refusals(service.get(run_path("/refused", view.run), RefusedPage))
+    if not (trained or view.tag_counters):
+        yield bad(
+            f"{view.run}: no report was ever accepted",
+            "is the job reporting under this name, and to this URL? Where it reports at every(n) or log_every(n, …) of"
+            " a counter, is that being incremented? They hold at its steps 1, n+1, … alone",
+        )
+    yield _refusals(refused)
     yield _alerts(view, service.get(run_path("/alerts", view.run), AlertsPage, limit=1))
     if view.status == "lost":
         yield bad(

@@ -51,3 +51,8 @@ class Absent:
 
     def __repr__(self) -> str:
         return f"<wandb.{self._name} of Tallyboard, which has none>"
+
+
+def called(absent: Absent) -> str:
+    """What it stands for, as scripts write it: `wandb.Html`."""
+    return f"wandb.{object.__getattribute__(absent, '_name')}"

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from tallyboard.collect.reports import as_scalars
 from tallyboard.integrations.wandb.media import Histogram, Image, Table
-from tallyboard.integrations.wandb.telling import Absent, tell
+from tallyboard.integrations.wandb.telling import Absent, called, tell
 
 DEPTH_MAX: Final = 20
 IMAGES_MAX: Final = 108
@@ -36,7 +36,8 @@ def sort(data: Mapping[str, Any]) -> Sorted:
         elif _draws(value):
             found.values[key] = Image(value)
         elif isinstance(value, Absent | Table | list | tuple | set | bytes):
-            tell(f"wandb.log: {key!r} is left out: {type(value).__name__} is not kept here")
+            kind = called(value) if isinstance(value, Absent) else type(value).__name__
+            tell(f"wandb.log: {key!r} is left out: {kind} is not kept here")
         elif _size(value) > _ARRAY_SIZE:
             found.values[key] = Histogram(value, num_bins=_ARRAY_SIZE)
         else:
