@@ -224,8 +224,8 @@ def test_the_guide_lists_every_figure(tmp_path: Path) -> None:
         tmp_path, sys__block__sda__size="1", diskstats=" 8 0 sda 1 0 0 0 1 0 0 0 0 0\n",
         net__dev="a\nb\neth0: 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n",
     )  # fmt: skip
-    made = [Machine(), Process(clock=clock), Traffic(tmp_path, tmp_path / "sys", clock), Gpus(FaultyNvml(1))]
-    sources: list[proc.Source] = list(made)
+    traffic = Traffic(tmp_path, tmp_path / "sys", clock)
+    sources: list[proc.Source] = [Machine(), Process(clock=clock), traffic, Gpus(FaultyNvml(1))]
     for _ in range(2):
         clock.advance(1.0)
         figures = {name for source in sources for name in source()}

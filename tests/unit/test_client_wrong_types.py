@@ -16,8 +16,10 @@ from tallyboard.schedules import piecewise_constant
 from tallyboard.statistics import EpochTotals, ExponentialMovingAverage, GradientNorms
 from tests.unit.client_kit import recorded
 
-ANY: Any = None
-"""What a type checker would have refused."""
+
+def odd(value: object) -> Any:
+    """What a type checker would have refused."""
+    return value
 
 
 def run() -> Any:
@@ -26,23 +28,23 @@ def run() -> Any:
 
 WRONG: list[tuple[Callable[[], object], str]] = [
     (lambda: EpochTotals(4, run()), r'epoch is a counter, such as run.counter\("global_step"\), not Run'),
-    (lambda: GradientNorms(ANY or "x"), r"a run or a counter to report to, not str 'x'"),
+    (lambda: GradientNorms(odd("x")), r"a run or a counter to report to, not str 'x'"),
     (
         lambda: ExponentialMovingAverage(0.9, num_updates=run()),
         r"num_updates is a counter, .* a function .*, not Run",
     ),
-    (lambda: ExponentialMovingAverage(0.9, num_updates=ANY or "x"), r"num_updates is a counter, .*, not str 'x'"),
+    (lambda: ExponentialMovingAverage(0.9, num_updates=odd("x")), r"num_updates is a counter, .*, not str 'x'"),
     (lambda: run().counter(None), r'the name of a counter is a string, such as "global_step", not NoneType'),
     (lambda: run().counter(3), r"the name of a counter is a string, .*, not int 3"),
     (lambda: run().counter(create="old"), r"create 'old' is not known; use 'auto', 'new' or 'existing'$"),
-    (lambda: piecewise_constant(ANY or 5, [0.1]), r"boundaries is a list of numbers, not int 5"),
-    (lambda: piecewise_constant([1], ANY or 0.1), r"values is a list of numbers, not float 0.1"),
+    (lambda: piecewise_constant(odd(5), [0.1]), r"boundaries is a list of numbers, not int 5"),
+    (lambda: piecewise_constant([1], odd(0.1)), r"values is a list of numbers, not float 0.1"),
     (lambda: run().counter().every("x"), r"n='x': give a whole number, 1 or more"),
     (lambda: run().counter().every(1.5), r"n=1.5: give a whole number, 1 or more"),
     (lambda: run().counter().log_every(None, {}), r"n=None: give a whole number, 1 or more"),
-    (lambda: Training(ANY or 3, None, None), r'name is a string, such as "mnist/try1", not int 3'),
-    (lambda: Training(None, ANY or "try1", None), r"run is a run, such as tallyboard.init\('try1'\), not str 'try1'"),
-    (lambda: Training("a/b", None, ANY or "yes"), r"resume 'yes' is not known; use 'new', 'continue' or 'must'"),
+    (lambda: Training(odd(3), None, None), r'name is a string, such as "mnist/try1", not int 3'),
+    (lambda: Training(None, odd("try1"), None), r"run is a run, such as tallyboard.init\('try1'\), not str 'try1'"),
+    (lambda: Training("a/b", None, odd("yes")), r"resume 'yes' is not known; use 'new', 'continue' or 'must'"),
 ]
 
 
@@ -71,8 +73,9 @@ def test_a_part_says_what_it_takes(call: Callable[[], object], said: str) -> Non
     ],
 )
 def test_init_says_what_it_takes_and_begins_nothing(arguments: dict[str, Any], said: str, tmp_path: Path) -> None:
+    usual: dict[str, Any] = {"mode": "offline", "spool_dir": tmp_path}
     with pytest.raises(ConfigurationError, match=said):
-        tallyboard.init(**({"mode": "offline", "spool_dir": tmp_path} | arguments))
+        tallyboard.init(**usual | arguments)
     assert list(tmp_path.iterdir()) == []
 
 
