@@ -1,0 +1,63 @@
+/** All that the page knows, put together; components get at it by `app()`. */
+import { getContext, setContext } from 'svelte';
+import type { Client } from '../api/client';
+import { Charts } from './charts.svelte';
+import { Connection } from './connection.svelte';
+import { Runs } from './runs.svelte';
+import { Tags } from './tags.svelte';
+import { ViewState } from './view.svelte';
+
+const KEY = Symbol('app');
+
+export class App {
+  readonly view: ViewState;
+  readonly connection: Connection;
+  readonly runs: Runs;
+  readonly tags: Tags;
+  readonly charts: Charts;
+
+  constructor(
+    readonly client: Client,
+    window: Window,
+  ) {
+    this.view = new ViewState(window);
+    this.connection = new Connection(client);
+    this.runs = new Runs(client, this.view);
+    this.tags = new Tags(client);
+    this.charts = new Charts(client, this.view, this.runs, this.tags);
+  }
+
+  /** Follow the URL, the service and each other until the returned function is called; in a component's effect. */
+  start(): () => void {
+    const table = $derived.by(() => {
+      const { project, filter, sort, columns, archived, rowGroup } = this.view.current;
+      return JSON.stringify([project, filter, sort, columns, archived, rowGroup]);
+    });
+    const stops = [
+      this.view.follow(),
+      this.connection.onNews((news) => {
+        this.runs.changed(news);
+        this.tags.changed(news);
+        this.charts.changed(news);
+      }),
+      $effect.root(() => {
+        $effect(() => {
+          if (table) this.runs.load(this.view.current);
+        });
+        $effect(() => this.tags.load(this.runs.selected));
+      }),
+      this.connection.start(),
+    ];
+    return () => stops.forEach((stop) => stop());
+  }
+}
+
+/** Give an app to all components below. */
+export function provide(app: App): App {
+  return setContext(KEY, app);
+}
+
+/** The page's app; to be called while a component is made. */
+export function app(): App {
+  return getContext<App>(KEY);
+}
