@@ -136,7 +136,7 @@ def serving(settings: Settings, *, root_path: str = "") -> Iterator[RunningServi
             app, loop="uvloop", http="httptools", ws="none", lifespan="on", log_config=None, access_log=False,
             timeout_graceful_shutdown=5, root_path=root_path,
         )  # fmt: skip
-        server = _Announced(config)
+        server = _Announced(config, app.end_streams)
         thread = threading.Thread(target=server.run, args=([listener],), name="uvicorn")
         thread.start()
         try:
@@ -156,9 +156,14 @@ def serving(settings: Settings, *, root_path: str = "") -> Iterator[RunningServi
 class _Announced(uvicorn.Server):
     """A server that says when it is up, or never will be."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, at_end: Callable[[], None]) -> None:
         super().__init__(config)
         self.up = threading.Event()
+        self._at_end = at_end
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._at_end()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:

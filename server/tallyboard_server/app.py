@@ -21,6 +21,7 @@ from tallyboard_server.api.board import Board
 from tallyboard_server.api.body import BodyReader
 from tallyboard_server.api.direct import DirectReports
 from tallyboard_server.api.guard import Guard
+from tallyboard_server.api.listeners import Live
 from tallyboard_server.api.openapi import openapi_document
 from tallyboard_server.api.routes import API_PREFIX, ROUTERS
 from tallyboard_server.api.safety import remove_unfinished_copies
@@ -49,6 +50,12 @@ class App:
         self.fastapi = fastapi
         self.fastapi.add_middleware(guarded)
         self._front = DirectReports(fastapi, prefix=API_PREFIX, guarded=guarded)
+
+    def end_streams(self) -> None:
+        """End what would stay open for ever; a server calls it before it waits for its requests to end."""
+        service = getattr(self.fastapi.state, "service", None)
+        if isinstance(service, Service):
+            service.live.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
@@ -105,12 +112,15 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
             backlog_bytes_max=settings.export_backlog_bytes_max,
             clock=clock,
         )
+        live = Live()
+        stack.callback(live.stop)
         exporter = Exporter(store, settings.event_file_dir, ingest.record, settings=_export_settings(settings))
         merger = Merger(store, ingest.record, clock=clock)
         ingest.on_commit(lambda done: exporter.notify([item.state.id for item in done]))
         ingest.on_commit(merger.notify)
         ingest.watch_backlog(exporter.backlog_bytes)
         ingest.watch_backlog(merger.backlog_bytes, "merges")
+        ingest.on_commit(live.committed)
         ingest.start()
         on_exit(ingest.close)  # after the views: their last records go through the writer
         keeper = HeartbeatKeeper(ingest.heartbeats, store, ingest.record, clock)
@@ -120,10 +130,17 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
         on_exit(exporter.stop)
         merger.start()
         on_exit(merger.stop)
+
+        def thinned(run_id: int) -> None:
+            exporter.notify([run_id])
+            with store.snapshot() as view:
+                head = view.head(run_id)
+            if head is not None:
+                live.changed(head.name)
+
         pruner = Pruner(
-            store, ingest.record, ingest.submit_blocking, ingest.heartbeats.last_seen, clock,
-            thinned=lambda run_id: exporter.notify([run_id]),
-        )  # fmt: skip
+            store, ingest.record, ingest.submit_blocking, ingest.heartbeats.last_seen, clock, thinned=thinned
+        )
         retention = Worker(pruner, _retention_rules(settings))
         retention.start()
         on_exit(retention.stop)
@@ -141,7 +158,8 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
             pruner=pruner,
             clock=clock,
             traffic=traffic,
-            views={"exporter": exporter, "merger": merger, "retention": retention},
+            live=live,
+            views={"exporter": exporter, "merger": merger, "retention": retention, "live": live},
             check_views=partial(check_exporter, exporter, settings.export_backlog_bytes_max),
         )
 

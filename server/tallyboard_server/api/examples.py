@@ -181,6 +181,16 @@ QUERIES: Final[dict[str, Any]] = {
     "superseded, too": {"runs": [RUN], "attempts": "all"},
     "mean over seeds": {"runs": ["mnist/*"], "tags": ["loss"], "group": "lr", "buckets": 200},
 }
+LIVE: Final = """retry: 2000
+event: hello
+data: {"version":"0.1.0","boot":"9f86d081884c7d65"}
+
+event: changed
+data: {"runs":["mnist/try1"],"deleted":[],"resync":false}
+
+: nothing new
+
+"""
 VERIFY_LINE: Final[dict[str, Any]] = {
     "scalars_read": 2,
     "report": {

@@ -10,6 +10,7 @@ from fastapi import Depends
 from starlette.requests import Request
 
 from tallyboard_server.api.body import BodyReader
+from tallyboard_server.api.listeners import Live
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.api.views import Liveness
 from tallyboard_server.ingest import Ingest
@@ -44,7 +45,7 @@ class EventFiles(Protocol):
 class Service:
     """One running service. `clock` gives seconds since the epoch; `chart_reads` bounds answers in the making,
     `large_decodes` large bodies being decoded, `verifications` runs being verified, `exports` answers of
-    GET /export being sent; `copying` is held while a backup is made.
+    GET /export being sent; `copying` is held while a backup is made; `live` tells pages what changes.
 
     views: the background parts by name. check_views: what is wrong with them, in sentences (nothing: all is well).
     known_values: of runs, as tables of them were last answered.
@@ -61,6 +62,7 @@ class Service:
     copying: asyncio.Lock
     clock: Callable[[], float]
     traffic: Traffic
+    live: Live
     views: Mapping[str, View]
     event_files: EventFiles
     pruner: Pruner
