@@ -10,6 +10,13 @@ export type QueryBody = Schemas['QueryBody'];
 export type RunTable = Schemas['RunTablePage'];
 export type RunView = Schemas['RunView'];
 export type RefusedPage = Schemas['RefusedPage'];
+/** Scalars by tag, and in how many of the runs they count on which counter; other tags by kind. */
+export interface TagsAnswer {
+  runs: number;
+  scalars: Record<string, Record<string, number>>;
+  kinds: Record<string, Record<string, number>>;
+  truncated: boolean;
+}
 
 const MSGPACK = 'application/msgpack';
 
@@ -59,6 +66,11 @@ export class Client {
   async query(body: QueryBody, signal?: AbortSignal): Promise<Answer> {
     const response = await this.send('POST', 'query', body, MSGPACK, signal);
     return decode(new Uint8Array(await this.whole(response, signal))) as Answer;
+  }
+
+  /** Which tags these runs have. */
+  async tags(runs: string[], signal?: AbortSignal): Promise<TagsAnswer> {
+    return (await this.json('POST', 'tags', { runs }, signal)) as TagsAnswer;
   }
 
   /** Whether the service answers at all, within a time. */

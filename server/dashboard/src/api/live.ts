@@ -119,7 +119,11 @@ export class Live {
 
   private told(data: string): void {
     this.listen();
-    const { runs, deleted, resync } = JSON.parse(data) as { runs: string[]; deleted: string[]; resync: boolean };
+    const { runs, deleted, resync } = JSON.parse(data) as {
+      runs: string[];
+      deleted: string[];
+      resync: boolean;
+    };
     this.heard.news(resync ? null : { runs, deleted });
   }
 

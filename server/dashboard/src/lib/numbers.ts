@@ -98,7 +98,9 @@ function grouped(value: number | bigint): string {
 
 function exponential(value: number, digits: number): string {
   const [mantissa, exponent] = value.toExponential(digits - 1).split('e') as [string, string];
-  return signed(`${mantissa.includes('.') ? mantissa.replace(/\.?0+$/, '') : mantissa}e${exponent.replace('+', '')}`);
+  return signed(
+    `${mantissa.includes('.') ? mantissa.replace(/\.?0+$/, '') : mantissa}e${exponent.replace('+', '')}`,
+  );
 }
 
 /** With a minus sign as wide as a plus; the exponent's stays a hyphen, so that text can be copied as a number. */

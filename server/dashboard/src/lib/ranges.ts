@@ -26,7 +26,10 @@ const SAMPLED_MAX = 8192;
  * robust: outliers do not widen it; they are counted in `below` and `above`. log: of positive values only; others count
  * as `below`.
  */
-export function valueRange(columns: Float64Array[], options: { robust: boolean; log: boolean }): ValueRange | null {
+export function valueRange(
+  columns: Float64Array[],
+  options: { robust: boolean; log: boolean },
+): ValueRange | null {
   const { values, least, greatest, nonPositive } = gather(columns, options.log);
   if (!values.length) return null;
   const scale = options.log ? Math.log10 : (value: number) => value;
@@ -120,5 +123,8 @@ function pad(from: number, to: number): Range {
 }
 
 function unlog(range: Range): Range {
-  return { from: Math.max(Number.MIN_VALUE, 10 ** range.from), to: Math.min(Number.MAX_VALUE, 10 ** range.to) };
+  return {
+    from: Math.max(Number.MIN_VALUE, 10 ** range.from),
+    to: Math.min(Number.MAX_VALUE, 10 ** range.to),
+  };
 }

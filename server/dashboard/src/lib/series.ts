@@ -10,7 +10,10 @@ import type { Smoothable } from './smooth';
 type Schemas = components['schemas'];
 
 /** A Chart as it comes in MessagePack: columns are little-endian binary, which is what browsers' machines have, too. */
-export type Answer = Omit<Schemas['Chart'], 'series' | 'groups'> & { series: Series[]; groups?: Group[] | null };
+export type Answer = Omit<Schemas['Chart'], 'series' | 'groups'> & {
+  series: Series[];
+  groups?: Group[] | null;
+};
 export type Series = Omit<Schemas['Series'], 'points' | 'buckets'> & { points?: Points; buckets?: Buckets };
 export type Points = { [Column in keyof Schemas['Points']]: Uint8Array };
 export type Buckets = {
@@ -71,7 +74,20 @@ export interface Changes {
 /** Lines by `lineKey`. */
 export type Lines = Map<string, Line>;
 
-const FLOATS = ['x', 'x0', 'x1', 'mean', 'count', 'nonfinite', 'min', 'max', 'minX', 'maxX', 'last', 'time'] as const;
+const FLOATS = [
+  'x',
+  'x0',
+  'x1',
+  'mean',
+  'count',
+  'nonfinite',
+  'min',
+  'max',
+  'minX',
+  'maxX',
+  'last',
+  'time',
+] as const;
 
 /** What a line is called in `Lines`. Neither runs nor tags hold control characters. */
 export function lineKey(run: string, tag: string, attempt: number | null = null): string {
@@ -198,7 +214,8 @@ function joined(before: Line, after: Line): Line {
 
 /** Columns stand anywhere in an answer, typed arrays must begin at a multiple of eight bytes: so they are copied. */
 function aligned(column: Uint8Array): ArrayBuffer {
-  if (!(column instanceof Uint8Array) || column.byteLength % 8) throw new TypeError('this is no column of 8 bytes each');
+  if (!(column instanceof Uint8Array) || column.byteLength % 8)
+    throw new TypeError('this is no column of 8 bytes each');
   return new Uint8Array(column).buffer;
 }
 

@@ -9,7 +9,8 @@ export type Region = (typeof REGIONS)[number];
 
 /** Some runs by name, or all that the filter finds but for some. */
 export type Selection =
-  { readonly kind: 'some'; readonly runs: readonly string[] } | { readonly kind: 'all'; readonly but: readonly string[] };
+  | { readonly kind: 'some'; readonly runs: readonly string[] }
+  | { readonly kind: 'all'; readonly but: readonly string[] };
 
 export type Zoom = readonly [from: number, to: number];
 
@@ -266,7 +267,8 @@ class Given {
 
   /** What was ignored, parameters that mean nothing here included. */
   finish(): string[] {
-    for (const name of new Set(this.params.keys())) if (!this.known.has(name)) this.ignore(name, 'it means nothing here');
+    for (const name of new Set(this.params.keys()))
+      if (!this.known.has(name)) this.ignore(name, 'it means nothing here');
     return this.notices;
   }
 

@@ -116,7 +116,13 @@ export class Runs {
 }
 
 function queryOf(view: View): RunsQuery {
-  const columns = [...new Set<string>([...OWN_COLUMNS, ...view.columns, ...(view.rowGroup ? [`config.${view.rowGroup}`] : [])])];
+  const columns = [
+    ...new Set<string>([
+      ...OWN_COLUMNS,
+      ...view.columns,
+      ...(view.rowGroup ? [`config.${view.rowGroup}`] : []),
+    ]),
+  ];
   const query: RunsQuery = { columns: columns.join(','), limit: PAGE };
   if (view.project !== null) query.project = view.project;
   if (view.filter) query.filter = view.filter;
