@@ -30,6 +30,7 @@ from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.eventfiles import Exporter, ExportSettings
 from tallyboard_server.ingest import HeartbeatKeeper, Ingest, Merger
 from tallyboard_server.retention import Pruner, Rules, Worker
+from tallyboard_server.runtable import Overview
 from tallyboard_server.settings import Settings, check_exposure
 from tallyboard_server.store.sqlite.store import SqliteStore
 
@@ -159,6 +160,7 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
             clock=clock,
             traffic=traffic,
             live=live,
+            overview=Overview(store),
             views={"exporter": exporter, "merger": merger, "retention": retention, "live": live},
             check_views=partial(check_exporter, exporter, settings.export_backlog_bytes_max),
         )

@@ -12,10 +12,11 @@ from starlette.responses import Response
 
 from tallyboard.wire import decode_message
 from tallyboard.wire.limits import MIB
-from tallyboard_server.api import examples
+from tallyboard_server.api import etags, examples
 from tallyboard_server.api.answers import answer, wants_msgpack
 from tallyboard_server.api.chartmessages import Attempts, Chart, QueryBody
 from tallyboard_server.api.documented import BODY, STORE, Given, Sent, documented
+from tallyboard_server.api.etags import ETAG_TOLD, known_etags
 from tallyboard_server.api.problems import InvalidQueryError
 from tallyboard_server.api.queries import check_known
 from tallyboard_server.api.query import BUCKETS_MAX, SERIES_MAX, Asked, answer_query
@@ -30,12 +31,11 @@ _COLUMNS: Final = (
     "Columns are binary, little-endian: step, count and nonfinite int64, wall_time, value, mean and the rest float64, "
     "x int64 along a counter and else float64."
 )
-_ETAGS: Final = re.compile(r'(?:W/)?("[^"]*")|\*')
 _PROBLEMS: Final = ("invalid_query", "unknown_axis", "too_many_points", "history_changing", *STORE)
 _ANSWERS: Final = {
     200: Given(
         Chart, examples.CHART, "Series in the order of runs, then tags.", msgpack=_COLUMNS,
-        headers={"ETag": "Of this answer: the same question with If-None-Match is answered by 304 until it changes."},
+        headers={"ETag": ETAG_TOLD},
     ),
     304: Given(None, None, "The reader has this answer already: its ETag came in If-None-Match."),
 }  # fmt: skip
@@ -143,13 +143,11 @@ async def query(request: Request, service: Running) -> Response:
 
 async def _answered(request: Request, service: Service, asked: Asked) -> Response:
     _check(asked)
-    known = [
-        f"W/{found[1]}" if found[1] else "*" for found in _ETAGS.finditer(request.headers.get("if-none-match", ""))
-    ]
+    known = known_etags(request)
 
     def work() -> Response:
         found = answer_query(service, asked, known)
-        headers = {"ETag": found.etag, "Vary": "Accept", "Cache-Control": "no-cache"}
+        headers = etags.headers(found.etag)
         if found.chart is None:
             return Response(status_code=304, headers=headers)
         return answer(request, found.chart, headers=headers)

@@ -191,6 +191,47 @@ data: {"runs":["mnist/try1"],"deleted":[],"resync":false}
 : nothing new
 
 """
+TAGS: Final[dict[str, Any]] = {
+    "runs": 3,
+    "tags": [
+        {"tag": "loss", "runs": 3, "counters": {"global_step": 3}},
+        {"tag": "val/acc", "runs": 2, "counters": {"epoch": 1, "tag:val/acc": 1}},
+    ],
+    "kinds": [{"kind": "images", "tags": ["samples"], "runs": 1}],
+    "missing": ["mnist/nobody"],
+    "truncated": False,
+}
+TAGS_ASKED: Final[dict[str, Any]] = {
+    "runs by name": {"runs": [RUN, "mnist/nobody"]},
+    "a project": {"runs": ["mnist/*"], "limit": 200},
+}
+COLUMNS: Final[dict[str, Any]] = {
+    "runs": 3,
+    "config": [
+        {
+            "column": "config.lr",
+            "runs": 3,
+            "sorts": {"number": 3},
+            "distinct": 2,
+            "values": [0.001, 0.01],
+            "least": 0.001,
+            "greatest": 0.01,
+        },
+        {
+            "column": "config.net.sizes",
+            "runs": 1,
+            "sorts": {"list": 1},
+            "distinct": None,
+            "values": [],
+            "least": None,
+            "greatest": None,
+        },
+    ],
+    "summary": [],
+    "tags": [{"column": "last.loss", "tag": "loss", "runs": 3}],
+    "counters": [{"column": "counters.global_step", "counter": "global_step", "runs": 3, "totals": 1}],
+    "truncated": False,
+}
 VERIFY_LINE: Final[dict[str, Any]] = {
     "scalars_read": 2,
     "report": {

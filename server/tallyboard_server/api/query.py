@@ -9,6 +9,7 @@ import msgspec
 from tallyboard_server.api import cursors
 from tallyboard_server.api.chartmessages import Chart, Missing
 from tallyboard_server.api.drawn import Drawing
+from tallyboard_server.api.etags import is_known
 from tallyboard_server.api.globs import NamesTooManyError, chosen, is_pattern, matching_runs
 from tallyboard_server.api.grouping import Grouping
 from tallyboard_server.api.problems import InvalidQueryError
@@ -96,7 +97,7 @@ def answer_query(service: Service, asked: Asked, known_etags: Sequence[str]) -> 
     runs, missing = _runs(service, asked)
     if known_etags:
         etag = _etag(asked, runs, [_print(asked, _state(service, run)) for run in runs])
-        if etag in known_etags or "*" in known_etags:
+        if is_known(etag, known_etags):
             return Answered(None, etag)
     return _Answer(service, asked, seen).of(runs, missing)
 

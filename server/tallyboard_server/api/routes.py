@@ -6,7 +6,7 @@ from typing import Final
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-from tallyboard_server.api import charts, events, export, live, operations, prune, reports, runs, safety
+from tallyboard_server.api import charts, events, export, live, operations, overviews, prune, reports, runs, safety
 
 API_PREFIX: Final = "/api/v1"
 
@@ -16,6 +16,7 @@ ROUTERS: Final[tuple[tuple[str, APIRouter], ...]] = (
     (API_PREFIX, events.router),
     (API_PREFIX, charts.router),
     (API_PREFIX, live.router),
+    (API_PREFIX, overviews.router),
     (API_PREFIX, export.router),
     (API_PREFIX, safety.router),
     (API_PREFIX, prune.router),

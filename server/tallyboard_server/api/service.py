@@ -16,7 +16,7 @@ from tallyboard_server.api.views import Liveness
 from tallyboard_server.ingest import Ingest
 from tallyboard_server.model import RunState
 from tallyboard_server.retention import Pruner
-from tallyboard_server.runtable import ValueCache
+from tallyboard_server.runtable import Overview, ValueCache
 from tallyboard_server.settings import Settings
 from tallyboard_server.store.protocol import Store
 
@@ -45,7 +45,8 @@ class EventFiles(Protocol):
 class Service:
     """One running service. `clock` gives seconds since the epoch; `chart_reads` bounds answers in the making,
     `large_decodes` large bodies being decoded, `verifications` runs being verified, `exports` answers of
-    GET /export being sent; `copying` is held while a backup is made; `live` tells pages what changes.
+    GET /export being sent; `copying` is held while a backup is made; `live` tells pages what changes,
+    `overview` knows what runs have together.
 
     views: the background parts by name. check_views: what is wrong with them, in sentences (nothing: all is well).
     known_values: of runs, as tables of them were last answered.
@@ -63,6 +64,7 @@ class Service:
     clock: Callable[[], float]
     traffic: Traffic
     live: Live
+    overview: Overview
     views: Mapping[str, View]
     event_files: EventFiles
     pruner: Pruner
