@@ -40,7 +40,7 @@ describe('the palette', () => {
   it('has no two colours alike', () => {
     PALETTE.forEach((one, i) =>
       PALETTE.slice(i + 1).forEach((other) =>
-        expect(distance(one, other, SEEN['all hues']!)).toBeGreaterThan(0.03),
+        expect(distance(one, other, SEEN['all hues']!)).toBeGreaterThan(0.05),
       ),
     );
   });
@@ -48,7 +48,7 @@ describe('the palette', () => {
   it.each(Object.keys(SEEN))('has neighbours that differ for those who see %s', (kind) => {
     PALETTE.forEach((colour, i) => {
       const next = PALETTE[(i + 1) % PALETTE.length]!;
-      expect(distance(colour, next, SEEN[kind]!)).toBeGreaterThan(kind === 'all hues' ? 0.15 : 0.05);
+      expect(distance(colour, next, SEEN[kind]!)).toBeGreaterThan(kind === 'all hues' ? 0.2 : 0.09);
     });
   });
 });

@@ -51,7 +51,10 @@ describe('smooth', () => {
           const xs = points.map(({ gap }) => (x += gap));
           const values = points.map(({ value }) => value);
           smooth(line(xs, values), tau).forEach((got, i) => {
-            if (!Number.isFinite(values[i])) return expect(got).toBeNaN();
+            if (!Number.isFinite(values[i])) {
+              expect(got).toBeNaN();
+              return;
+            }
             // Points at one x are taken in their order: each sees those before it.
             expect(got).toBeCloseTo(bruteForce(xs.slice(0, i + 1), values, tau, xs[i]!), 4);
           });
@@ -87,7 +90,8 @@ describe('smooth', () => {
       const coarse = line(steps, noisy, perBucket);
       smooth(coarse, tau).forEach((got, i) => {
         if (i < 2) return; // where a bucket is all there is, its mean is all that is known
-        expect(Math.abs(got - fine[Math.floor(coarse.x[i]!)]!)).toBeLessThan(0.02);
+        const middle = (fine[Math.floor(coarse.x[i]!)]! + fine[Math.ceil(coarse.x[i]!)]!) / 2;
+        expect(Math.abs(got - middle)).toBeLessThan(0.03); // of a curve that goes over 1.6
       });
     }
   });

@@ -10,14 +10,11 @@ export type QueryBody = Schemas['QueryBody'];
 export type RunTable = Schemas['RunTablePage'];
 export type RunView = Schemas['RunView'];
 export type RefusedPage = Schemas['RefusedPage'];
-/** Scalars by tag, and in how many of the runs they count on which counter; other tags by kind. */
-export interface TagsAnswer {
-  runs: number;
-  scalars: Record<string, Record<string, number>>;
-  kinds: Record<string, Record<string, number>>;
-  truncated: boolean;
-}
+export type TagsAnswer = Schemas['TagsAnswer'];
+export type ColumnsAnswer = Schemas['ColumnsAnswer'];
 
+/** Tags in one answer: more charts than anybody looks at. */
+const TAGS_MAX = 5000;
 const MSGPACK = 'application/msgpack';
 
 /** An answer that says what went wrong; status 0: there was none. */
@@ -70,7 +67,13 @@ export class Client {
 
   /** Which tags these runs have. */
   async tags(runs: string[], signal?: AbortSignal): Promise<TagsAnswer> {
-    return (await this.json('POST', 'tags', { runs }, signal)) as TagsAnswer;
+    return (await this.json('POST', 'tags', { runs, limit: TAGS_MAX }, signal)) as TagsAnswer;
+  }
+
+  /** What tables of a project's runs (null: of all) can show. */
+  async columns(project: string | null, signal?: AbortSignal): Promise<ColumnsAnswer> {
+    const query = project === null ? '' : `?${new URLSearchParams({ project })}`;
+    return (await this.json('GET', `columns${query}`, undefined, signal)) as ColumnsAnswer;
   }
 
   /** Whether the service answers at all, within a time. */

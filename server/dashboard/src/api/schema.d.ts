@@ -105,6 +105,81 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/live": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Hear which runs change
+         * @description Server-sent events. The first is `hello`: the service's `version`, and `boot`, which is another after each
+         *     start. `changed` then names `runs` that have new points or look otherwise, and those `deleted`, a few times a
+         *     second at most; with `resync` true they were too many to name: everything may have changed.
+         *
+         *     Nothing is told of what changed before `hello`: whoever connects, also again, asks for what it shows after that.
+         *     What changes by itself (that a run is lost, how long it is idle) is not told, nor are heartbeats.
+         */
+        get: operations["live"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tags": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List the tags of some runs
+         * @description The scalar tags that have visible points in any of these runs, in how many of them, and on which counters.
+         *
+         *     `kinds` are tags that are no scalars (images, text, histograms, …), which TensorBoard shows. Runs that are not there
+         *     are listed as `missing`. If there are more tags than asked for, those that most runs have are answered.
+         */
+        get: operations["get_tags"];
+        put?: never;
+        /**
+         * List the tags of many runs
+         * @description The same as GET /tags, with the runs in a document: a thousand names don't fit into a URL.
+         */
+        post: operations["post_tags"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/columns": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Say what a table of runs can show
+         * @description Keys of config and summary, tags and counters that any of the runs has, in how many, and what the values of keys
+         *     are: enough to offer columns, groups and axes. Columns are written as GET /runs takes them.
+         *
+         *     Nested objects are gone into: `config.net.depth`. Of a run's document at most 500 keys are looked at.
+         */
+        get: operations["columns"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -885,6 +960,103 @@ export interface components {
             /** @default 0 */
             blob_bytes?: number;
         };
+        /**
+         * TagsBody
+         * @description A body of POST /tags: runs by name or pattern, and how many tags to list at most.
+         */
+        TagsBody: {
+            runs: string[];
+            /** @default 1000 */
+            limit?: number;
+        };
+        /**
+         * TagsAnswer
+         * @description The visible tags of some runs, in order. runs: how many there are; missing: names and patterns of none.
+         *
+         *         truncated: there are more; those that most runs have are listed.
+         */
+        TagsAnswer: {
+            runs: number;
+            tags: components["schemas"]["TagRow"][];
+            kinds: components["schemas"]["KindRow"][];
+            missing: string[];
+            truncated: boolean;
+        };
+        /**
+         * TagRow
+         * @description A scalar tag: how many runs have visible points of it, and on which counter, in how many of them.
+         *
+         *         `tag:<tag>` is a counter of the tag's own, as a SummaryWriter's tags have them.
+         */
+        TagRow: {
+            tag: string;
+            runs: number;
+            counters: {
+                [key: string]: number;
+            };
+        };
+        /**
+         * KindRow
+         * @description Tags of one kind that is no scalar (TensorBoard's plugin name). runs: that have the most frequent of them.
+         */
+        KindRow: {
+            kind: string;
+            tags: string[];
+            runs: number;
+        };
+        /**
+         * ColumnsAnswer
+         * @description What a table of some runs can show. truncated: there is more; what most runs have is listed, or not all runs
+         *         were looked at.
+         */
+        ColumnsAnswer: {
+            runs: number;
+            config: components["schemas"]["KeyColumn"][];
+            summary: components["schemas"]["KeyColumn"][];
+            tags: components["schemas"]["TagColumn"][];
+            counters: components["schemas"]["CounterColumn"][];
+            truncated: boolean;
+        };
+        /**
+         * KeyColumn
+         * @description A key of the runs' config or summary. column: as it is written in columns, filters and orders.
+         *
+         *         runs: how many have it. sorts: `number`, `text`, `bool`, `list` or `object`, and in how many runs the value is one.
+         *         distinct: how many different values (of a text the first 200 characters count); null if they are more than 1,000, or
+         *         some are lists or objects. values: those values in order, if they are at most 20. least, greatest: of the finite
+         *         numbers.
+         */
+        KeyColumn: {
+            column: string;
+            runs: number;
+            sorts: {
+                [key: string]: number;
+            };
+            distinct: number | null;
+            values: (number | string | boolean)[];
+            least: number | null;
+            greatest: number | null;
+        };
+        /**
+         * TagColumn
+         * @description A scalar tag. column: its last value; any other figure (min, max, …) may stand in the place of `last`.
+         */
+        TagColumn: {
+            column: string;
+            tag: string;
+            runs: number;
+        };
+        /**
+         * CounterColumn
+         * @description A counter; totals: of how many runs it is known how far it is to go. `totals` and `rates` may stand for
+         *         `counters` in the column.
+         */
+        CounterColumn: {
+            column: string;
+            counter: string;
+            runs: number;
+            totals: number;
+        };
     };
     responses: never;
     parameters: never;
@@ -1431,6 +1603,242 @@ export interface operations {
                      *     }
                      */
                     "application/json": components["schemas"]["RefusedPage"];
+                    "application/msgpack": string;
+                };
+            };
+        };
+    };
+    live: {
+        parameters: {
+            query?: {
+                /** @description What the runs' names begin with, up to a slash. */
+                project?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Events, for as long as the connection lasts. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example retry: 2000
+                     *     event: hello
+                     *     data: {"version":"0.1.0","boot":"9f86d081884c7d65"}
+                     *
+                     *     event: changed
+                     *     data: {"runs":["mnist/try1"],"deleted":[],"resync":false}
+                     *
+                     *     : nothing new
+                     */
+                    "text/event-stream": string;
+                };
+            };
+        };
+    };
+    get_tags: {
+        parameters: {
+            query: {
+                /** @description A run, or a pattern of runs such as `mnist/*`; may be repeated. */
+                run: string[];
+                /** @description At most so many tags. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The tags, in order. */
+            200: {
+                headers: {
+                    /** @description Of this answer: the same question with If-None-Match is answered by 304 until it changes. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "runs": 3,
+                     *       "tags": [
+                     *         {
+                     *           "tag": "loss",
+                     *           "runs": 3,
+                     *           "counters": {
+                     *             "global_step": 3
+                     *           }
+                     *         },
+                     *         {
+                     *           "tag": "val/acc",
+                     *           "runs": 2,
+                     *           "counters": {
+                     *             "epoch": 1,
+                     *             "tag:val/acc": 1
+                     *           }
+                     *         }
+                     *       ],
+                     *       "kinds": [
+                     *         {
+                     *           "kind": "images",
+                     *           "tags": [
+                     *             "samples"
+                     *           ],
+                     *           "runs": 1
+                     *         }
+                     *       ],
+                     *       "missing": [
+                     *         "mnist/nobody"
+                     *       ],
+                     *       "truncated": false
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TagsAnswer"];
+                    "application/msgpack": string;
+                };
+            };
+        };
+    };
+    post_tags: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TagsBody"];
+                "application/msgpack": string;
+            };
+        };
+        responses: {
+            /** @description The tags, in order. */
+            200: {
+                headers: {
+                    /** @description Of this answer: the same question with If-None-Match is answered by 304 until it changes. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "runs": 3,
+                     *       "tags": [
+                     *         {
+                     *           "tag": "loss",
+                     *           "runs": 3,
+                     *           "counters": {
+                     *             "global_step": 3
+                     *           }
+                     *         },
+                     *         {
+                     *           "tag": "val/acc",
+                     *           "runs": 2,
+                     *           "counters": {
+                     *             "epoch": 1,
+                     *             "tag:val/acc": 1
+                     *           }
+                     *         }
+                     *       ],
+                     *       "kinds": [
+                     *         {
+                     *           "kind": "images",
+                     *           "tags": [
+                     *             "samples"
+                     *           ],
+                     *           "runs": 1
+                     *         }
+                     *       ],
+                     *       "missing": [
+                     *         "mnist/nobody"
+                     *       ],
+                     *       "truncated": false
+                     *     }
+                     */
+                    "application/json": components["schemas"]["TagsAnswer"];
+                    "application/msgpack": string;
+                };
+            };
+        };
+    };
+    columns: {
+        parameters: {
+            query?: {
+                /** @description What the runs' names begin with, up to a slash. */
+                project?: string | null;
+                /** @description At most so many columns of each kind. */
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Columns by kind, each in order. */
+            200: {
+                headers: {
+                    /** @description Of this answer: the same question with If-None-Match is answered by 304 until it changes. */
+                    ETag?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    /**
+                     * @example {
+                     *       "runs": 3,
+                     *       "config": [
+                     *         {
+                     *           "column": "config.lr",
+                     *           "runs": 3,
+                     *           "sorts": {
+                     *             "number": 3
+                     *           },
+                     *           "distinct": 2,
+                     *           "values": [
+                     *             0.001,
+                     *             0.01
+                     *           ],
+                     *           "least": 0.001,
+                     *           "greatest": 0.01
+                     *         },
+                     *         {
+                     *           "column": "config.net.sizes",
+                     *           "runs": 1,
+                     *           "sorts": {
+                     *             "list": 1
+                     *           },
+                     *           "distinct": null,
+                     *           "values": [],
+                     *           "least": null,
+                     *           "greatest": null
+                     *         }
+                     *       ],
+                     *       "summary": [],
+                     *       "tags": [
+                     *         {
+                     *           "column": "last.loss",
+                     *           "tag": "loss",
+                     *           "runs": 3
+                     *         }
+                     *       ],
+                     *       "counters": [
+                     *         {
+                     *           "column": "counters.global_step",
+                     *           "counter": "global_step",
+                     *           "runs": 3,
+                     *           "totals": 1
+                     *         }
+                     *       ],
+                     *       "truncated": false
+                     *     }
+                     */
+                    "application/json": components["schemas"]["ColumnsAnswer"];
                     "application/msgpack": string;
                 };
             };

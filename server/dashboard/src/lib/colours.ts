@@ -1,7 +1,7 @@
 /**
  * A colour by the run's name, the same in every view and every browser.
  *
- * The palette's colours are made in OKLCH, of one luminance that stands out by at least 3:1 (WCAG 1.4.11) from the light
+ * The palette's colours are made in OKLCH, of luminances that stand out by at least 3:1 (WCAG 1.4.11) from the light
  * background and from the dark one, so a run has one colour in both. Names that differ by a number (`try1`, `try2`) take
  * consecutive places, and these lie far apart in hue, and in lightness for those who see fewer hues.
  */
@@ -9,17 +9,17 @@
 export const LIGHT_BACKGROUND = '#ffffff';
 export const DARK_BACKGROUND = '#15181d';
 
-const PLACES = 24;
-/** Turns of the hue between neighbours: 137.5°, after which no two of 24 come close to each other. */
-const GOLDEN_ANGLE = 180 * (3 - Math.sqrt(5));
-const FIRST_HUE = 256;
-/** Relative luminance, by turns: all of it between 3:1 against the dark background and 3:1 against white. */
-const LUMINANCES = [0.17, 0.285, 0.225];
-const CHROMA = 0.15;
+const PLACES = 20;
+/** Between neighbours, in degrees: seven twentieths of the circle, so that after 20 each hue was there once. */
+const HUE_STEP = (360 * 7) / PLACES;
+const FIRST_HUE = 210;
+/** Relative luminance, by turns: the ends of what is 3:1 against the dark background and against white. */
+const LUMINANCES = [0.14, 0.29];
+const CHROMA = 0.17;
 
 /** The palette, as #rrggbb. */
 export const PALETTE: readonly string[] = Array.from({ length: PLACES }, (_, place) =>
-  ofLuminance(FIRST_HUE + place * GOLDEN_ANGLE, LUMINANCES[place % LUMINANCES.length]!),
+  ofLuminance(FIRST_HUE + place * HUE_STEP, LUMINANCES[place % LUMINANCES.length]!),
 );
 
 /** The run's colour: one's own choice, or what its name stands for. */

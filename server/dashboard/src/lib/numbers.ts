@@ -31,8 +31,8 @@ export function stepText(step: number | bigint): string {
 /** A count or rate in short: 1,234 → 1.23k, 25000000 → 25M. */
 export function shortText(value: number, digits = 3): string {
   if (!Number.isFinite(value)) return valueText(value);
-  const size = Math.abs(value);
-  const place = size < 1000 ? 0 : Math.min(5, Math.floor(Math.log10(Number(size.toPrecision(digits))) / 3));
+  const size = Number(Math.abs(value).toPrecision(digits)); // 999.9 is 1k
+  const place = size < 1000 ? 0 : Math.min(5, Math.floor(Math.log10(size) / 3));
   const text = Number((value / 1000 ** place).toPrecision(digits));
   return `${signed(String(text))}${['', 'k', 'M', 'G', 'T', 'P'][place]}`;
 }

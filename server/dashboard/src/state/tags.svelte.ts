@@ -40,7 +40,7 @@ export class Tags {
 
   private async read(runs: readonly string[], signal: AbortSignal): Promise<void> {
     const answer = await this.client.tags([...runs], signal);
-    const names = Object.keys(answer.scalars);
+    const names = answer.tags.map(({ tag }) => tag);
     this.answer = answer;
     if (names.join('\n') !== this.names.join('\n')) this.names = names;
   }
