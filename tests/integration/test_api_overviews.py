@@ -114,7 +114,8 @@ def test_an_answer_that_the_reader_has_is_not_made_again(library: RunningService
 
 @pytest.mark.parametrize(("body", "status", "field"), [
     ({"runs": []}, 422, "runs"), ({}, 422, None), ({"runs": "a"}, 422, None),
-    ({"runs": ["a"], "limit": 0}, 422, "limit"), ({"runs": ["a"], "limit": 10_001}, 422, "limit"), ({"runs": ["a"], "tags": []}, 422, None),
+    ({"runs": ["a"], "limit": 0}, 422, "limit"), ({"runs": ["a"], "limit": 10_001}, 422, "limit"),
+    ({"runs": ["a"], "tags": []}, 422, None),
     ({"runs": ["a"] * 10_001}, 422, "runs"), ([], 422, None),
 ])  # fmt: skip
 def test_what_tags_can_t_be_asked(service: RunningService, body: Any, status: int, field: str | None) -> None:

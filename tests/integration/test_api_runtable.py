@@ -139,6 +139,38 @@ def test_values_follow_every_change_of_a_run(service: RunningService, run_name: 
     assert rows(service, columns, filter=where) == [[None, "finished", "n", 0.75, 0.75, 1]]
 
 
+def test_what_tells_of_a_runs_course(service: RunningService, run_name: str) -> None:
+    columns = "attempts,refused,counters.batch,totals.batch,totals.other,rates.batch,rates.epoch,rates.no"
+
+    def shown() -> list[Any]:
+        (row,) = rows(service, columns, filter=f'name = "{run_name}"')
+        return row
+
+    assert service.send("PUT", f"/runs/{run_name}", {"counters": {"batch": {"total": 5_000}}}).status == 201
+    assert shown() == [0, 0, None, 5_000, None, None, None, None]
+
+    def reports(first: int, begin: float, per_s: float, count: int, counter: str = "batch") -> None:
+        made = [
+            {"counter": counter, "step": first + i, "wall_time": begin + i / per_s, "scalars": {f"{counter}/loss": 1.0}}
+            for i in range(count)
+        ]
+        assert service.report(run_name, {"reports": made, "partial": True}).status == 200
+
+    reports(1, 1_000.0, 10.0, 1_000)
+    assert shown() == [1, 0, 1_000, 5_000, None, pytest.approx(10.0), None, None]
+    reports(1_001, 1_101.0, 1.0, 300)
+    reports(1, 1_400.0, 1.0, 1, "epoch")
+    assert shown() == [1, 0, 1_300, 5_000, None, pytest.approx(1.0), None, None]
+    reports(1_000, 1_500.0, 1.0, 2)
+    assert shown()[:3] == [1, 2, 1_300]
+    service.send("POST", f"/rewind/{run_name}", {"next_steps": {"batch": 501}})
+    assert shown() == [2, 2, 500, 5_000, None, pytest.approx(10.0), None, None]
+    reports(501, 2_000.0, 4.0, 5)
+    assert shown() == [2, 2, 505, 5_000, None, pytest.approx(4.0), None, None]
+    reports(506, 2_001.0, 4.0, 1)
+    assert shown()[5] == pytest.approx(5.0)
+
+
 def test_best_values_are_of_visible_points_only(service: RunningService, run_name: str) -> None:
     for step, (loss, acc) in enumerate([(3.0, 0.1), (0.1, 0.9), (2.0, 0.2)]):
         service.report(run_name, {"step": step, "scalars": {"val/loss": loss, "test acc": acc}})

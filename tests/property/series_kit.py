@@ -120,6 +120,10 @@ class CutAtRandom:
         """See Snapshot.axes."""
         return self._view.axes(run_id, counter_id, attempt, first_step=first_step, last_step=last_step)
 
+    def refused_count(self, run_id: int) -> int:
+        """See Snapshot.refused_count."""
+        return self._view.refused_count(run_id)
+
     def _starts(self, n: int, rows_max: int) -> Any:
         starts, next_start = [], 0
         while next_start < n:

@@ -66,6 +66,10 @@ class Source(Protocol):
         """See Snapshot.axes."""
         ...
 
+    def refused_count(self, run_id: int) -> int:
+        """See Snapshot.refused_count."""
+        ...
+
 
 class RunReader:
     """A Source of one run whose snapshot is renewed when it has been held for hold_s.
@@ -162,6 +166,10 @@ class RunReader:
     ) -> Iterator[tuple[Int64, Float64]]:
         """See Snapshot.axes; to be read before anything else is."""
         return self._fresh().axes(run_id, counter_id, attempt, first_step=first_step, last_step=last_step)
+
+    def refused_count(self, run_id: int) -> int:
+        """See Snapshot.refused_count."""
+        return self._fresh().refused_count(run_id)
 
     def _fresh(self) -> Snapshot:
         if self._hold_s is not None and self._clock() - self._since > self._hold_s:

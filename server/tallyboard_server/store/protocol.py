@@ -333,6 +333,10 @@ class Snapshot(Protocol):
         """The newest refusals kept of a run, newest first."""
         ...
 
+    def refused_count(self, run_id: int) -> int:
+        """How many refusals are kept of a run."""
+        ...
+
     def heartbeats(self, *, limit: int) -> tuple[dict[str, float], float]:
         """When runs were last heard of (the newest `limit` of them, oldest first), and until when was listened.
 

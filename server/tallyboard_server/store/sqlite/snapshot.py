@@ -15,7 +15,7 @@ from tallyboard_server.store.sqlite import journal
 from tallyboard_server.store.sqlite.cache import StateCache
 from tallyboard_server.store.sqlite.cells import Range, count_points, read_cells
 from tallyboard_server.store.sqlite.connection import mapped_errors
-from tallyboard_server.store.sqlite.state import load_refused, load_state
+from tallyboard_server.store.sqlite.state import count_refused, load_refused, load_state
 
 _T = TypeVar("_T")
 _HEAD = "SELECT r.id, r.name, h.pos, h.epoch, h.updated_at, r.status FROM heads h JOIN runs r ON r.id = h.run_id "
@@ -186,6 +186,11 @@ class SqliteSnapshot:
         """See Snapshot.refused."""
         with mapped_errors():
             return load_refused(self._connection, run_id, limit)
+
+    def refused_count(self, run_id: int) -> int:
+        """See Snapshot.refused_count."""
+        with mapped_errors():
+            return count_refused(self._connection, run_id)
 
     def heartbeats(self, *, limit: int) -> tuple[dict[str, float], float]:
         """See Snapshot.heartbeats."""

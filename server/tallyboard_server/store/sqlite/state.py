@@ -110,6 +110,12 @@ def load_refused(connection: apsw.Connection, run_id: int, limit: int) -> list[K
     return [KeptRefusal(at, producer, msgspec.json.decode(text, type=Refusal)) for at, producer, text in rows]
 
 
+def count_refused(connection: apsw.Connection, run_id: int) -> int:
+    """How many refusals are kept of a run."""
+    found = connection.execute("SELECT count(*) FROM refused WHERE run_id = ?", (run_id,)).get
+    return found if isinstance(found, int) else 0
+
+
 def _wide(state: RunState) -> tuple[object, ...]:
     """What the wide row of `runs` holds; mostly the very same objects from batch to batch."""
     meta = state.meta
