@@ -1,5 +1,5 @@
 /** All that the page knows, put together; components get at it by `app()`. */
-import { getContext, setContext } from 'svelte';
+import { getContext, setContext, untrack } from 'svelte';
 import type { Client } from '../api/client';
 import { Charts } from './charts.svelte';
 import { Connection } from './connection.svelte';
@@ -27,12 +27,8 @@ export class App {
     this.charts = new Charts(client, this.view, this.runs, this.tags);
   }
 
-  /** Follow the URL, the service and each other until the returned function is called; in a component's effect. */
+  /** Follow the URL, the service and each other until the returned function is called. */
   start(): () => void {
-    const table = $derived.by(() => {
-      const { project, filter, sort, columns, archived, rowGroup } = this.view.current;
-      return JSON.stringify([project, filter, sort, columns, archived, rowGroup]);
-    });
     const stops = [
       this.view.follow(),
       this.connection.onNews((news) => {
@@ -42,9 +38,13 @@ export class App {
       }),
       $effect.root(() => {
         $effect(() => {
-          if (table) this.runs.load(this.view.current);
+          const question = this.runs.question;
+          untrack(() => this.runs.load(question));
         });
-        $effect(() => this.tags.load(this.runs.selected));
+        $effect(() => {
+          const selected = this.runs.selected;
+          untrack(() => this.tags.load(selected));
+        });
       }),
       this.connection.start(),
     ];

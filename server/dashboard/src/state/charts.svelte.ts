@@ -1,4 +1,5 @@
 /** Which charts there are, and the curves of those in sight. */
+import { untrack } from 'svelte';
 import type { Client, QueryBody } from '../api/client';
 import type { News } from '../api/live';
 import { Gate } from '../lib/gate';
@@ -46,9 +47,8 @@ export class Chart {
     return this.detail?.known ? this.detail : this.whole;
   }
 
-  /** Ask for what a view wants to see of some runs. */
-  ask(view: View, runs: readonly string[], zoom: Zoom | null): void {
-    const question = questionOf(view, runs, this.tag, this.width);
+  /** Ask for all of x, and for the part that is zoomed in on, if there is one. */
+  ask(question: QueryBody, zoom: Zoom | null): void {
     this.whole.ask(question);
     if (!zoom) {
       this.detail?.loading.cancel();
@@ -56,7 +56,7 @@ export class Chart {
       return;
     }
     this.detail ??= this.make();
-    const counted = view.x !== 'relative' && view.x !== 'wall_time';
+    const counted = question.x !== 'relative' && question.x !== 'wall_time';
     this.detail.ask({ ...question, ...asked({ from: zoom[0], to: zoom[1] }, counted) });
   }
 
@@ -69,6 +69,11 @@ export class Chart {
 export class Charts {
   /** Charts by group, pinned ones first; only tags that the search finds. */
   readonly groups: readonly ChartGroup[] = $derived.by(() => grouped(this.tags.names, this.view.current));
+  // One by one, so that a chart asks again only when what it asks for has changed.
+  readonly x = $derived.by(() => this.view.current.x);
+  readonly group = $derived.by(() => this.view.current.group);
+  readonly ghosts = $derived.by(() => this.view.current.ghosts);
+  private readonly zoom = $derived.by(() => this.view.current.zoom);
   private readonly charts = new Map<string, Chart>();
   private readonly gate = new Gate(AT_ONCE_MAX);
   private timer: ReturnType<typeof setTimeout> | null = null;
@@ -89,8 +94,7 @@ export class Charts {
 
   /** What of x a tag's chart shows; null: all. */
   zoomOf(tag: string): Zoom | null {
-    const { zoom } = this.view.current;
-    return (Object.hasOwn(zoom, tag) ? zoom[tag] : undefined) ?? zoom[''] ?? null;
+    return (Object.hasOwn(this.zoom, tag) ? this.zoom[tag] : undefined) ?? this.zoom[''] ?? null;
   }
 
   /** Show a part of x in all charts, or all of it (null). */
@@ -100,7 +104,10 @@ export class Charts {
 
   /** Keep a chart in sight up to date; to be called in an effect, which then follows view and selection. */
   follow(chart: Chart): void {
-    if (chart.width > 0) chart.ask(this.view.current, this.runs.selected, this.zoomOf(chart.tag));
+    if (chart.width === 0) return;
+    const question = questionOf(this, this.runs.selected, chart.tag, chart.width);
+    const zoom = this.zoomOf(chart.tag);
+    untrack(() => chart.ask(question, zoom));
   }
 
   /** Some runs changed: charts in sight are asked for what is new, soon; others when they come into sight. */
@@ -114,17 +121,23 @@ export class Charts {
   }
 }
 
-function questionOf(view: View, runs: readonly string[], tag: string, width: number): QueryBody {
+interface Basis {
+  x: string;
+  group: string | null;
+  ghosts: boolean;
+}
+
+function questionOf(basis: Basis, runs: readonly string[], tag: string, width: number): QueryBody {
   const wanted = Math.min(BUCKETS_MAX, Math.ceil(width / PIXELS_PER_BUCKET / BUCKETS_STEP) * BUCKETS_STEP);
   const most = Math.floor(POINTS_MAX / Math.max(1, runs.length));
   const question: QueryBody = {
     runs: [...runs],
     tags: [tag],
-    x: view.x,
+    x: basis.x,
     buckets: Math.max(BUCKETS_MIN, Math.min(wanted, most)),
   };
-  if (view.group !== null) question.group = view.group;
-  else if (view.ghosts) question.attempts = 'all';
+  if (basis.group !== null) question.group = basis.group;
+  else if (basis.ghosts) question.attempts = 'all';
   return question;
 }
 

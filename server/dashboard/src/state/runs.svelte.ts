@@ -2,7 +2,7 @@
 import type { Client, RunsQuery } from '../api/client';
 import type { News } from '../api/live';
 import { colourOf } from '../lib/colours';
-import { isSelected, withRun, type View } from '../lib/view';
+import { withRun, type View } from '../lib/view';
 import { Loading } from './loading.svelte';
 import type { ViewState } from './view.svelte';
 
@@ -26,8 +26,15 @@ export class Runs {
   /** Whether any answer came yet: until then nothing can be said of what is not there. */
   known = $state(false);
   readonly loading = new Loading();
-  /** Names of the selected runs, in the table's order; those not in the table come last. */
+  /** Names of the selected runs, in the table's order; those not in the table come last. The same array while it is so. */
   readonly selected: readonly string[] = $derived.by(() => this.chosen());
+  /** What the table asks for, as JSON: a text that stays the same when the rest of the view changes. */
+  readonly question: string = $derived.by(() => JSON.stringify(queryOf(this.view.current)));
+  private readonly selection = $derived.by(() => this.view.current.selection);
+  private readonly named = $derived.by(
+    () => new Set(this.selection.kind === 'some' ? this.selection.runs : this.selection.but),
+  );
+  private before: readonly string[] = [];
   private cursor: string | null = null;
   private timer: ReturnType<typeof setTimeout> | null = null;
 
@@ -48,7 +55,7 @@ export class Runs {
   }
 
   isSelected(run: string): boolean {
-    return isSelected(this.view.current.selection, run);
+    return this.named.has(run) === (this.selection.kind === 'some');
   }
 
   select(run: string, selected: boolean): void {
@@ -60,10 +67,9 @@ export class Runs {
     this.view.update({ selection: selected ? { kind: 'all', but: [] } : { kind: 'some', runs: [] } });
   }
 
-  /** Load the table anew for a question: the rows that are there stay until the answer comes. */
-  load(view: View): void {
-    const query = queryOf(view);
-    this.loading.replace((signal) => this.read(query, Math.max(PAGE, 0), signal));
+  /** Load the table anew for its question: the rows that are there stay until the answer comes. */
+  load(question: string): void {
+    this.loading.replace((signal) => this.read(JSON.parse(question) as RunsQuery, 0, signal));
   }
 
   /** Load the rows behind the last one. */
@@ -107,11 +113,13 @@ export class Runs {
   }
 
   private chosen(): readonly string[] {
-    const selection = this.view.current.selection;
-    const listed = this.rows.map((row) => row.name).filter((name) => isSelected(selection, name));
-    if (selection.kind === 'all') return listed;
-    const there = new Set(listed);
-    return [...listed, ...selection.runs.filter((name) => !there.has(name))];
+    const chosen = this.rows.map((row) => row.name).filter((name) => this.isSelected(name));
+    if (this.selection.kind === 'some') {
+      const there = new Set(chosen);
+      chosen.push(...this.selection.runs.filter((name) => !there.has(name)));
+    }
+    const same = chosen.length === this.before.length && chosen.every((name, i) => name === this.before[i]);
+    return same ? this.before : (this.before = chosen);
   }
 }
 

@@ -105,7 +105,9 @@ export class Plot {
         y: { distr: log ? 3 : 1, range: () => [this.range.y.from, this.range.y.to] },
       },
       axes: [
-        time ? axis : { ...axis, values: (_, ticks) => ticks.map((tick) => shortText(tick)) },
+        time
+          ? { ...axis, size: 40 }
+          : { ...axis, size: 28, values: (_, ticks) => ticks.map((tick) => shortText(tick)) },
         {
           ...axis,
           size: 56,
