@@ -13,6 +13,8 @@ export class Loading {
   private again: (() => Promise<void>) | null = null;
   private timer: ReturnType<typeof setTimeout> | null = null;
   private tries = 0;
+  /** Whether the service said when to try again. */
+  private told = false;
 
   /** Leave what is under way, and do this in its place. */
   replace(work: (signal: AbortSignal) => Promise<void>): void {
@@ -20,10 +22,13 @@ export class Loading {
     void this.run(work);
   }
 
-  /** Do this when what is under way is done: asked for many times meanwhile, it is done once. */
+  /**
+   * Do this when what is under way is done: asked for many times meanwhile, it is done once. What waits to be tried
+   * again need not wait any longer, unless the service said how long.
+   */
   follow(work: (signal: AbortSignal) => Promise<void>): void {
-    if (this.under || this.timer !== null) this.again = () => this.run(work);
-    else void this.run(work);
+    this.again = () => this.run(work);
+    if (!this.under && (this.timer === null || !this.told)) this.goOn();
   }
 
   cancel(): void {
@@ -59,12 +64,14 @@ export class Loading {
     if (!(error instanceof Problem)) throw error; // a fault of the page's own: the console shows it
     const helps = error.status === 0 || error.status === 408 || error.status === 429 || error.status >= 500;
     if (!helps) return;
+    this.told = error.retryAfterS !== null;
     const wait = error.retryAfterS === null ? RETRY_MS * 2 ** this.tries++ : error.retryAfterS * 1000;
     this.again ??= () => this.run(work);
     this.timer = setTimeout(() => this.goOn(), Math.min(RETRY_MS_MAX, wait));
   }
 
   private goOn(): void {
+    if (this.timer !== null) clearTimeout(this.timer);
     this.timer = null;
     const again = this.again;
     this.again = null;
