@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 from anyio import CapacityLimiter
@@ -17,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tallyboard_server.api import board, problems, reports
+from tallyboard_server.api import static as static_files
 from tallyboard_server.api.board import Board
 from tallyboard_server.api.body import BodyReader
 from tallyboard_server.api.direct import DirectReports
@@ -26,6 +28,8 @@ from tallyboard_server.api.openapi import openapi_document
 from tallyboard_server.api.routes import API_PREFIX, ROUTERS
 from tallyboard_server.api.safety import remove_unfinished_copies
 from tallyboard_server.api.service import Service
+from tallyboard_server.api.sessions import Sessions, Tries
+from tallyboard_server.api.static import STATIC, BuiltFiles
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.eventfiles import Exporter, ExportSettings
 from tallyboard_server.ingest import HeartbeatKeeper, Ingest, Merger
@@ -46,8 +50,8 @@ EXPORTS_AT_ONCE_MAX: Final = 8
 class App:
     """The service as an ASGI app: reports take the direct way, everything else goes through FastAPI."""
 
-    def __init__(self, fastapi: FastAPI, settings: Settings, traffic: Traffic) -> None:
-        guarded = partial(Guard, settings=settings, traffic=traffic)
+    def __init__(self, fastapi: FastAPI, settings: Settings, traffic: Traffic, sessions: Sessions | None) -> None:
+        guarded = partial(Guard, settings=settings, traffic=traffic, sessions=sessions)
         self.fastapi = fastapi
         self.fastapi.add_middleware(guarded)
         self._front = DirectReports(fastapi, prefix=API_PREFIX, guarded=guarded)
@@ -64,18 +68,20 @@ class App:
         await self._front(scope, receive, send)
 
 
-def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) -> App:
-    """The app for a service that is not running yet; serving it opens the data dir.
+def create_app(settings: Settings, *, clock: Callable[[], float] = time.time, static: Path = STATIC) -> App:
+    """The app for a service that is not running yet; serving it opens the data dir. static: the dashboard's files.
 
     Raises ExposureError if it would be open to anybody. The lifespan raises StoreError if the data dir can't be had.
     """
     check_exposure(settings)
     traffic = Traffic()
+    sessions = None if (token := settings.token_text) is None else Sessions(token, clock)
+    page = BuiltFiles(static, immutable=False)
     tensorboard = Board(body_timeout_s=settings.body_timeout_s) if settings.tensorboard else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, clock, traffic) as service, showing(tensorboard, service):
+        async with running(settings, clock, traffic, sessions, page) as service, showing(tensorboard, service):
             app.state.service = service
             yield
 
@@ -90,14 +96,17 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) ->
         app.include_router(router, prefix=prefix)
     if tensorboard is not None:
         app.router.routes.extend(board.routes(tensorboard))
+    app.router.routes.extend(static_files.routes(page, static))
     for kind in (*problems.KINDS, problems.ApiError, HTTPException):
         app.add_exception_handler(kind, problems.handle)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
-    return App(app, settings, traffic)
+    return App(app, settings, traffic, sessions)
 
 
 @asynccontextmanager
-async def running(settings: Settings, clock: Callable[[], float], traffic: Traffic) -> AsyncIterator[Service]:
+async def running(
+    settings: Settings, clock: Callable[[], float], traffic: Traffic, sessions: Sessions | None, page: BuiltFiles
+) -> AsyncIterator[Service]:
     """Open the store, start the writer and the views on it; on the way out stop them in the opposite order."""
     async with AsyncExitStack() as stack:
 
@@ -159,6 +168,9 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
             pruner=pruner,
             clock=clock,
             traffic=traffic,
+            sessions=sessions,
+            tries=Tries(),
+            page=page,
             live=live,
             overview=Overview(store),
             views={"exporter": exporter, "merger": merger, "retention": retention, "live": live},

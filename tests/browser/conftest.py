@@ -50,13 +50,9 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def visiting(browser: Browser, *, token: str | None = None) -> Iterator[Visit]:
-    """A page of a profile of its own; token: what it answers when it is asked for a password."""
-    credentials = None if token is None else {"username": "anybody", "password": token}
-    context = browser.new_context(
-        http_credentials=credentials,  # type: ignore[arg-type]
-        viewport={"width": 1400, "height": 900},
-    )
+def visiting(browser: Browser) -> Iterator[Visit]:
+    """A page of a profile of its own."""
+    context = browser.new_context(viewport={"width": 1400, "height": 900})
     context.set_default_timeout(TIMEOUT_MS)
     try:
         visit = Visit(context.new_page())

@@ -232,6 +232,15 @@ COLUMNS: Final[dict[str, Any]] = {
     "counters": [{"column": "counters.global_step", "counter": "global_step", "runs": 3, "totals": 1}],
     "truncated": False,
 }
+SERVICE: Final[dict[str, Any]] = {
+    "version": "0.1.0",
+    "boot": "9f86d081884c7d65",
+    "now": 1_760_000_000.5,
+    "tensorboard": True,
+    "protected": False,
+    "logdir": "/data/logdir",
+    "lost_after_s": 300.0,
+}
 VERIFY_LINE: Final[dict[str, Any]] = {
     "scalars_read": 2,
     "report": {

@@ -21,7 +21,7 @@ _KINDS: Final = (
     chartmessages.Series, chartmessages.QueryBody,
     messages.Readiness, messages.RepairBody, messages.RepairAnswer, messages.VerifyLine,
     messages.PruneBody, messages.PruneLine, overviewmessages.TagsBody, overviewmessages.TagsAnswer,
-    overviewmessages.ColumnsAnswer,
+    overviewmessages.ColumnsAnswer, overviewmessages.ServiceAnswer,
 )  # fmt: skip
 _DESCRIPTION: Final = """Training jobs report scalars keyed by named step counters; the service checks that each counter
 only increases, stores the scalars durably and writes TensorBoard event files.

@@ -1,4 +1,4 @@
-"""What is answered of many runs together: their tags, and the columns of a table of them, as msgspec types."""
+"""What pages ask besides runs and charts: tags and columns of many runs, and the service itself, as msgspec types."""
 
 import msgspec
 
@@ -90,3 +90,20 @@ class ColumnsAnswer(msgspec.Struct, kw_only=True):
     tags: list[TagColumn]
     counters: list[CounterColumn]
     truncated: bool
+
+
+class ServiceAnswer(msgspec.Struct, kw_only=True):
+    """What a page has to know of the service. boot: another after each start. now: its clock, in seconds since the
+    epoch.
+
+    tensorboard: whether it is shown below tensorboard/. protected: whether a token is needed. logdir: of the event
+    files, on the service's machine. lost_after_s: silence after which a running run is shown as lost.
+    """
+
+    version: str
+    boot: str
+    now: float
+    tensorboard: bool
+    protected: bool
+    logdir: str
+    lost_after_s: float

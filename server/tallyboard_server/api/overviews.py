@@ -1,7 +1,8 @@
-"""What many runs have together, for pages that offer it: POST /tags, GET /tags, GET /columns."""
+"""What pages ask before they draw: POST and GET /tags, GET /columns, GET /service."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import islice
 from typing import Annotated, Any, Final
 
@@ -22,6 +23,7 @@ from tallyboard_server.api.overviewmessages import (
     CounterColumn,
     KeyColumn,
     KindRow,
+    ServiceAnswer,
     TagColumn,
     TagRow,
     TagsAnswer,
@@ -145,6 +147,34 @@ async def columns(
         )
 
     return await _answered(request, service, ("columns", limit), choose, make)
+
+
+@router.get(
+    "/service",
+    **documented(
+        "service",
+        "Say what this service is",
+        answers={200: Given(ServiceAnswer, examples.SERVICE, "Its version, clock, and what there is besides.")},
+        problems=("invalid_query",),
+    ),
+)
+async def service_itself(request: Request, service: Running) -> Response:
+    """What a page has to know before it asks for anything."""
+    check_known(request, ())
+    settings = service.settings
+    return answer(
+        request,
+        ServiceAnswer(
+            version=version("tallyboard"),
+            boot=service.live.boot,
+            now=service.clock(),
+            tensorboard=settings.tensorboard,
+            protected=settings.token is not None,
+            logdir=str(settings.event_file_dir.resolve()),
+            lost_after_s=settings.lost_after_s,
+        ),
+        headers={"Cache-Control": "no-store"},
+    )
 
 
 async def _tags(request: Request, service: Service, runs: Sequence[str], limit: int) -> Response:

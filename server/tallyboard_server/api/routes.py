@@ -6,7 +6,19 @@ from typing import Final
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-from tallyboard_server.api import charts, events, export, live, operations, overviews, prune, reports, runs, safety
+from tallyboard_server.api import (
+    charts,
+    events,
+    export,
+    live,
+    login,
+    operations,
+    overviews,
+    prune,
+    reports,
+    runs,
+    safety,
+)
 
 API_PREFIX: Final = "/api/v1"
 
@@ -22,6 +34,7 @@ ROUTERS: Final[tuple[tuple[str, APIRouter], ...]] = (
     (API_PREFIX, prune.router),
     ("", operations.router),
     ("", operations.root),
+    ("", login.router),
 )
 """All but POST /scalars, which goes past FastAPI's parameter machinery: it is asked all the time."""
 
