@@ -6,6 +6,7 @@ import { Client } from './api/client';
 import Page from './components/frame/Page.svelte';
 import { App } from './state/app.svelte';
 
-const client = new Client(new URL('.', document.baseURI));
+// Without a login the service answers for this page, too, with the one that asks for the token.
+const client = new Client(new URL('.', document.baseURI), () => location.reload());
 const target = document.getElementById('app');
 if (target) mount(Page, { target, props: { app: new App(client, window) } });

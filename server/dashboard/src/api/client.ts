@@ -36,6 +36,8 @@ export class Client {
   /** base: where the page is, with a slash at its end; the service's other pages lie beside it. */
   constructor(
     readonly base: URL,
+    /** Called when the service wants a token: the login is over. */
+    private readonly loggedOut: () => void = () => {},
     private readonly fetching: typeof fetch = (...asked) => fetch(...asked),
   ) {}
 
@@ -111,6 +113,7 @@ export class Client {
     } catch (error) {
       throw away(error, signal);
     }
+    if (response.status === 401) this.loggedOut();
     if (!response.ok) throw await problemOf(response);
     return response;
   }

@@ -1057,6 +1057,23 @@ export interface components {
             runs: number;
             totals: number;
         };
+        /**
+         * ServiceAnswer
+         * @description What a page has to know of the service. boot: another after each start. now: its clock, in seconds since the
+         *         epoch.
+         *
+         *         tensorboard: whether it is shown below tensorboard/. protected: whether a token is needed. logdir: of the event
+         *         files, on the service's machine. lost_after_s: silence after which a running run is shown as lost.
+         */
+        ServiceAnswer: {
+            version: string;
+            boot: string;
+            now: number;
+            tensorboard: boolean;
+            protected: boolean;
+            logdir: string;
+            lost_after_s: number;
+        };
     };
     responses: never;
     parameters: never;

@@ -49,15 +49,16 @@ export class Chart {
 
   /** Ask for all of x, and for the part that is zoomed in on, if there is one. */
   ask(question: QueryBody, zoom: Zoom | null): void {
-    this.whole.ask(question);
     if (!zoom) {
       this.detail?.loading.cancel();
       this.detail = null;
+      this.whole.ask(question);
       return;
     }
     this.detail ??= this.make();
     const counted = question.x !== 'relative' && question.x !== 'wall_time';
     this.detail.ask({ ...question, ...asked({ from: zoom[0], to: zoom[1] }, counted) });
+    this.whole.ask(question, false); // smoothing goes by it; what is new of it is not seen
   }
 
   changed(news: News): boolean {

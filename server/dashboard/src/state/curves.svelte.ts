@@ -26,10 +26,10 @@ export class Curves {
     private readonly gate: Gate,
   ) {}
 
-  /** Ask this; if it is asked already, only for what is new since, if anything may be. */
-  ask(question: QueryBody): void {
+  /** Ask this; if it is asked already, only for what is new since, if anything may be (and if news are wanted). */
+  ask(question: QueryBody, news = true): void {
     const asked = JSON.stringify(question);
-    if (asked === this.asked && !this.stale) return;
+    if (asked === this.asked && !(this.stale && news)) return;
     this.stale = false;
     if (asked === this.asked) {
       this.loading.follow((signal) => this.read(question, signal));
