@@ -18,11 +18,12 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 DEMO_ARGS ?=
 KILLS ?= 100
+RUNS ?= 1000
 SOURCES := client server tests
 
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(STAMP) ## make .venv and install Tallyboard in it, with all extras
@@ -61,6 +62,10 @@ demo: $(STAMP) ## serve and train on real data until Ctrl-C (ONCE=1: train once,
 .PHONY: demo-preempt
 demo-preempt: $(STAMP) ## kill jobs, service and network of a training, and compare with plain tensorboardX
 	$(BIN)/tallyboard demo-preempt $(DEMO_ARGS)
+
+.PHONY: demo-thousand
+demo-thousand: $(STAMP) ## serve a thousand runs of sweeps until Ctrl-C (ONCE=1: write them and end; RUNS=200)
+	$(BIN)/tallyboard demo-thousand $(if $(filter-out 0,$(ONCE)),--once) --runs $(RUNS) $(DEMO_ARGS)
 
 .PHONY: kill
 kill: $(STAMP) ## kill the server and clients at random under load (KILLS=500), and compare with what was acknowledged
