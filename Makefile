@@ -18,6 +18,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 DEMO_ARGS ?=
 KILLS ?= 100
+RUNS ?= 1000
 SOURCES := client server tests
 
 DASHBOARD := server/dashboard
@@ -99,6 +100,10 @@ demo: dashboard ## serve and train on real data until Ctrl-C (ONCE=1: train once
 .PHONY: demo-preempt
 demo-preempt: $(STAMP) ## kill jobs, service and network of a training, and compare with plain tensorboardX
 	$(BIN)/tallyboard demo-preempt $(DEMO_ARGS)
+
+.PHONY: demo-thousand
+demo-thousand: dashboard ## serve a thousand runs of sweeps until Ctrl-C (ONCE=1: write them and end; RUNS=200)
+	$(BIN)/tallyboard demo-thousand $(if $(filter-out 0,$(ONCE)),--once) --runs $(RUNS) $(DEMO_ARGS)
 
 .PHONY: kill
 kill: $(STAMP) ## kill the server and clients at random under load (KILLS=500), and compare with what was acknowledged
