@@ -18,7 +18,7 @@ from tallyboard_server.api.chartmessages import Attempts, Chart, Field, QueryBod
 from tallyboard_server.api.documented import BODY, STORE, Given, Sent, documented
 from tallyboard_server.api.etags import ETAG_TOLD, known_etags
 from tallyboard_server.api.problems import InvalidQueryError
-from tallyboard_server.api.queries import check_known
+from tallyboard_server.api.queries import RunPatterns, check_known
 from tallyboard_server.api.query import BUCKETS_MAX, SERIES_MAX, Asked, answer_query
 from tallyboard_server.api.service import Running, Service
 from tallyboard_server.series import Question
@@ -61,13 +61,7 @@ _Number = Annotated[float, PlainValidator(_number), WithJsonSchema({"type": "num
 async def get_scalars(
     request: Request,
     service: Running,
-    run: Annotated[
-        list[str],
-        Query(
-            description="A run, or a pattern of runs such as `mnist/*`; may be repeated.",
-            openapi_examples={"run": {"value": [examples.RUN]}},
-        ),
-    ],
+    run: RunPatterns,
     tag: Annotated[
         list[str] | None,
         Query(description="A tag, or a pattern of tags such as `val/*`; may be repeated. Absent: every tag."),
