@@ -121,9 +121,8 @@ def _again(scope: Scope) -> Response | None:
 def checked_next(text: str) -> str:
     """A place below the service to go to, or "" for its first page: never another site, nor above the service."""
     path, mark, query = text.partition("?")
-    if len(text) > NEXT_CHARS_MAX or not _NEXT.fullmatch(path) or any(part in ("..", ".") for part in path.split("/")):
-        return ""
-    if "//" in path:
+    odd = "//" in path or any(part in (".", "..") for part in path.split("/"))
+    if odd or len(text) > NEXT_CHARS_MAX or not _NEXT.fullmatch(path):
         return ""
     return path + (mark + quote(query, safe="=&%+,;:@!$'()*/?~-._") if query else "")
 

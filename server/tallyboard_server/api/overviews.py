@@ -30,7 +30,7 @@ from tallyboard_server.api.overviewmessages import (
     TagsBody,
 )
 from tallyboard_server.api.problems import InvalidQueryError
-from tallyboard_server.api.queries import check_known
+from tallyboard_server.api.queries import RunPatterns, check_known
 from tallyboard_server.api.service import Running, Service
 from tallyboard_server.runtable.overview import Key, counter_column, figure_column
 from tallyboard_server.store.perrun import every_run, named_runs
@@ -85,13 +85,7 @@ async def post_tags(request: Request, service: Running) -> Response:
 async def get_tags(
     request: Request,
     service: Running,
-    run: Annotated[
-        list[str],
-        Query(
-            description="A run, or a pattern of runs such as `mnist/*`; may be repeated.",
-            openapi_examples={"run": {"value": [examples.RUN]}},
-        ),
-    ],
+    run: RunPatterns,
     limit: Annotated[int, Query(ge=1, le=TAGS_MAX, description="At most so many tags.")] = 1_000,
 ) -> Response:
     """The scalar tags that have visible points in any of these runs, in how many of them, and on which counters.

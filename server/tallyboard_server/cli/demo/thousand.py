@@ -1,6 +1,7 @@
 """`tallyboard demo-thousand`: a service with a thousand runs of sweeps, some of which go on until Ctrl-C."""
 
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,20 +35,21 @@ def demo_thousand(
     runs: Annotated[int, typer.Option(min=1, max=RUNS_MAX, help="How many runs.")] = 1_000,
     seed: Annotated[int, typer.Option(min=0, help="Another seed makes other curves.")] = 1,
     port: Annotated[int, typer.Option(help="Port; another is taken if it is in use.")] = 6007,
-    data_dir: Annotated[Path, typer.Option(help="Where the store lives; must be new or empty.")] = Path(
-        "tallyboard-thousand"
-    ),
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Where the store lives; must be empty.", show_default="a temporary directory")
+    ] = None,
 ) -> None:
     """Serve a thousand runs of sweeps: three projects, several counters each; some diverge, fail, are preempted or
     fall silent, and a few go on reporting until Ctrl-C.
 
     The curves are formulas with noise, the same for the same seed; they take about half a minute to write.
     """
-    if data_dir.exists() and any(data_dir.iterdir()):
-        fail(f"{data_dir} is not empty; name another --data-dir, or remove it")
+    where = data_dir or Path(tempfile.mkdtemp(prefix="tallyboard-thousand-"))
+    if where.exists() and any(where.iterdir()):
+        fail(f"{where} is not empty; name another --data-dir")
     signal.signal(signal.SIGTERM, interrupt)
     try:
-        with service(port, data_dir, {"TALLYBOARD_LOST_AFTER_S": str(LOST_AFTER_S)}) as running:
+        with service(port, where, {"TALLYBOARD_LOST_AFTER_S": str(LOST_AFTER_S)}) as running:
             began, now = time.monotonic(), time.time()
             with stderr.status(f"writing {count(runs, 'run')} …"):
                 scalars = fill(running, trials(runs, seed), seed, now)
