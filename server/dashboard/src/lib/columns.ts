@@ -25,7 +25,15 @@ export const RUN_COLUMNS: Readonly<Record<string, string>> = {
   display_name: 'Display name',
   archived: 'Archived',
 };
-const TIMES = new Set(['created_at', 'updated_at', 'last_seen', 'first_time', 'last_time', 'min_time', 'max_time']);
+const TIMES = new Set([
+  'created_at',
+  'updated_at',
+  'last_seen',
+  'first_time',
+  'last_time',
+  'min_time',
+  'max_time',
+]);
 const DOCUMENTS = new Set(['config', 'summary', 'provenance']);
 const TEXT_CHARS_MAX = 300;
 
@@ -51,7 +59,11 @@ export function columnOf(text: string): Column {
     return { text, kind, of, label: of[0] ?? text, detail: `at ${kind.slice(3)} ${of[1] ?? ''}`.trim() };
   }
   if (Object.hasOwn(RUN_COLUMNS, text)) return { text, kind, of: [], label: RUN_COLUMNS[text]!, detail: '' };
-  const of = [partsOf(pieces[0]?.source ?? '').slice(1).join('.')];
+  const of = [
+    partsOf(pieces[0]?.source ?? '')
+      .slice(1)
+      .join('.'),
+  ];
   if (!of[0]) return { text, kind: '', of: [], label: text, detail: '' };
   if (kind === 'config' || kind === 'counters') return { text, kind, of, label: of[0], detail: '' };
   return { text, kind, of, label: of[0], detail: kind.replace('_', ' ') };
@@ -75,19 +87,19 @@ export function configPath(key: string): string {
 /** Whether values stand at the right, so that their digits are below each other. */
 export function isNumeric({ kind }: Column): boolean {
   return (
-    kind !== '' &&
-    !Object.hasOwn(RUN_COLUMNS, kind) &&
-    !DOCUMENTS.has(kind) &&
-    !TIMES.has(kind)
-  ) || kind === 'attempts' || kind === 'refused';
+    (kind !== '' && !Object.hasOwn(RUN_COLUMNS, kind) && !DOCUMENTS.has(kind) && !TIMES.has(kind)) ||
+    kind === 'attempts' ||
+    kind === 'refused'
+  );
 }
 
 /** How wide a column is if nobody said, in CSS pixels. */
 export function widthOf(column: Column): number {
   if (column.kind === 'counters') return 152;
   if (TIMES.has(column.kind)) return 152;
-  if (column.kind === 'status') return 104;
-  return column.text === 'age' || column.text === 'idle' ? 96 : 112;
+  if (column.kind === 'status') return 92;
+  if (column.kind.startsWith('at_')) return 168;
+  return column.text === 'age' || column.text === 'idle' ? 96 : 108;
 }
 
 /** What else has to be asked for, so that a column can be shown. */
@@ -163,4 +175,18 @@ export function progressOf(column: Column, values: Values): Progress | null {
 
 function numberOf(value: unknown): number | null {
   return typeof value === 'number' && Number.isFinite(value) ? value : null;
+}
+
+/** The column that a click on a head orders by: ages go by the times they are counted from, which stand still. */
+export function sortColumnOf({ text }: Column): string {
+  return text === 'age' ? 'created_at' : text === 'idle' ? 'last_seen' : text;
+}
+
+/** A list with an item moved by some places, as far as there are any. */
+export function moved<T>(items: readonly T[], from: number, by: number): readonly T[] {
+  const to = Math.max(0, Math.min(items.length - 1, from + by));
+  if (from < 0 || from >= items.length || to === from) return items;
+  const found = items.filter((_, i) => i !== from);
+  found.splice(to, 0, items[from]!);
+  return found;
 }
