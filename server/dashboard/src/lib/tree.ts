@@ -28,12 +28,17 @@ export function runOfRank(name: string): string | null {
   return RANK.exec(name)?.[1] ?? null;
 }
 
+/** The runs of these names, ranks as their run; each once. */
+export function runsOf(names: Iterable<string>): Set<string> {
+  const runs = new Set<string>();
+  for (const name of names) runs.add(runOfRank(name) ?? name);
+  return runs;
+}
+
 /** The nodes of the first level, in order; a run's own name is no node. */
 export function treeOf(names: Iterable<string>): Node[] {
   const root = new Branch('', '');
-  const runs = new Set<string>();
-  for (const name of names) runs.add(runOfRank(name) ?? name);
-  for (const run of runs) {
+  for (const run of runsOf(names)) {
     const parts = run.split('/').slice(0, -1).slice(0, LEVELS_MAX);
     let branch = root;
     for (const part of parts) (branch = branch.child(part)).count++;

@@ -1,7 +1,7 @@
 /** All runs' names as a tree of projects, whatever the table's filter. */
 import type { Client, RunsQuery } from '../api/client';
 import type { News } from '../api/live';
-import { treeOf, type Node } from '../lib/tree';
+import { runsOf, treeOf, type Node } from '../lib/tree';
 import { Loading } from './loading.svelte';
 
 const PAGE = 5_000;
@@ -54,7 +54,7 @@ export class Projects {
     } while (cursor !== null && names.size < NAMES_MAX);
     this.names = names;
     this.nodes = treeOf(names);
-    this.count = this.nodes.reduce((sum, node) => sum + node.count, 0);
+    this.count = runsOf(names).size;
     this.more = cursor !== null;
   }
 }
