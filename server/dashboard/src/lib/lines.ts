@@ -13,10 +13,8 @@ export interface GroupLine {
   /** Tells it from other groups: the value as JSON. */
   readonly key: string;
   readonly label: string;
-  /** Its runs, ranks included, as they stand. */
+  /** Its runs as they stand, without those that are ranks of others. */
   readonly names: readonly string[];
-  /** Its runs without those that are ranks of others. */
-  readonly count: number;
   readonly open: boolean;
 }
 
@@ -54,13 +52,12 @@ export function linesOf<R extends Named>(rows: readonly R[], arrangement: Arrang
   return grouped(found, by).flatMap(({ value, members }) => {
     const key = JSON.stringify(value ?? null);
     const open = !folded.has(key);
-    const names = members.flatMap(({ row, ranks }) => [row.name, ...ranks.map((rank) => rank.name)]);
+    const names = members.map(({ row }) => row.name);
     const group: GroupLine = {
       kind: 'group',
       key,
       label: plainText(value),
       names,
-      count: members.length,
       open,
     };
     return [group, ...(open ? members.flatMap((family) => familyLines(family, 2, openRanks)) : [])];
