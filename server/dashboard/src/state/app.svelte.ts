@@ -2,17 +2,32 @@
 import { getContext, setContext, untrack } from 'svelte';
 import type { Client } from '../api/client';
 import { Charts } from './charts.svelte';
+import { Clock } from './clock.svelte';
+import { Columns } from './columns.svelte';
 import { Connection } from './connection.svelte';
+import { Comparison, Details } from './details.svelte';
+import { Edits } from './edits.svelte';
+import { Projects } from './projects.svelte';
 import { Runs } from './runs.svelte';
 import { Tags } from './tags.svelte';
+import { Toasts } from './toasts.svelte';
 import { ViewState } from './view.svelte';
 
 const KEY = Symbol('app');
+const NONE: readonly string[] = [];
+const REFRESH_MS = 60_000;
 
 export class App {
   readonly view: ViewState;
   readonly connection: Connection;
+  readonly clock = new Clock();
+  readonly toasts = new Toasts();
   readonly runs: Runs;
+  readonly projects: Projects;
+  readonly columns: Columns;
+  readonly details: Details;
+  readonly comparison: Comparison;
+  readonly edits: Edits;
   readonly tags: Tags;
   readonly charts: Charts;
 
@@ -22,7 +37,18 @@ export class App {
   ) {
     this.view = new ViewState(window);
     this.connection = new Connection(client);
-    this.runs = new Runs(client, this.view);
+    this.runs = new Runs(client, this.view, this.clock);
+    this.projects = new Projects(client);
+    this.columns = new Columns(client);
+    this.details = new Details(client);
+    this.comparison = new Comparison(client);
+    this.edits = new Edits(client, this.toasts, (runs) => {
+      const news = { runs, deleted: [] };
+      this.runs.changed(news);
+      this.runs.catchUp();
+      this.projects.reload();
+      this.details.changed(news);
+    });
     this.tags = new Tags(client);
     this.charts = new Charts(client, this.view, this.runs, this.tags);
   }
@@ -33,6 +59,8 @@ export class App {
       this.view.follow(),
       this.connection.onNews((news) => {
         this.runs.changed(news);
+        this.projects.changed(news);
+        this.details.changed(news);
         this.tags.changed(news);
         this.charts.changed(news);
       }),
@@ -45,10 +73,40 @@ export class App {
           const selected = this.runs.selected;
           untrack(() => this.tags.load(selected));
         });
+        this.followRuns();
       }),
       this.connection.start(),
+      this.clock.start(),
+      this.refreshing(),
     ];
     return () => stops.forEach((stop) => stop());
+  }
+
+  /** What is shown of runs besides table and charts. */
+  private followRuns(): void {
+    const archived = $derived(this.view.current.archived);
+    const open = $derived(this.view.current.open);
+    const compared = $derived(this.view.current.compare ? this.runs.selected : NONE);
+    $effect(() => {
+      const also = archived;
+      untrack(() => this.projects.load(also));
+    });
+    $effect(() => {
+      const run = open;
+      untrack(() => this.details.load(run));
+    });
+    $effect(() => {
+      const names = compared;
+      untrack(() => this.comparison.load(names));
+    });
+  }
+
+  /** Idle times, and who is lost, change without news: now and then the whole table is asked for. */
+  private refreshing(): () => void {
+    const timer = setInterval(() => {
+      if (this.connection.status === 'live' && !document.hidden) this.runs.changed(null);
+    }, REFRESH_MS);
+    return () => clearInterval(timer);
   }
 }
 

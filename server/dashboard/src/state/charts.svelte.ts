@@ -105,7 +105,7 @@ export class Charts {
 
   /** Keep a chart in sight up to date; to be called in an effect, which then follows view and selection. */
   follow(chart: Chart): void {
-    if (chart.width === 0) return;
+    if (chart.width === 0 || !this.runs.selected.length) return;
     const question = questionOf(this, this.runs.selected, chart.tag, chart.width);
     const zoom = this.zoomOf(chart.tag);
     untrack(() => chart.ask(question, zoom));
