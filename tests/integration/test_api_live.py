@@ -47,6 +47,18 @@ def test_refused_and_repeated_reports_and_other_projects_are_not_told(service: R
         assert stream.event()[1]["runs"] == [f"{run_name}/last"]
 
 
+def test_what_retention_thins_out_is_told(service: RunningService, run_name: str) -> None:
+    service.report(run_name, {"step": 1, "scalars": {"loss": 1.0}})
+    with service.parts.store.snapshot() as view:
+        state = view.load(run_name)
+    assert state is not None
+    with listening(service) as stream:
+        said_hello(stream)
+        service.parts.pruner.thinned(state.id)
+        assert stream.event() == ("changed", {"runs": [run_name], "deleted": [], "resync": False})
+        service.parts.pruner.thinned(2**40)  # of a run that was deleted meanwhile
+
+
 def test_a_burst_is_few_events_and_too_many_runs_are_no_names(service: RunningService, run_name: str) -> None:
     with listening(service) as stream:
         said_hello(stream)

@@ -14,7 +14,7 @@ from tallyboard.wire import decode_message
 from tallyboard.wire.limits import MIB
 from tallyboard_server.api import etags, examples
 from tallyboard_server.api.answers import answer, wants_msgpack
-from tallyboard_server.api.chartmessages import Attempts, Chart, QueryBody
+from tallyboard_server.api.chartmessages import Attempts, Chart, Field, QueryBody
 from tallyboard_server.api.documented import BODY, STORE, Given, Sent, documented
 from tallyboard_server.api.etags import ETAG_TOLD, known_etags
 from tallyboard_server.api.problems import InvalidQueryError
@@ -26,7 +26,7 @@ from tallyboard_server.series import Question
 QUERY_BYTES_MAX: Final = 8 * MIB
 """Largest body of a query: ten thousand names, and a cursor."""
 
-_PARAMETERS: Final = ("run", "tag", "x", "from", "to", "buckets", "attempts", "group", "since")
+_PARAMETERS: Final = ("run", "tag", "x", "from", "to", "buckets", "attempts", "group", "since", "field")
 _COLUMNS: Final = (
     "Columns are binary, little-endian: step, count and nonfinite int64, wall_time, value, mean and the rest float64, "
     "x int64 along a counter and else float64."
@@ -92,6 +92,10 @@ async def get_scalars(
     since: Annotated[
         str | None, Query(description="The `cursor` of an answer to the same question: only what is new since.")
     ] = None,
+    field: Annotated[
+        list[Field] | None,
+        Query(description="What of each bucket is wanted, for smaller answers; may be repeated. Absent: everything."),
+    ] = None,
 ) -> Response:  # fmt: skip
     """Visible points, exactly as reported, ascending by step; `*` and `?` in names are wildcards.
 
@@ -105,11 +109,15 @@ async def get_scalars(
 
     With `since`, unchanged series are left out; those with `append` true go on where the reader's end (points, or
     buckets of the new points only), the others replace what the reader has, and what is `missing` is gone.
+
+    With `field`, each series has `lean` columns of nothing else, a third of the bytes of all of them.
     """
     check_known(request, _PARAMETERS)
     question = Question(x, first, last, buckets, superseded=attempts == "all")
-    return await _answered(request, service, Asked(_once(run), _once(tag or ()), question, group, since,
-                                                   wants_msgpack(request)))  # fmt: skip
+    asked = Asked(
+        _once(run), _once(tag or ()), question, group, since, wants_msgpack(request), tuple(dict.fromkeys(field or ()))
+    )
+    return await _answered(request, service, asked)
 
 
 @router.post(
@@ -134,11 +142,11 @@ async def query(request: Request, service: Running) -> Response:
     if not asked.runs:
         raise InvalidQueryError("name at least one run, or a pattern", field="runs")
     question = Question(asked.x, asked.first, asked.last, asked.buckets, superseded=asked.attempts == "all")
-    return await _answered(
-        request,
-        service,
-        Asked(_once(asked.runs), _once(asked.tags), question, asked.group, asked.since, wants_msgpack(request)),
+    fields = tuple(dict.fromkeys(asked.fields))
+    found = Asked(
+        _once(asked.runs), _once(asked.tags), question, asked.group, asked.since, wants_msgpack(request), fields
     )
+    return await _answered(request, service, found)
 
 
 async def _answered(request: Request, service: Service, asked: Asked) -> Response:
@@ -167,6 +175,8 @@ def _check(asked: Asked) -> None:
         raise InvalidQueryError("groups are made of visible points only; leave attempts out", field="attempts")
     if asked.since is not None:
         raise InvalidQueryError("groups come whole; leave since out, and use If-None-Match", field="since")
+    if asked.fields:
+        raise InvalidQueryError("groups have columns of their own; leave fields out", field="fields")
 
 
 def _once(names: list[str] | tuple[str, ...]) -> tuple[str, ...]:

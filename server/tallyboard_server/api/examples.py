@@ -178,6 +178,7 @@ CHART: Final[dict[str, Any]] = {
 QUERIES: Final[dict[str, Any]] = {
     "curves": {"runs": ["mnist/*"], "tags": ["loss", "val/*"], "x": "relative", "buckets": 1_000},
     "a zoom": {"runs": [RUN], "tags": ["loss"], "from": 1, "to": 2, "buckets": 500},
+    "a page's lines": {"runs": ["mnist/*"], "buckets": 200, "fields": ["x", "min", "max", "mean"]},
     "superseded, too": {"runs": [RUN], "attempts": "all"},
     "mean over seeds": {"runs": ["mnist/*"], "tags": ["loss"], "group": "lr", "buckets": 200},
 }

@@ -47,7 +47,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     schemas["RunTablePage"]["properties"]["rows"]["items"] = {"type": "array", "items": {}}
     schemas["RunPage"]["properties"]["runs"]["items"] = {"$ref": SCHEMA_REF.format(name="RunRow")}
     schemas["Chart"]["properties"]["series"]["items"] = {"$ref": SCHEMA_REF.format(name="Series")}
-    for block in ("Block", "Points", "Buckets", "GroupColumns"):
+    for block in ("Block", "Points", "Buckets", "Lean", "GroupColumns"):
         _say_binary(schemas[block]["properties"])
     columns = schemas["EventBlock"]["properties"]
     _say_binary({name: columns[name] for name in ("steps", "wall_times")})

@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from tallyboard_server.api import cursors
-from tallyboard_server.api.chartmessages import Chart, Missing
+from tallyboard_server.api.chartmessages import Chart, Field, Missing
 from tallyboard_server.api.drawn import Drawing
 from tallyboard_server.api.etags import is_known
 from tallyboard_server.api.globs import NamesTooManyError, chosen, is_pattern, matching_runs
@@ -45,6 +45,7 @@ class Asked:
     """A question to many runs: names or patterns of runs and tags (no tag: all), and what of them.
 
     group: path in config by whose values runs are put together. since: cursor of an answer to the same question.
+    fields: what of each bucket is wanted; (): everything.
     """
 
     runs: Sequence[str]
@@ -53,6 +54,7 @@ class Asked:
     group: str | None = None
     since: str | None = None
     binary: bool = False
+    fields: tuple[Field, ...] = ()
 
     @property
     def identity(self) -> bytes:
@@ -111,7 +113,7 @@ class _Answer:
         self._seen = seen
         most = service.settings.points_per_answer_max if asked.group is None else GROUPED_MAX
         self._allowance = Allowance(most, SERIES_MAX)
-        self._drawing = Drawing(binary=asked.binary, with_x=asked.question.x != "step")
+        self._drawing = Drawing(binary=asked.binary, with_x=asked.question.x != "step", fields=asked.fields)
         self._found = _Found()
         self._grouping = None if asked.group is None else Grouping(asked.group, asked.question.buckets or BUCKETS_MAX)
 
@@ -250,4 +252,4 @@ def _extras(asked: Asked, state: RunState) -> Iterator[Any]:
 
 
 def _etag(asked: Asked, runs: Sequence[str], prints: Sequence[object]) -> str:
-    return f'W/"{cursors.digest(asked.identity, asked.since, asked.binary, runs, prints).hex()}"'
+    return f'W/"{cursors.digest(asked.identity, asked.since, asked.binary, asked.fields, runs, prints).hex()}"'
