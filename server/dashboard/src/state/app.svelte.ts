@@ -2,7 +2,9 @@
 import { getContext, setContext, untrack } from 'svelte';
 import type { Client } from '../api/client';
 import { Charts } from './charts.svelte';
+import { Choices } from './choices.svelte';
 import { Connection } from './connection.svelte';
+import { Cursor } from './cursor.svelte';
 import { Runs } from './runs.svelte';
 import { Tags } from './tags.svelte';
 import { ViewState } from './view.svelte';
@@ -15,6 +17,8 @@ export class App {
   readonly runs: Runs;
   readonly tags: Tags;
   readonly charts: Charts;
+  readonly choices: Choices;
+  readonly cursor = new Cursor();
 
   constructor(
     readonly client: Client,
@@ -25,6 +29,7 @@ export class App {
     this.runs = new Runs(client, this.view);
     this.tags = new Tags(client);
     this.charts = new Charts(client, this.view, this.runs, this.tags);
+    this.choices = new Choices(client);
   }
 
   /** Follow the URL, the service and each other until the returned function is called. */
@@ -44,6 +49,10 @@ export class App {
         $effect(() => {
           const selected = this.runs.selected;
           untrack(() => this.tags.load(selected));
+        });
+        $effect(() => {
+          const project = this.view.current.project;
+          untrack(() => this.choices.load(project));
         });
       }),
       this.connection.start(),
