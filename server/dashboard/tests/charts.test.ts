@@ -13,11 +13,11 @@ import {
 const TAGS = ['acc', 'train/loss', 'train/net/norm', 'val/loss', '/odd'];
 
 describe('groups of charts', () => {
-  it('are what stands before the first slash, in the order of tags', () => {
+  it('are what stands before the first slash, in the order of tags, and last those without', () => {
     expect(chartGroups(TAGS, '', [])).toEqual([
-      { name: '', tags: ['acc', '/odd'] },
       { name: 'train', tags: ['train/loss', 'train/net/norm'] },
       { name: 'val', tags: ['val/loss'] },
+      { name: '', tags: ['acc', '/odd'] },
     ]);
     expect(TAGS.map(groupOf)).toEqual(['', 'train', 'train', 'val', '']);
   });

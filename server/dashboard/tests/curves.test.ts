@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import {
   bandKey,
+  commonBeginning,
   curvesOfBands,
   curvesOfLines,
   groupName,
@@ -94,4 +95,13 @@ describe('curves of groups', () => {
     expect(groupName('run.all', null)).toBe('all runs');
     expect([bandKey(bands[0]!), bandKey(bands[1]!)]).toEqual(['0.1', 'null']);
   });
+});
+
+it('what names begin with in common goes up to a slash', () => {
+  expect(commonBeginning(['a/b/c', 'a/b/d', 'a/bc'])).toBe('a/');
+  expect(commonBeginning(['a/b/c', 'a/b/d'])).toBe('a/b/');
+  expect(commonBeginning(['a/b', 'c/b'])).toBe('');
+  expect(commonBeginning(['a/b', 'a/b/c'])).toBe('a/');
+  expect(commonBeginning(['a/b'])).toBe('');
+  expect(commonBeginning([])).toBe('');
 });

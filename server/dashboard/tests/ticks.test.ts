@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { SECONDS, secondTicks, stepTicks, valueTicks } from '../src/lib/ticks';
+import { distances, SECONDS, secondTicks, stepTicks, valueTicks } from '../src/lib/ticks';
 
 it('ticks of values differ, however close they are', () => {
   expect(valueTicks([0.5, 1, 1.5], 0.5)).toEqual(['0.5', '1', '1.5']);
@@ -19,3 +19,13 @@ it('ticks of seconds are spans that people count in', () => {
   expect(secondTicks([0, 1800, 3600])).toEqual(['0', '30 min', '1 h']);
   expect(SECONDS.every((apart, i) => i === 0 || apart > SECONDS[i - 1]!)).toBe(true);
 });
+
+it.each([1e-200, 0.003, 1, 5e4, 1e300])(
+  'for a range of %f there are distances that make a few ticks',
+  (width) => {
+    const fits = distances(-width / 2, width / 2).filter(
+      (apart) => width / apart >= 3 && width / apart <= 10,
+    );
+    expect(fits.length).toBeGreaterThan(0);
+  },
+);

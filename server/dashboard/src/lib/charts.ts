@@ -9,7 +9,9 @@ export interface ChartGroup {
 /** What tags of a counter of their own are counted on, as a SummaryWriter's are. */
 const OWN_COUNTER = 'tag:';
 
-/** Tags by group, in their order; only those that the search finds, and none that is pinned. */
+/**
+ * Tags by group, in their order, those without a group last; only tags that the search finds, and none that is pinned.
+ */
 export function chartGroups(
   tags: readonly string[],
   search: string,
@@ -25,7 +27,8 @@ export function chartGroups(
     if (group) group.push(tag);
     else groups.set(name, [tag]);
   }
-  return [...groups].map(([name, tags]) => ({ name, tags }));
+  const named = [...groups].map(([name, tags]) => ({ name, tags }));
+  return [...named.filter(({ name }) => name), ...named.filter(({ name }) => !name)];
 }
 
 /** The group of a tag; '' if it has no slash. */

@@ -135,6 +135,20 @@ export function curvesOfBands(
   return curves;
 }
 
+/**
+ * What names begin with in common, up to their last slash: what need not be said of each. Nothing if there is one name.
+ */
+export function commonBeginning(names: Iterable<string>): string {
+  let common: string | null = null;
+  let several = false;
+  for (const name of names) {
+    if (common === null) common = name.slice(0, name.lastIndexOf('/') + 1);
+    else several = true;
+    while (!name.startsWith(common)) common = common.slice(0, common.lastIndexOf('/', common.length - 2) + 1);
+  }
+  return several ? (common ?? '') : '';
+}
+
 /** The value of a group as a text that tells it from the others. */
 export function bandKey(band: Band): string {
   return JSON.stringify(band.value) ?? 'null';

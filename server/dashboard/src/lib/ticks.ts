@@ -9,6 +9,13 @@ export const SECONDS: readonly number[] = [
   10_800, 21_600, 43_200, 86_400, 172_800, 432_000, 864_000, 1_728_000, 4_320_000, 8_640_000, 31_536_000, 315_360_000,
 ]; // prettier-ignore
 
+/** Distances between ticks for a range of any size: 1, 2 and 5 by powers of ten. */
+export function distances(from: number, to: number): number[] {
+  const largest = Math.floor(Math.log10(to - from || 1)) + 1;
+  const powers = Array.from({ length: 6 }, (_, i) => largest - 5 + i);
+  return powers.flatMap((power) => [1, 2, 5].map((times) => Number(`${times}e${power}`)));
+}
+
 /** Values, so many apart. */
 export function valueTicks(ticks: readonly (number | null)[], apart: number): (string | null)[] {
   const largest = Math.max(...ticks.map((tick) => Math.abs(tick ?? 0)));

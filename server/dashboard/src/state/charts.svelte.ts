@@ -4,7 +4,7 @@ import type { Client, QueryBody } from '../api/client';
 import type { News } from '../api/live';
 import { axisOf, chartGroups, isCounted, type ChartGroup } from '../lib/charts';
 import { colourOf } from '../lib/colours';
-import { ALL_RUNS, bandKey, groupName, RANKS, type Naming } from '../lib/curves';
+import { ALL_RUNS, bandKey, commonBeginning, groupName, RANKS, type Naming } from '../lib/curves';
 import { Frames } from '../lib/frames';
 import { Gate } from '../lib/gate';
 import { asked } from '../lib/ranges';
@@ -121,9 +121,9 @@ export class Charts {
   /** The selected runs; a line of any other is not drawn, even before the answer without it is there. */
   readonly selected = $derived.by(() => new Set(this.runs.selected));
   readonly naming: Naming = $derived.by(() => {
-    const [labels, colours] = [this.labels, this.colours];
+    const [labels, colours, beginning] = [this.labels, this.colours, this.beginning];
     return {
-      label: (run) => labels.get(run) ?? run,
+      label: (run) => labels.get(run) ?? (run.startsWith(beginning) ? run.slice(beginning.length) : run),
       colour: (run) => colourOf(run, colours),
       groupColour: (value) => colourOf(value),
     };
@@ -139,6 +139,7 @@ export class Charts {
   private readonly counters = $derived.by(
     () => new Map((this.tags.answer?.tags ?? []).map(({ tag, counters }) => [tag, counters])),
   );
+  private readonly beginning = $derived.by(() => commonBeginning(this.runs.selected));
   private readonly labels = $derived.by(() => this.labelsNow());
   private before = { text: '', labels: new Map<string, string>() };
   /** In which charts are drawn. */
@@ -169,6 +170,13 @@ export class Charts {
   axis(tag: string): string {
     return axisOf(this.x, this.counters.get(tag) ?? {});
   }
+
+  /** The axis that most charts are along: only the others need to say theirs. */
+  readonly commonAxis: string = $derived.by(() => {
+    const times: Record<string, number> = {};
+    for (const tag of this.tags.names) times[this.axis(tag)] = (times[this.axis(tag)] ?? 0) + 1;
+    return axisOf('step', times);
+  });
 
   /** What of x a tag's chart shows; null: all. */
   zoomOf(tag: string): Zoom | null {

@@ -1,6 +1,6 @@
 /** Curves, bands and marks onto a canvas: lines only, no axes. Pixels are the canvas' own. */
 import type { Curve } from '../../lib/curves';
-import type { Mark, Outlier } from '../../lib/marks';
+import type { Mark, MarkKind, Outlier } from '../../lib/marks';
 import type { Range } from '../../lib/ranges';
 
 const BAND_ALPHA = 0.14;
@@ -79,7 +79,10 @@ export function paintLit(
   }
 }
 
-/** × NaN, ▲ +Inf at the top, ▼ −Inf at the bottom, ◇ where only a zoom tells which. */
+/**
+ * × NaN, ▲ +Inf at the top, ▼ −Inf at the bottom, ◇ where only a zoom tells which. Where one follows the other closely,
+ * as in a run that diverged, the first has its sign and the others are dots.
+ */
 export function paintMarks(
   ctx: CanvasRenderingContext2D,
   place: Place,
@@ -88,22 +91,22 @@ export function paintMarks(
 ): void {
   const scale = scaleOf(place);
   const size = MARK * place.ratio;
+  const [highest, lowest] = [place.top + 2 * size, place.top + place.height - 2 * size];
   const before: Record<string, number> = {};
+  const drawn: Record<string, number> = {};
   ctx.strokeStyle = ctx.fillStyle = colour;
   ctx.lineWidth = 1.5 * place.ratio;
   for (const { kind, x, y } of marks) {
     const left = scale.x(x);
-    if (left - (before[kind] ?? -Infinity) < MARKS_APART * place.ratio) continue;
+    const follows = left - (before[kind] ?? -Infinity) < MARKS_APART * place.ratio;
     before[kind] = left;
-    const high = Number.isNaN(scale.y(y)) ? place.top + place.height - 2 * size : scale.y(y);
-    const top = Math.min(place.top + place.height - 2 * size, Math.max(place.top + 2 * size, high));
-    ctx.beginPath();
-    if (kind === 'up') arrow(ctx, left, place.top + size, size, -1);
-    else if (kind === 'down') arrow(ctx, left, place.top + place.height - size, size, 1);
-    else if (kind === 'nan') cross(ctx, left, top, size);
-    else diamond(ctx, left, top, size);
-    if (kind === 'up' || kind === 'down') ctx.fill();
-    else ctx.stroke();
+    if (follows && left - drawn[kind]! < MARKS_APART * place.ratio) continue;
+    drawn[kind] = left;
+    const high = scale.y(y);
+    const line = Number.isNaN(high) ? lowest : Math.min(lowest, Math.max(highest, high));
+    const top = kind === 'up' ? place.top + size : kind === 'down' ? lowest + size : line;
+    if (follows) dot(ctx, left, top, place.ratio);
+    else sign(ctx, kind, left, top, size);
   }
 }
 
@@ -210,6 +213,16 @@ function within(xs: Float64Array, range: Range): [begin: number, end: number] {
 /** Canvases lose lines to places that are far out. */
 function clamped(y: number, { top, height }: Place): number {
   return y < top - height ? top - height : y > top + 2 * height ? top + 2 * height : y;
+}
+
+function sign(ctx: CanvasRenderingContext2D, kind: MarkKind, x: number, y: number, size: number): void {
+  ctx.beginPath();
+  if (kind === 'up') arrow(ctx, x, y, size, -1);
+  else if (kind === 'down') arrow(ctx, x, y, size, 1);
+  else if (kind === 'nan') cross(ctx, x, y, size);
+  else diamond(ctx, x, y, size);
+  if (kind === 'up' || kind === 'down') ctx.fill();
+  else ctx.stroke();
 }
 
 function arrow(ctx: CanvasRenderingContext2D, x: number, y: number, size: number, way: 1 | -1): void {

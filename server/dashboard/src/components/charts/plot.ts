@@ -9,7 +9,7 @@ import type { Curve } from '../../lib/curves';
 import type { Mark, Outlier } from '../../lib/marks';
 import type { Range } from '../../lib/ranges';
 import type { Reading } from '../../lib/readings';
-import { SECONDS, secondTicks, stepTicks, valueTicks } from '../../lib/ticks';
+import { distances, SECONDS, secondTicks, stepTicks, valueTicks } from '../../lib/ticks';
 import { dot, paintCurves, paintLit, paintMarks, paintOutliers, scaleOf, type Place } from './paint';
 
 export interface Drawing {
@@ -164,6 +164,9 @@ export class Plot {
         {
           ...axis,
           size: AXIS_WIDTH,
+          ...(log
+            ? {}
+            : { incrs: (_plot: uPlot, _axis: number, from: number, to: number) => distances(from, to) }),
           values: (_, ticks, __, ___, apart) => valueTicks(ticks, log ? 0 : apart),
         },
       ],
@@ -206,6 +209,6 @@ function ends({ from, to }: Range): [number, number] {
 function xAxis(along: string): uPlot.Axis {
   if (along === 'wall_time') return { size: 40 };
   if (along === 'relative')
-    return { size: 28, incrs: [...SECONDS], values: (_, ticks) => secondTicks(ticks) };
-  return { size: 28, values: (_, ticks) => stepTicks(ticks) };
+    return { size: 24, gap: 4, incrs: [...SECONDS], values: (_, ticks) => secondTicks(ticks) };
+  return { size: 24, gap: 4, values: (_, ticks) => stepTicks(ticks) };
 }
