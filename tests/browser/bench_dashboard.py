@@ -167,7 +167,7 @@ def zoomed_ms(page: Page, share: float) -> float:
     page.mouse.move(box["x"] + box["width"] * 0.2, y)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * (0.2 + share), y, steps=5)
-    page.evaluate("""window.zoomed = new Promise((done) => addEventListener('mouseup', () => {
+    page.evaluate("""window.zoomed = new Promise((done) => addEventListener('pointerup', () => {
         const begun = performance.now();
         let asked = false;
         const look = () => {

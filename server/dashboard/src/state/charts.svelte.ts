@@ -23,6 +23,8 @@ const BUCKETS_MAX = 2000;
 /** A chart that gets a little wider need not be asked for again. */
 const BUCKETS_STEP = 50;
 const PIXELS_PER_BUCKET = 2;
+/** Buckets of all runs for a pixel of a chart's width: with many runs, finer ones can't be told apart. */
+const BUCKETS_PER_PIXEL = 20;
 /** News come several times a second; what is in sight is asked for this often at most. */
 const REFRESH_MS_MIN = 500;
 /** Charts out of sight whose curves are kept: a megabyte each, with many runs. */
@@ -274,7 +276,7 @@ export class Charts {
   private question(tag: string, width: number): QueryBody {
     const wanted = Math.min(BUCKETS_MAX, Math.ceil(width / PIXELS_PER_BUCKET / BUCKETS_STEP) * BUCKETS_STEP);
     const runs = this.runs.selected;
-    const most = Math.floor(POINTS_MAX / Math.max(1, runs.length));
+    const most = Math.floor(Math.min(POINTS_MAX, BUCKETS_PER_PIXEL * width) / Math.max(1, runs.length));
     const question: QueryBody = {
       runs: [...runs],
       tags: [tag],

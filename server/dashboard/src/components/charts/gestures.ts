@@ -38,7 +38,6 @@ export function listen(area: HTMLElement, gestures: Gestures): void {
     if (event.button !== 0) return;
     begun = { ...placeOf(event), axis: event.shiftKey || event.altKey ? 'y' : 'x' };
     area.setPointerCapture(event.pointerId);
-    event.preventDefault(); // no selecting of text
   });
   area.addEventListener('pointermove', (event) => {
     const at = placeOf(event);
