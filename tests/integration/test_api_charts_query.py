@@ -264,6 +264,22 @@ def test_an_answer_that_is_known_is_not_made_again(trained: RunningService, monk
     assert trained.get(f"/scalars?run={run}&buckets=5", {"If-None-Match": fresh.headers["etag"]}).status == 304
 
 
+def test_groups_by_name(service: RunningService) -> None:
+    runs = ("ranked/a", "ranked/a/rank00", "ranked/a/rank01", "ranked/b/rank7", "ranked/b/rankless")
+    for value, run in enumerate(runs):
+        service.send("PUT", f"/runs/{run}", {"config": {"run": {"ranks": "own"}}})
+        service.report(run, {"step": 1, "scalars": {"loss": value}})
+    question = {"runs": runs, "tags": ["loss"]}
+    ranks = chart(service, question | {"group": "run.ranks"})["groups"]
+    assert [(group["value"], group["runs"], group["points"]["min"], group["points"]["max"]) for group in ranks] == [
+        ("ranked/a", 3, [0], [2]), ("ranked/b", 1, [3], [3]), ("ranked/b/rankless", 1, [4], [4]),
+    ]  # fmt: skip
+    (together,) = chart(service, question | {"group": "run.all"})["groups"]
+    assert (together["value"], together["runs"], together["points"]["mean"]) == (None, 5, [2])
+    (own,) = chart(service, question | {"group": "config.run.ranks"})["groups"]
+    assert (own["value"], own["runs"]) == ("own", 5)
+
+
 def test_an_etag_of_groups_hangs_on_the_config(trained: RunningService) -> None:
     question = {"runs": ["seeds/one"], "group": "note"}
     etag = query(trained, question).headers["etag"]

@@ -25,6 +25,14 @@ QUESTIONS: Final[dict[str, dict[str, Any]]] = {
     "a part": {"from": 20, "to": 70, "buckets": 6},
 }
 RUNS: Final = ("p/a", "p/b")
+FIELDS: Final = ("x", "end", "first", "min", "max", "last", "mean", "count", "nonfinite")
+"""As src/lib/series.ts asks for them."""
+TABLES: Final[dict[str, dict[str, Any]]] = {
+    "points": {"attempts": "all", "x": "relative"},
+    "buckets": {"buckets": 4},
+    "groups": {"group": "lr", "to": 11},
+}
+"""Asked with all columns, for csv.test.ts."""
 BEGIN_S: Final = 1_800_000_000.0
 FAR: Final = 2**53
 
@@ -86,12 +94,14 @@ def record(service: RunningService) -> dict[str, Any]:
     for happened in changes(service):
         for name, question in QUESTIONS.items():
             since = {"since": cursors[name]} if name in cursors else {}
-            news, read = ask(service, question | since)
+            lean = question | {"fields": FIELDS}
+            news, read = ask(service, lean | since)
             cursors[name] = read["cursor"]
-            found[name].append({"after": happened, "news": news, "whole": ask(service, question)[0]})
+            found[name].append({"after": happened, "news": news, "whole": ask(service, lean)[0]})
     service.send("PATCH", "/runs/p/a", {"config": {"lr": 0.1}})
     groups = ask(service, {"tags": ["loss"], "group": "lr", "to": 11})[0]
-    return {"replays": found, "groups": groups}
+    tables = {name: ask(service, {"tags": ["loss"]} | question)[0] for name, question in TABLES.items()}
+    return {"replays": found, "groups": groups, "tables": tables}
 
 
 if __name__ == "__main__":

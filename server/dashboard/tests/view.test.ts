@@ -1,6 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { DEFAULT, formatView, isSelected, parseView, REGIONS, withRun, type View } from '../src/lib/view';
+import {
+  DEFAULT,
+  formatView,
+  isSelected,
+  parseView,
+  REGIONS,
+  SIZES,
+  SPREADS,
+  withRun,
+  type View,
+} from '../src/lib/view';
 
 // No lone surrogates: a URL can't hold them, and no name does.
 const text = fc.string({ unit: 'binary', maxLength: 30 });
@@ -46,10 +56,15 @@ const views: fc.Arbitrary<View> = fc.record({
   smoothing: fc.double({ min: 0, max: 1, noNaN: true }).map(Math.abs),
   outliers: fc.boolean(),
   group: fc.option(text),
+  spread: fc.constantFrom(...SPREADS),
   tags: fc.constantFrom('', 'loss', '^val/(acc|loss)$', '\\d+'),
   pinned: names,
   folded: names,
+  size: fc.constantFrom(...SIZES),
   zoom: table(text, zoom),
+  ownZoom: table(text, zoom),
+  height: table(text, zoom),
+  alone: fc.boolean(),
   full: fc.option(text),
   ghosts: fc.boolean(),
   colours: table(name, colour),
@@ -99,6 +114,9 @@ describe('a broken URL', () => {
     ['tags=(', 'tags'],
     ['zoom=9~1~loss', 'zoom'],
     ['zoom=a~b~loss', 'zoom'],
+    ['ownzoom=1~1~loss', 'ownzoom'],
+    ['height=1~0~loss', 'height'],
+    ['size=huge', 'size'],
     ['colour=red~try1', 'colour'],
     ['view=nowhere', 'view'],
     ['panel=10', 'panel'],
@@ -143,6 +161,7 @@ describe('a selection', () => {
 
 /** A URL does not tell −0 from 0. */
 function normal(view: View): View {
-  const zoom = Object.entries(view.zoom).map(([tag, [from, to]]) => [tag, [from + 0, to + 0]]);
-  return { ...view, zoom: Object.fromEntries(zoom) as View['zoom'] };
+  const plain = (zooms: View['zoom']) =>
+    Object.fromEntries(Object.entries(zooms).map(([of, [from, to]]) => [of, [from + 0, to + 0]] as const));
+  return { ...view, zoom: plain(view.zoom), ownZoom: plain(view.ownZoom), height: plain(view.height) };
 }

@@ -81,7 +81,7 @@ async def get_scalars(
     group: Annotated[
         str | None,
         Query(description="A config key (dots reach into nested objects): `groups` of the runs with the same value "
-              "there, in the place of series."),
+              "there, in the place of series. `run.ranks`: the ranks of each run; `run.all`: all runs."),
     ] = None,
     since: Annotated[
         str | None, Query(description="The `cursor` of an answer to the same question: only what is new since.")

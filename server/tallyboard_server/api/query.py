@@ -19,6 +19,7 @@ from tallyboard_server.model import RunState
 from tallyboard_server.series import (
     Allowance,
     HistoryChangedError,
+    Levels,
     Line,
     PointsTooManyError,
     Question,
@@ -36,6 +37,8 @@ SERIES_MAX: Final = 10_000
 BUCKETS_MAX: Final = 10_000
 GROUPED_MAX: Final = 4_000_000
 """Points and buckets that groups are made of, which are read but not sent: 24 bytes each."""
+CELLS_MAX: Final = Levels().cells_max
+"""Cells beyond which an answer, all of its runs together, makes do with coarser ones, where they are enough."""
 _TRIES: Final = 3
 """Times that a run is read in short snapshots, before one is held for as long as may be."""
 
@@ -113,6 +116,7 @@ class _Answer:
         self._seen = seen
         most = service.settings.points_per_answer_max if asked.group is None else GROUPED_MAX
         self._allowance = Allowance(most, SERIES_MAX)
+        self._levels = Levels()
         self._drawing = Drawing(binary=asked.binary, with_x=asked.question.x != "step", fields=asked.fields)
         self._found = _Found()
         self._grouping = None if asked.group is None else Grouping(asked.group, asked.question.buckets or BUCKETS_MAX)
@@ -122,6 +126,7 @@ class _Answer:
         found, asked = self._found, self._asked
         found.missing.extend(Missing(run=pattern) for pattern in missing)
         asked_runs = set(runs)
+        self._levels = Levels(cells_max=CELLS_MAX // max(1, len(runs)))
         found.missing.extend(Missing(run=name) for name in self._seen if name not in asked_runs)
         for run in runs:
             self._add(run)
@@ -191,7 +196,7 @@ class _Answer:
     def _read_in(self, reader: RunReader, state: RunState) -> _RunFound:
         tags, missing = _tags(state, self._asked)
         news = News(state, self._seen.get(state.name))
-        lines = read_lines(reader, state, tags, self._asked.question, self._allowance, news.wanted)
+        lines = read_lines(reader, state, tags, self._asked.question, self._allowance, news.wanted, self._levels)
         return _RunFound(state, lines, missing, news)
 
     def _way_out(self) -> str:

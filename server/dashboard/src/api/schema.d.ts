@@ -721,6 +721,8 @@ export interface components {
          * Series
          * @description The visible points of one tag of one run: either `points`, each of them, or `buckets`. count: of points.
          *
+         *         If `fields` were asked for, there is `lean` in their place, and `merged` says whether it has buckets.
+         *
          *         x_source says how another counter's x was found: `recorded` with every report (its `at`), or at least partly
          *         `as_of_time`, from when that counter moved. It is left out on the other axes.
          *         superseded: these are points that a rewind has hidden, of this `attempt` of the counter by this `writer`.
@@ -735,6 +737,10 @@ export interface components {
             points?: components["schemas"]["Points"] | null;
             /** @default null */
             buckets?: components["schemas"]["Buckets"] | null;
+            /** @default null */
+            lean?: components["schemas"]["Lean"] | null;
+            /** @default false */
+            merged?: boolean;
             /** @default null */
             x_source?: ("as_of_time" | "recorded") | null;
             /** @default false */
@@ -780,6 +786,36 @@ export interface components {
             mean: (number | string | null)[] | string;
         };
         /**
+         * Lean
+         * @description As much of a series as was asked for by `fields`: columns of equal length, ascending by x.
+         *
+         *         Of buckets: `x` and `end` are the places of the first and the last point; first, min, max, last and mean values,
+         *         null (in MessagePack NaN) where a bucket has no finite one; count, nonfinite: how many points. Of single points: `x`
+         *         (if it was asked for) and `value`, which is in the place of all the others. Types are those of Points and Buckets.
+         */
+        Lean: {
+            /** @default null */
+            x?: (number | null)[] | string | null;
+            /** @default null */
+            end?: (number | null)[] | string | null;
+            /** @default null */
+            first?: (number | string | null)[] | string | null;
+            /** @default null */
+            min?: (number | string | null)[] | string | null;
+            /** @default null */
+            max?: (number | string | null)[] | string | null;
+            /** @default null */
+            last?: (number | string | null)[] | string | null;
+            /** @default null */
+            mean?: (number | string | null)[] | string | null;
+            /** @default null */
+            count?: number[] | string | null;
+            /** @default null */
+            nonfinite?: number[] | string | null;
+            /** @default null */
+            value?: (number | string | null)[] | string | null;
+        };
+        /**
          * QueryBody
          * @description A body of POST /query: the parameters of GET /scalars, with `run` and `tag` as lists `runs` and `tags`.
          */
@@ -804,6 +840,8 @@ export interface components {
             group?: string | null;
             /** @default null */
             since?: string | null;
+            /** @default [] */
+            fields?: ("count" | "end" | "first" | "last" | "max" | "mean" | "min" | "nonfinite" | "x")[];
         };
         /**
          * Readiness

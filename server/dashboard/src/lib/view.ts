@@ -14,6 +14,11 @@ export type Selection =
 
 export type Zoom = readonly [from: number, to: number];
 
+export const SIZES = ['small', 'medium', 'large'] as const;
+export type Size = (typeof SIZES)[number];
+export const SPREADS = ['std', 'range'] as const;
+export type Spread = (typeof SPREADS)[number];
+
 export interface View {
   /** What the main area shows. */
   readonly region: Region;
@@ -43,13 +48,22 @@ export interface View {
   readonly outliers: boolean;
   /** Config key whose values make a curve (mean ± std) of the runs that share it. */
   readonly group: string | null;
+  /** What the band of such a curve shows: mean ± standard deviation, or from the least to the greatest run. */
+  readonly spread: Spread;
   /** Regular expression that a chart's tag has to match. */
   readonly tags: string;
   readonly pinned: readonly string[];
   /** Groups of charts that are folded up. */
   readonly folded: readonly string[];
-  /** Range of x of a tag's chart; of the tag '': of all charts. */
+  /** How large charts are. */
+  readonly size: Size;
+  /** Range of x of all charts along an axis, by the axis (see `axisOf`). */
   readonly zoom: Readonly<Record<string, Zoom>>;
+  /** Range of x, and of y, of single charts, by tag. */
+  readonly ownZoom: Readonly<Record<string, Zoom>>;
+  readonly height: Readonly<Record<string, Zoom>>;
+  /** Whether a zoom is meant for one chart, not for all along its axis. */
+  readonly alone: boolean;
   /** The tag whose chart fills the page. */
   readonly full: string | null;
   /** Whether what rewinds superseded is drawn, too. */
@@ -97,10 +111,15 @@ export const DEFAULT: View = {
   smoothing: 0,
   outliers: false,
   group: null,
+  spread: 'std',
   tags: '',
   pinned: [],
   folded: [],
+  size: 'medium',
   zoom: {},
+  ownZoom: {},
+  height: {},
+  alone: false,
   full: null,
   ghosts: false,
   colours: {},
@@ -147,10 +166,15 @@ export function parseView(query: string): Parsed {
     smoothing: given.number('smooth', 0, 1) ?? DEFAULT.smoothing,
     outliers: given.flag('outliers'),
     group: given.text('group') ?? DEFAULT.group,
+    spread: given.oneOf('spread', SPREADS) ?? DEFAULT.spread,
     tags: given.pattern('tags') ?? DEFAULT.tags,
     pinned: given.list('pin') ?? DEFAULT.pinned,
     folded: given.list('fold') ?? DEFAULT.folded,
+    size: given.oneOf('size', SIZES) ?? DEFAULT.size,
     zoom: Object.fromEntries(given.pairs('zoom', zoomOf)),
+    ownZoom: Object.fromEntries(given.pairs('ownzoom', zoomOf)),
+    height: Object.fromEntries(given.pairs('height', zoomOf)),
+    alone: given.flag('alone'),
     full: given.text('full') ?? DEFAULT.full,
     ghosts: given.flag('ghosts'),
     colours: Object.fromEntries(given.pairs('colour', colourFrom)),
@@ -198,10 +222,15 @@ export function formatView(view: View): string {
   text('smooth', view.smoothing === DEFAULT.smoothing ? null : String(view.smoothing), null);
   text('outliers', view.outliers ? '1' : null, null);
   text('group', view.group, null);
+  text('spread', view.spread, DEFAULT.spread);
   text('tags', view.tags, '');
   list('pin', view.pinned);
   list('fold', view.folded);
-  for (const [tag, [from, to]] of Object.entries(view.zoom)) out.append('zoom', `${from}~${to}~${tag}`);
+  text('size', view.size, DEFAULT.size);
+  for (const name of ['zoom', 'ownZoom', 'height'] as const)
+    for (const [of, [from, to]] of Object.entries(view[name]))
+      out.append(name.toLowerCase(), `${from}~${to}~${of}`);
+  text('alone', view.alone ? '1' : null, null);
   text('full', view.full, null);
   text('ghosts', view.ghosts ? '1' : null, null);
   for (const [run, colour] of Object.entries(view.colours)) out.append('colour', `${colour.slice(1)}~${run}`);

@@ -2,9 +2,11 @@
 import { getContext, setContext, untrack } from 'svelte';
 import type { Client } from '../api/client';
 import { Charts } from './charts.svelte';
+import { Choices } from './choices.svelte';
 import { Clock } from './clock.svelte';
 import { Columns } from './columns.svelte';
 import { Connection } from './connection.svelte';
+import { Cursor } from './cursor.svelte';
 import { Comparison, Details } from './details.svelte';
 import { Edits } from './edits.svelte';
 import { Projects } from './projects.svelte';
@@ -30,6 +32,8 @@ export class App {
   readonly edits: Edits;
   readonly tags: Tags;
   readonly charts: Charts;
+  readonly choices: Choices;
+  readonly cursor = new Cursor();
 
   constructor(
     readonly client: Client,
@@ -51,6 +55,7 @@ export class App {
     });
     this.tags = new Tags(client);
     this.charts = new Charts(client, this.view, this.runs, this.tags);
+    this.choices = new Choices(client);
   }
 
   /** Follow the URL, the service and each other until the returned function is called. */
@@ -74,6 +79,10 @@ export class App {
           untrack(() => this.tags.load(selected));
         });
         this.followRuns();
+        $effect(() => {
+          const project = this.view.current.project;
+          untrack(() => this.choices.load(project));
+        });
       }),
       this.connection.start(),
       this.clock.start(),

@@ -1,211 +1,214 @@
 /**
- * Curves on uPlot: it has axes, scales, cursor and selection; the curves are drawn by us, each with x of its own.
+ * Curves on uPlot: it has axes and scales; curves are painted by us, each with x of its own, and so is the cursor, on a
+ * canvas above, because it moves without the curves being painted again.
  *
- * Not a component: `draw` is called with all that is to be seen, as often as it changes.
+ * Not a component: `draw` is called with all that is to be seen, as often as it changes, and `point` with the cursor.
  */
 import uPlot from 'uplot';
-import { shortText, valueText } from '../../lib/numbers';
-import { valueRange, xRange } from '../../lib/ranges';
-import { lineKey, type Line, type Lines } from '../../lib/series';
-import { seedAt, smooth, tauOf } from '../../lib/smooth';
-import type { Zoom } from '../../lib/view';
+import type { Curve } from '../../lib/curves';
+import type { Mark, Outlier } from '../../lib/marks';
+import type { Range } from '../../lib/ranges';
+import type { Reading } from '../../lib/readings';
+import { distances, SECONDS, secondTicks, stepTicks, valueTicks } from '../../lib/ticks';
+import { dot, paintCurves, paintLit, paintMarks, paintOutliers, scaleOf, type Place } from './paint';
 
 export interface Drawing {
-  lines: { line: Line; colour: string }[];
-  /** The same lines over all of x: what smoothing goes by. */
-  whole: Lines;
-  x: string;
+  curves: readonly Curve[];
+  /** Of each curve that has any. */
+  marks: readonly { marks: readonly Mark[]; colour: string }[];
+  outliers: readonly Outlier[];
+  /** step, relative, wall_time or a counter. */
+  along: string;
+  x: Range;
+  y: Range;
   log: boolean;
-  smoothing: number;
-  outliers: boolean;
-  zoom: Zoom | null;
   width: number;
+  height: number;
 }
 
-const HEIGHT = 220;
-const BAND_ALPHA = 0.14;
-const RAW_ALPHA = 0.3;
-const LINE_WIDTH = 1.5;
-/** The least part of the plot's width, in pixels, that a drag has to cover to zoom. */
-const DRAG_MIN = 6;
+/** The cursor as it is drawn: where, what it reads, and which curve stands out. */
+export interface Pointing {
+  x: number;
+  readings: readonly Reading[];
+  lit: Curve | null;
+}
+
 const DARK = '(prefers-color-scheme: dark)';
-
-interface Curve {
-  line: Line;
-  colour: string;
-  smoothed: Float64Array | null;
-}
+/** Dots at the cursor, one a curve; more would hide the curves. */
+const DOTS_MAX = 60;
+const AXIS_WIDTH = 56;
 
 export class Plot {
   private plot: uPlot | null = null;
   private kind = '';
-  private curves: Curve[] = [];
-  private range = { x: { from: 0, to: 1 }, y: { from: 0, to: 1 } };
+  private drawing: Drawing | null = null;
+  private pointing: Pointing | null = null;
+  private readonly above = document.createElement('canvas');
   private readonly dark = matchMedia(DARK);
-  private last: Drawing | null = null;
-  private readonly redraw = () => {
+  private readonly repaint = () => {
     this.kind = ''; // axes take their colours when they are made
-    if (this.last) this.draw(this.last);
+    if (this.drawing) this.draw(this.drawing);
   };
 
-  /** zoomed: a range of x was chosen, or (null) all of it. */
+  /** made: called with the area of the curves whenever uPlot makes one; returns what undoes what it did. */
   constructor(
     private readonly element: HTMLElement,
-    private readonly zoomed: (zoom: Zoom | null) => void,
+    private readonly made: (area: HTMLElement) => void,
   ) {
-    this.dark.addEventListener('change', this.redraw);
+    this.dark.addEventListener('change', this.repaint);
   }
 
   draw(drawing: Drawing): void {
-    this.last = drawing;
-    this.curves = drawing.lines.map(({ line, colour }) => ({
-      line,
-      colour,
-      smoothed: smoothed(line, drawing),
-    }));
-    const columns = this.curves.flatMap(({ line }) => [line.min, line.max]);
-    this.range.y = valueRange(columns, { robust: !drawing.outliers, log: drawing.log }) ?? {
-      from: 0.1,
-      to: 1,
-    };
-    const ends = this.curves.filter(({ line }) => line.length).map(({ line }) => endsOf(line));
-    const { zoom } = drawing;
-    this.range.x = zoom ? { from: zoom[0], to: zoom[1] } : (xRange(ends) ?? { from: 0, to: 1 });
-    const kind = JSON.stringify([drawing.x, drawing.log]);
-    if (kind !== this.kind) this.make(drawing);
+    this.drawing = drawing;
+    const { along, log, width, height, x } = drawing;
+    const kind = JSON.stringify([along, log]);
+    if (kind !== this.kind || !this.plot) this.make(drawing);
     this.kind = kind;
-    this.plot?.setSize({ width: drawing.width, height: HEIGHT });
-    const { from, to } = this.range.x;
-    this.plot?.setData([[from, to], [null, null]]); // prettier-ignore
+    const plot = this.plot!;
+    if (plot.width !== width || plot.height !== height) plot.setSize({ width, height });
+    plot.setData([[x.from, x.to], [null, null]]); // prettier-ignore
+    this.point(this.pointing);
+  }
+
+  /** Show the cursor; null: there is none here. */
+  point(pointing: Pointing | null): void {
+    this.pointing = pointing;
+    const place = this.place();
+    const ctx = this.above.getContext('2d');
+    if (!ctx || !place) return;
+    const [width, height] = [place.left + place.width, place.top + place.height].map(Math.round) as [
+      number,
+      number,
+    ];
+    if (this.above.width !== width || this.above.height !== height) {
+      this.above.width = width;
+      this.above.height = height;
+    }
+    ctx.clearRect(0, 0, width, height);
+    if (!pointing || pointing.x < place.x.from || pointing.x > place.x.to) return;
+    const style = getComputedStyle(this.element);
+    const scale = scaleOf(place);
+    const left = scale.x(pointing.x);
+    ctx.fillStyle = style.getPropertyValue('--quiet');
+    ctx.fillRect(Math.round(left), 0, Math.max(1, Math.round(place.ratio)), height);
+    if (pointing.lit) paintLit(ctx, place, pointing.lit, style.getPropertyValue('--raised'));
+    const dotted = pointing.readings.length > DOTS_MAX ? [] : pointing.readings;
+    for (const { curve, x, y } of dotted) {
+      ctx.fillStyle = curve.colour;
+      if (Number.isFinite(y))
+        dot(ctx, scale.x(x), scale.y(y), (curve === pointing.lit ? 4 : 2.5) * place.ratio);
+    }
+  }
+
+  /** The range of a selected stretch, of pixels of the area along x or y; selecting it is drawn until null. */
+  select(stretch: { axis: 'x' | 'y'; from: number; to: number } | null): void {
+    const { width, height } = this.area();
+    const none = { left: 0, top: 0, width: 0, height: 0 };
+    if (!stretch) this.plot?.setSelect(none, false);
+    else if (stretch.axis === 'x')
+      this.plot?.setSelect({ left: stretch.from, width: stretch.to - stretch.from, top: 0, height }, false);
+    else
+      this.plot?.setSelect({ left: 0, width, top: stretch.from, height: stretch.to - stretch.from }, false);
+  }
+
+  /** What a place in the area, in CSS pixels, stands for. */
+  value(axis: 'x' | 'y', place: number): number {
+    return this.plot?.posToVal(place, axis) ?? NaN;
+  }
+
+  /** Where a value is in the area, in CSS pixels. */
+  position(axis: 'x' | 'y', value: number): number {
+    return this.plot?.valToPos(value, axis) ?? NaN;
+  }
+
+  /** Size of the area in CSS pixels. */
+  area(): { left: number; top: number; width: number; height: number } {
+    const { over } = this.plot ?? {};
+    if (!over) return { left: 0, top: 0, width: 0, height: 0 };
+    const { offsetLeft: left, offsetTop: top, clientWidth: width, clientHeight: height } = over;
+    return { left, top, width, height };
+  }
+
+  /** Curves and axes as they are drawn, without the cursor. */
+  get canvas(): HTMLCanvasElement | null {
+    return this.plot?.ctx.canvas ?? null;
   }
 
   destroy(): void {
-    this.dark.removeEventListener('change', this.redraw);
+    this.dark.removeEventListener('change', this.repaint);
     this.plot?.destroy();
+    this.plot = null;
   }
 
-  private make({ x, log, width }: Drawing): void {
+  private make({ along, log, width, height }: Drawing): void {
     this.plot?.destroy();
     const style = getComputedStyle(this.element);
-    const [stroke, grid] = [style.getPropertyValue('--quiet'), style.getPropertyValue('--grid')];
-    const axis = {
-      stroke,
-      grid: { stroke: grid, width: 1 },
+    const axis: uPlot.Axis = {
+      stroke: style.getPropertyValue('--quiet'),
+      grid: { stroke: style.getPropertyValue('--grid'), width: 1 },
       ticks: { show: false },
       font: `11px ${style.fontFamily}`,
     };
-    const time = x === 'wall_time';
     const options: uPlot.Options = {
       width,
-      height: HEIGHT,
+      height,
       legend: { show: false },
-      padding: [8, 8, 0, 0],
+      cursor: { show: false },
+      padding: [8, 12, 0, 0],
       scales: {
-        x: { time, range: () => [this.range.x.from, this.range.x.to] },
-        y: { distr: log ? 3 : 1, range: () => [this.range.y.from, this.range.y.to] },
+        x: { time: along === 'wall_time', range: () => ends(this.drawing!.x) },
+        y: { distr: log ? 3 : 1, range: () => ends(this.drawing!.y) },
       },
       axes: [
-        time
-          ? { ...axis, size: 40 }
-          : { ...axis, size: 28, values: (_, ticks) => ticks.map((tick) => shortText(tick)) },
+        { ...axis, ...xAxis(along) },
         {
           ...axis,
-          size: 56,
-          values: (_, ticks) => ticks.map((tick) => (tick === null ? null : valueText(tick, 3))),
+          size: AXIS_WIDTH,
+          ...(log
+            ? {}
+            : { incrs: (_plot: uPlot, _axis: number, from: number, to: number) => distances(from, to) }),
+          values: (_, ticks, __, ___, apart) => valueTicks(ticks, log ? 0 : apart),
         },
       ],
       series: [{}, { paths: () => null, points: { show: false } }],
-      cursor: { drag: { x: true, y: false, setScale: false, dist: DRAG_MIN }, points: { show: false } },
-      hooks: {
-        draw: [(plot) => this.paint(plot)],
-        setSelect: [(plot) => this.chosen(plot)],
-        ready: [(plot) => plot.over.addEventListener('dblclick', () => this.zoomed(null))],
-      },
+      hooks: { draw: [(plot) => this.paint(plot)] },
     };
     this.plot = new uPlot(options, [[0, 1], [null, null]], this.element); // prettier-ignore
+    this.plot.over.append(this.above);
+    this.made(this.plot.over);
   }
 
-  private chosen(plot: uPlot): void {
-    const { left, width } = plot.select;
-    if (width < DRAG_MIN) return;
-    const zoom: Zoom = [plot.posToVal(left, 'x'), plot.posToVal(left + width, 'x')];
-    plot.setSelect({ left: 0, width: 0, top: 0, height: 0 }, false);
-    if (zoom[0] < zoom[1]) this.zoomed(zoom);
-  }
-
-  private paint(plot: uPlot): void {
-    const { ctx, bbox } = plot;
-    const x = (value: number) => plot.valToPos(value, 'x', true);
-    const y = (value: number) => plot.valToPos(value, 'y', true);
+  private paint({ ctx, bbox: { left, top, width, height } }: uPlot): void {
+    if (!this.drawing) return;
+    const { curves, marks, outliers, x, y, log } = this.drawing;
+    const place: Place = { left, top, width, height, x, y, log, ratio: devicePixelRatio };
     ctx.save();
     ctx.beginPath();
-    ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
+    ctx.rect(left, top, width, height);
     ctx.clip();
-    ctx.lineJoin = 'round';
-    ctx.lineWidth = LINE_WIDTH * devicePixelRatio;
-    for (const { line, colour } of this.curves) {
-      ctx.fillStyle = colour;
-      ctx.globalAlpha = BAND_ALPHA;
-      ctx.fill(bandOf(line, x, y));
-    }
-    for (const { line, colour, smoothed } of this.curves) {
-      ctx.strokeStyle = colour;
-      ctx.globalAlpha = smoothed ? RAW_ALPHA : 1;
-      ctx.stroke(pathOf(line.x, line.mean, x, y));
-      ctx.globalAlpha = 1;
-      if (smoothed) ctx.stroke(pathOf(line.x, smoothed, x, y));
-    }
+    paintCurves(ctx, place, curves);
+    paintOutliers(ctx, place, outliers);
+    for (const of of marks) paintMarks(ctx, place, of.marks, of.colour);
     ctx.restore();
   }
-}
 
-type Position = (value: number) => number;
-
-function endsOf(line: Line): [number, number] {
-  return [line.x0[0]!, line.x1[line.length - 1]!];
-}
-
-function smoothed(line: Line, { smoothing, whole }: Drawing): Float64Array | null {
-  if (!smoothing || !line.length) return null;
-  const all = whole.get(lineKey(line.run, line.tag, line.attempt)) ?? line;
-  const [first, last] = all.length ? endsOf(all) : endsOf(line);
-  const tau = tauOf(smoothing, last - first);
-  return smooth(line, tau, all === line ? undefined : seedAt(all, tau, line.x0[0]!));
-}
-
-/** A line through the values; NaN is a gap, a value between two gaps a dot. */
-function pathOf(xs: Float64Array, values: Float64Array, x: Position, y: Position): Path2D {
-  const path = new Path2D();
-  for (let i = 0, drawing = false; i < xs.length; i++) {
-    const value = values[i]!;
-    if (!Number.isFinite(value)) {
-      drawing = false;
-      continue;
-    }
-    const [left, top] = [x(xs[i]!), y(value)];
-    if (drawing) path.lineTo(left, top);
-    else path.moveTo(left, top);
-    if (!drawing && !Number.isFinite(values[i + 1] ?? NaN)) path.arc(left, top, 1, 0, 2 * Math.PI);
-    drawing = true;
+  /** The canvas above, which is as large as the area. */
+  private place(): Place | null {
+    if (!this.drawing || !this.plot) return null;
+    const { x, y, log } = this.drawing;
+    const { width, height } = this.area();
+    const ratio = devicePixelRatio;
+    return { left: 0, top: 0, width: width * ratio, height: height * ratio, x, y, log, ratio };
   }
-  return path;
 }
 
-/** From the least to the greatest value of each bucket. */
-function bandOf(line: Line, x: Position, y: Position): Path2D {
-  const path = new Path2D();
-  for (let begin = 0; begin < line.length;) {
-    if (!Number.isFinite(line.min[begin]!)) {
-      begin++;
-      continue;
-    }
-    let end = begin;
-    while (end < line.length && Number.isFinite(line.min[end]!)) end++;
-    path.moveTo(x(line.x[begin]!), y(line.max[begin]!));
-    for (let i = begin + 1; i < end; i++) path.lineTo(x(line.x[i]!), y(line.max[i]!));
-    for (let i = end - 1; i >= begin; i--) path.lineTo(x(line.x[i]!), y(line.min[i]!));
-    path.closePath();
-    begin = end;
-  }
-  return path;
+function ends({ from, to }: Range): [number, number] {
+  return [from, to];
+}
+
+function xAxis(along: string): uPlot.Axis {
+  if (along === 'wall_time') return { size: 40 };
+  if (along === 'relative')
+    return { size: 24, gap: 4, incrs: [...SECONDS], values: (_, ticks) => secondTicks(ticks) };
+  return { size: 24, gap: 4, values: (_, ticks) => stepTicks(ticks) };
 }
