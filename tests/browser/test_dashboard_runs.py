@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from tests.browser.conftest import PHONE, Visit, visiting
-from tests.service import RunningService, until
+from tests.service import RunningService
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -76,10 +76,13 @@ def filtered(page: Page, text: str) -> None:
 
 
 def in_url(page: Page, **wanted: list[str]) -> None:
-    """Wait until the address says so."""
-    for name, values in wanted.items():
-        assert until(lambda name=name, values=values: parse_qs(urlparse(page.url).query).get(name) == values or (
-            page.wait_for_timeout(50) or False)), page.url  # fmt: skip
+    """Wait until the address says so; it is written a little later."""
+    for _ in range(100):
+        query = parse_qs(urlparse(page.url).query)
+        if all(query.get(name) == values for name, values in wanted.items()):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"not {wanted}: {page.url}")
 
 
 def head(page: Page, column: str) -> Locator:
@@ -233,7 +236,7 @@ def test_a_colour_is_chosen_stays_and_is_reset(library: RunningService, visit: V
     page.get_by_role("button", name="Colour 3 of 20").click()
     chosen = shown.evaluate("e => getComputedStyle(e).backgroundColor")
     assert chosen != own
-    assert until(lambda: "colour=" in page.url or bool(page.wait_for_timeout(50)))
+    page.wait_for_url(re.compile("colour="))
     page.reload()
     expect(shown).to_have_css("background-color", chosen)
     swatch.click()
