@@ -161,14 +161,19 @@ describe('edits', () => {
     const service = new Service();
     const toasts = new Toasts();
     const told: string[][] = [];
-    const edits = new Edits(service.client, toasts, (runs) => told.push([...runs]));
-    return { service, toasts, told, edits };
+    const archived: [string[], boolean][] = [];
+    const edits = new Edits(
+      service.client,
+      toasts,
+      (runs) => told.push([...runs]),
+      (runs, is) => archived.push([[...runs], is]),
+    );
+    return { service, toasts, told, archived, edits };
   }
 
   it('archive runs, say so, and take it back', async () => {
-    const { service, toasts, told, edits } = editing();
-    const seen: unknown[] = [];
-    await edits.archive(['a', 'b'], true, (runs, archived) => seen.push([runs, archived]));
+    const { service, toasts, told, archived, edits } = editing();
+    await edits.archive(['a', 'b'], true);
     expect(toasts.shown.map(({ text }) => text)).toEqual(['2 runs archived.']);
     toasts.undo(toasts.shown[0]!);
     await vi.advanceTimersByTimeAsync(0);
@@ -183,7 +188,7 @@ describe('edits', () => {
       ['a', 'b'],
       ['a', 'b'],
     ]);
-    expect(seen).toEqual([
+    expect(archived).toEqual([
       [['a', 'b'], true],
       [['a', 'b'], false],
     ]);

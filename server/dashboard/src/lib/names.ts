@@ -20,9 +20,12 @@ export function urlParts(names: readonly string[], charsMax = 6_000, namesMax = 
 
 /** Characters at the end of a name that stay when it is cut: runs of a sweep begin alike. */
 const TAIL = 10;
+/** Of a name no longer than this the beginning is all that is worth keeping. */
+const SHORT = 16;
 
 /** A name in two: what may be cut, and the end, which stays; a grapheme is never torn. */
 export function ends(name: string): [head: string, tail: string] {
   const characters = [...new Intl.Segmenter().segment(name)].map(({ segment }) => segment);
+  if (characters.length <= SHORT) return [name, ''];
   return [characters.slice(0, -TAIL).join(''), characters.slice(-TAIL).join('')];
 }

@@ -46,13 +46,12 @@ export class App {
     this.columns = new Columns(client);
     this.details = new Details(client);
     this.comparison = new Comparison(client);
-    this.edits = new Edits(client, this.toasts, (runs) => {
-      const news = { runs, deleted: [] };
-      this.runs.changed(news);
-      this.runs.catchUp();
-      this.projects.reload();
-      this.details.changed(news);
-    });
+    this.edits = new Edits(
+      client,
+      this.toasts,
+      (runs) => this.edited(runs),
+      (runs, archived) => this.archived(runs, archived),
+    );
     this.tags = new Tags(client);
     this.charts = new Charts(client, this.view, this.runs, this.tags);
     this.choices = new Choices(client);
@@ -89,6 +88,20 @@ export class App {
       this.refreshing(),
     ];
     return () => stops.forEach((stop) => stop());
+  }
+
+  /** Runs were changed from here: show it before the service tells of it. */
+  private edited(runs: readonly string[]): void {
+    const news = { runs, deleted: [] };
+    this.runs.changed(news);
+    this.runs.catchUp();
+    this.projects.reload();
+    this.details.changed(news);
+  }
+
+  /** Archived runs leave the charts as they leave the table, and come back with it. */
+  private archived(runs: readonly string[], archived: boolean): void {
+    if (!this.view.current.archived) this.runs.selectMany(runs, !archived);
   }
 
   /** What is shown of runs besides table and charts. */

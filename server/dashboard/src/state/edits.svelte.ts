@@ -15,17 +15,16 @@ export class Edits {
     private readonly toasts: Toasts,
     /** Told when runs were changed from here, before the service tells of them. */
     private readonly done: (runs: readonly string[]) => void,
+    /** Told besides which runs were archived, or brought back. */
+    private readonly archived: (runs: readonly string[], archived: boolean) => void,
   ) {}
 
-  /** Archive runs, or bring them back; `then` is called with those that were, also after an undo. */
-  async archive(runs: readonly string[], archived: boolean, then: Archived = () => {}): Promise<void> {
-    const done = await this.patchAll(runs, { archived });
+  /** Archive runs, or bring them back. */
+  async archive(runs: readonly string[], archived: boolean): Promise<void> {
+    const done = await this.setArchived(runs, archived);
     if (!done.length) return;
-    then(done, archived);
     const said = `${counted(done.length)} ${archived ? 'archived' : 'brought back'}.`;
-    this.toasts.say(said, () => {
-      void this.patchAll(done, { archived: !archived }).then((undone) => then(undone, !archived));
-    });
+    this.toasts.say(said, () => void this.setArchived(done, !archived));
   }
 
   /** Change one run; `before` is what undoes it. Whether it was changed. */
@@ -33,6 +32,12 @@ export class Edits {
     const done = await this.patchAll([run], changes);
     if (done.length) this.toasts.say(said, () => void this.patchAll([run], before));
     return done.length > 0;
+  }
+
+  private async setArchived(runs: readonly string[], archived: boolean): Promise<string[]> {
+    const done = await this.patchAll(runs, { archived });
+    if (done.length) this.archived(done, archived);
+    return done;
   }
 
   /** The runs that were changed; what went wrong with others is said once. */
@@ -60,8 +65,6 @@ export class Edits {
     }
   }
 }
-
-export type Archived = (runs: readonly string[], archived: boolean) => void;
 
 function counted(runs: number): string {
   return runs === 1 ? '1 run' : `${runs} runs`;

@@ -51,7 +51,7 @@ export class Runs {
   /** Runs of which there was news since the table was asked for; null: any may have changed. */
   private pending: Set<string> | null = new Set();
   /** What is asked for, what the rows are the answer to, and what the service can't take. */
-  private query: RunsQuery = {};
+  private query: RunsQuery | null = null;
   private good: RunsQuery | null = null;
   private refused: RunsQuery | null = null;
 

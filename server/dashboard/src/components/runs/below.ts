@@ -9,7 +9,9 @@ export function below(close: () => void) {
     element.popover = 'auto';
     element.showPopover();
     if (opener) place(element, opener.getBoundingClientRect());
-    element.querySelector<HTMLElement>('[aria-pressed="true"], [autofocus], button, input')?.focus();
+    const first =
+      element.querySelector<HTMLElement>('[aria-pressed="true"]') ?? element.querySelector('button');
+    first?.focus();
     const toggled = (event: Event) => {
       if ((event as ToggleEvent).newState === 'closed') close();
     };
