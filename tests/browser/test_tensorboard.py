@@ -1,7 +1,7 @@
 """The mounted TensorBoard in a real Chromium: its page is drawn from the store, and nothing on it fails."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -56,13 +56,6 @@ def filled(service: RunningService, tmp_path_factory: pytest.TempPathFactory) ->
     sent = service.request("POST", "/api/v1/events/kinds/all", body, {"Content-Type": "application/x-tfrecord"})
     assert sent.status == 200
     return service
-
-
-@pytest.fixture
-def visit(chromium: Browser) -> Iterator[Visit]:
-    with visiting(chromium) as found:
-        yield found
-        assert not found.faults
 
 
 def test_time_series_draws_every_curve(filled: RunningService, visit: Visit) -> None:
