@@ -215,6 +215,11 @@ class RunState:
         """The counter with that id; ids count 1, 2, … in order of creation."""
         return next((c for c in self.counters.values() if c.id == counter_id), None)
 
+    @property
+    def stalled(self) -> list[str]:
+        """The counters that are stalled; none of a run that has ended."""
+        return [c.name for c in self.counters.values() if c.stalled] if self.meta.status == "running" else []
+
     def visible_tags(self) -> Iterator[tuple[Tag, Counter]]:
         """Tags that have a visible point, and the counters that they belong to."""
         counters = {counter.id: (counter, counter.limits()) for counter in self.counters.values()}

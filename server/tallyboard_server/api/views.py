@@ -67,7 +67,7 @@ def run_view(
             refused_at=refused[0].at if refused else None,
             alerts_kept=alerts.kept,
             alerted_at=alerts.newest_at,
-            stalled=[c.name for c in state.counters.values() if c.stalled] if meta.status == "running" else [],
+            stalled=state.stalled,
         ),
     )
 
