@@ -1,6 +1,15 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { DEFAULT, formatView, isSelected, parseView, REGIONS, withRun, type View } from '../src/lib/view';
+import {
+  DEFAULT,
+  formatView,
+  isSelected,
+  parseView,
+  REGIONS,
+  SHOWS,
+  withRun,
+  type View,
+} from '../src/lib/view';
 
 // No lone surrogates: a URL can't hold them, and no name does.
 const text = fc.string({ unit: 'binary', maxLength: 30 });
@@ -48,7 +57,13 @@ const views: fc.Arbitrary<View> = fc.record({
     plot: fc.constantFrom('parallel' as const, 'scatter' as const),
     axes: names,
     metric: fc.option(text),
+    x: fc.option(text),
+    y: fc.option(text),
+    log: names,
+    ranges: table(text, zoom),
+    chosen: fc.boolean(),
   }),
+  health: fc.record({ show: fc.constantFrom(...SHOWS), open: names }),
 });
 
 describe('a view', () => {
@@ -130,6 +145,13 @@ describe('a selection', () => {
 
 /** A URL does not tell −0 from 0. */
 function normal(view: View): View {
-  const zoom = Object.entries(view.zoom).map(([tag, [from, to]]) => [tag, [from + 0, to + 0]]);
-  return { ...view, zoom: Object.fromEntries(zoom) as View['zoom'] };
+  const plain = (zooms: View['zoom']) =>
+    Object.fromEntries(
+      Object.entries(zooms).map(([name, [from, to]]) => [name, [from + 0, to + 0]]),
+    ) as View['zoom'];
+  return {
+    ...view,
+    zoom: plain(view.zoom),
+    sweep: { ...view.sweep, ranges: plain(view.sweep.ranges) },
+  };
 }
