@@ -278,6 +278,29 @@ def test_a_mistake_is_told_with_its_place(
     problem = ask(service, status=422, **query)
     assert (problem["code"], problem["field"]) == ("invalid_query", field)
     assert told in problem["detail"]
+    assert f"at character {problem.get('position')}:" in problem["detail"] or "position" not in problem
+
+
+def test_a_mistake_has_its_position_as_a_number(service: RunningService) -> None:
+    assert ask(service, status=422, filter="status = running")["position"] == 10
+    assert "position" not in ask(service, status=422, cursor="_w")
+
+
+@pytest.mark.parametrize("sort", [{}, {"sort": "-name"}])
+def test_some_runs_are_asked_for_by_their_names(library: RunningService, sort: dict[str, str]) -> None:
+    named = [("run", name) for name in ("lib/r07", "lib/r7", "lib/r03", "lib/r04", "lib/r0", "other/r03", "lib/r03")]
+    asked = [("columns", "name"), ("filter", "config.net.depth != 0"), *named, *sort.items()]
+
+    def answered(*more: tuple[str, str]) -> Any:
+        return library.get(f"/runs?{urlencode([*asked, *more])}").json()
+
+    wanted = [["lib/r04"], ["lib/r07"]]
+    assert answered()["rows"] == (wanted[::-1] if sort else wanted)
+    assert answered(("project", "elsewhere"))["rows"] == []
+    first = answered(("limit", "1"))
+    assert first["rows"] + answered(("cursor", first["cursor"]))["rows"] == answered()["rows"]
+    too_many = library.get(f"/runs?{urlencode([('run', str(n)) for n in range(201)])}")
+    assert (too_many.status, too_many.json()["field"]) == (422, "run")
 
 
 def test_a_cursor_is_for_its_order_only(library: RunningService) -> None:

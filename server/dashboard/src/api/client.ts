@@ -8,6 +8,7 @@ export type RunsQuery = NonNullable<paths['/api/v1/runs']['get']['parameters']['
 export type RunPatch = Partial<Schemas['RunPatch']>;
 export type QueryBody = Schemas['QueryBody'];
 export type RunTable = Schemas['RunTablePage'];
+export type RunPage = Omit<Schemas['RunPage'], 'runs'> & { runs: Schemas['RunRow'][] };
 export type RunView = Schemas['RunView'];
 export type RefusedPage = Schemas['RefusedPage'];
 export type AlertsPage = Schemas['AlertsPage'];
@@ -29,6 +30,9 @@ export class Problem extends Error {
     /** A sentence that says what is wrong and what to do. */
     message: string,
     readonly retryAfterS: number | null = null,
+    /** The parameter that is wrong, and the character in it where that begins, from 1; null: nobody said. */
+    readonly field: string | null = null,
+    readonly position: number | null = null,
   ) {
     super(message);
   }
@@ -45,10 +49,13 @@ export class Client {
 
   /** A page of the table; `query.columns` has to name columns. */
   async runs(query: RunsQuery, signal?: AbortSignal): Promise<RunTable> {
-    const params = Object.entries(query).flatMap(([name, value]) =>
-      value === null || value === undefined ? [] : [[name, String(value)]],
-    );
-    return (await this.json('GET', `runs?${new URLSearchParams(params)}`, undefined, signal)) as RunTable;
+    return (await this.json('GET', `runs?${searched(query)}`, undefined, signal)) as RunTable;
+  }
+
+  /** Runs in short, with their configs: those of these names that there are. */
+  async briefs(run: string[], signal?: AbortSignal): Promise<RunPage> {
+    const query = searched({ run, limit: Math.max(1, run.length) });
+    return (await this.json('GET', `runs?${query}`, undefined, signal)) as RunPage;
   }
 
   async run(name: string, signal?: AbortSignal): Promise<RunView> {
@@ -144,6 +151,15 @@ export function path(run: string): string {
   return run.split('/').map(encodeURIComponent).join('/');
 }
 
+/** The parameters of a query: nothing for what is absent, one for each of several values. */
+function searched(query: RunsQuery): URLSearchParams {
+  const values = (value: unknown) => (Array.isArray(value) ? value : [value]) as unknown[];
+  const pairs = Object.entries(query).flatMap(([name, value]) =>
+    values(value).flatMap((one) => (one === null || one === undefined ? [] : [[name, String(one)]])),
+  );
+  return new URLSearchParams(pairs);
+}
+
 function away(error: unknown, signal: AbortSignal | undefined): unknown {
   if (signal?.aborted) return error;
   return new Problem(0, 'no_answer', 'The service does not answer.');
@@ -151,13 +167,17 @@ function away(error: unknown, signal: AbortSignal | undefined): unknown {
 
 async function problemOf(response: Response): Promise<Problem> {
   const after = Number(response.headers.get('Retry-After') ?? NaN);
+  let [field, position]: [string | null, number | null] = [null, null];
   let [code, detail] = ['http_error', `The service answered ${response.status} ${response.statusText}.`];
   try {
     const said = (await response.json()) as Partial<Schemas['Problem']>;
     if (typeof said.code === 'string') code = said.code;
     if (typeof said.detail === 'string') detail = said.detail;
+    if (typeof said.field === 'string') field = said.field;
+    if (typeof said.position === 'number') position = said.position;
   } catch {
     // No problem document: something between page and service answered.
   }
-  return new Problem(response.status, code, detail, Number.isFinite(after) ? after : null);
+  const wait = Number.isFinite(after) ? after : null;
+  return new Problem(response.status, code, detail, wait, field, position);
 }

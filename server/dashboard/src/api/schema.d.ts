@@ -454,6 +454,8 @@ export interface components {
         /**
          * Problem
          * @description An error as application/problem+json (RFC 9457): `code` is stable, `detail` says what to do.
+         *
+         *         position: of the character in `field` where what is wrong begins, from 1.
          */
         Problem: {
             /** @default about:blank */
@@ -464,6 +466,8 @@ export interface components {
             detail: string;
             /** @default null */
             field?: string | null;
+            /** @default null */
+            position?: number | null;
             /** @default [] */
             refused?: components["schemas"]["Refusal"][];
             /** @default 0 */
@@ -1151,6 +1155,8 @@ export interface operations {
             query?: {
                 /** @description What the name begins with, up to a slash. */
                 project?: string | null;
+                /** @description Only the run with this name; may be repeated. A page that shows a table asks so for the runs of which GET /live told. */
+                run?: string[] | null;
                 /** @description Only runs of this status; lost: running, but no longer heard of. */
                 status?: ("running" | "finished" | "failed" | "lost") | null;
                 /** @description Text in name, display name or notes, in any case. */

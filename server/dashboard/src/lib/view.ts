@@ -40,6 +40,12 @@ export interface View {
   readonly archived: boolean;
   /** Config key by which the table's rows stand together. */
   readonly rowGroup: string | null;
+  /** How the table looks. */
+  readonly table: Table;
+  /** The run whose details are shown. */
+  readonly open: string | null;
+  /** Whether the configs of the selected runs are shown side by side. */
+  readonly compare: boolean;
   readonly selection: Selection;
   /** step, relative, wall_time, or the name of a counter. */
   readonly x: string;
@@ -65,6 +71,19 @@ export interface View {
   readonly colours: Readonly<Record<string, string>>;
   readonly sweep: Sweep;
   readonly health: Health;
+}
+
+export interface Table {
+  /** Whether it fills the page, without charts. */
+  readonly wide: boolean;
+  /** Width of the panel beside the charts in CSS pixels; null: as wide as it is by itself. */
+  readonly panel: number | null;
+  /** Widths of columns that somebody chose, in CSS pixels. */
+  readonly widths: Readonly<Record<string, number>>;
+  /** Groups of rows that are folded up, by their value as JSON. */
+  readonly folded: readonly string[];
+  /** Runs whose ranks are shown. */
+  readonly ranks: readonly string[];
 }
 
 export interface Sweep {
@@ -98,6 +117,9 @@ export const DEFAULT: View = {
   columns: ['status', 'age'],
   archived: false,
   rowGroup: null,
+  table: { wide: false, panel: null, widths: {}, folded: [], ranks: [] },
+  open: null,
+  compare: false,
   selection: { kind: 'some', runs: [] },
   x: 'step',
   log: false,
@@ -119,6 +141,10 @@ export const DEFAULT: View = {
 const ENTRIES_MAX = 2000;
 const TEXT_MAX = 4000;
 
+/** Pixels that a column or the panel can be wide. */
+export const COLUMN_WIDTHS = [48, 1200] as const;
+export const PANEL_WIDTHS = [240, 3000] as const;
+
 export interface Parsed {
   view: View;
   /** What was ignored, in sentences. */
@@ -136,6 +162,15 @@ export function parseView(query: string): Parsed {
     columns: given.list('columns') ?? DEFAULT.columns,
     archived: given.flag('archived'),
     rowGroup: given.text('rows') ?? DEFAULT.rowGroup,
+    table: {
+      wide: given.oneOf('table', ['wide']) === 'wide',
+      panel: given.number('panel', ...PANEL_WIDTHS) ?? DEFAULT.table.panel,
+      widths: Object.fromEntries(given.pairs('width', widthFrom)),
+      folded: given.list('foldrows') ?? DEFAULT.table.folded,
+      ranks: given.list('ranks') ?? DEFAULT.table.ranks,
+    },
+    open: given.text('open') ?? DEFAULT.open,
+    compare: given.flag('compare'),
     selection: selectionOf(given),
     x: given.text('x') || DEFAULT.x,
     log: given.oneOf('y', ['log']) === 'log',
@@ -185,6 +220,13 @@ export function formatView(view: View): string {
   list('columns', view.columns, DEFAULT.columns);
   text('archived', view.archived ? '1' : null, null);
   text('rows', view.rowGroup, null);
+  text('table', view.table.wide ? 'wide' : null, null);
+  text('panel', view.table.panel === null ? null : String(view.table.panel), null);
+  for (const [column, width] of Object.entries(view.table.widths)) out.append('width', `${width}~${column}`);
+  list('foldrows', view.table.folded);
+  list('ranks', view.table.ranks);
+  text('open', view.open, null);
+  text('compare', view.compare ? '1' : null, null);
   if (view.selection.kind === 'some') list('run', view.selection.runs);
   else {
     out.append('all', '1');
@@ -244,6 +286,12 @@ function zoomOf(text: string): [string, Zoom] | null {
   if (!found) return null;
   const [from, to] = [Number(found[1]), Number(found[2])];
   return Number.isFinite(from) && Number.isFinite(to) && from < to ? [found[3]!, [from, to]] : null;
+}
+
+function widthFrom(text: string): [string, number] | null {
+  const found = /^(\d+)~(.+)$/s.exec(text);
+  const width = Number(found?.[1] ?? NaN);
+  return found && width >= COLUMN_WIDTHS[0] && width <= COLUMN_WIDTHS[1] ? [found[2]!, width] : null;
 }
 
 function colourFrom(text: string): [string, string] | null {
