@@ -25,7 +25,15 @@ export const RUN_COLUMNS: Readonly<Record<string, string>> = {
   display_name: 'Display name',
   archived: 'Archived',
 };
-const TIMES = new Set(['created_at', 'updated_at', 'last_seen', 'first_time', 'last_time', 'min_time', 'max_time']);
+const TIMES = new Set([
+  'created_at',
+  'updated_at',
+  'last_seen',
+  'first_time',
+  'last_time',
+  'min_time',
+  'max_time',
+]);
 const DOCUMENTS = new Set(['config', 'summary', 'provenance']);
 const TEXT_CHARS_MAX = 300;
 
@@ -51,7 +59,11 @@ export function columnOf(text: string): Column {
     return { text, kind, of, label: of[0] ?? text, detail: `at ${kind.slice(3)} ${of[1] ?? ''}`.trim() };
   }
   if (Object.hasOwn(RUN_COLUMNS, text)) return { text, kind, of: [], label: RUN_COLUMNS[text]!, detail: '' };
-  const of = [partsOf(pieces[0]?.source ?? '').slice(1).join('.')];
+  const of = [
+    partsOf(pieces[0]?.source ?? '')
+      .slice(1)
+      .join('.'),
+  ];
   if (!of[0]) return { text, kind: '', of: [], label: text, detail: '' };
   if (kind === 'config' || kind === 'counters') return { text, kind, of, label: of[0], detail: '' };
   return { text, kind, of, label: of[0], detail: kind.replace('_', ' ') };
@@ -75,11 +87,10 @@ export function configPath(key: string): string {
 /** Whether values stand at the right, so that their digits are below each other. */
 export function isNumeric({ kind }: Column): boolean {
   return (
-    kind !== '' &&
-    !Object.hasOwn(RUN_COLUMNS, kind) &&
-    !DOCUMENTS.has(kind) &&
-    !TIMES.has(kind)
-  ) || kind === 'attempts' || kind === 'refused';
+    (kind !== '' && !Object.hasOwn(RUN_COLUMNS, kind) && !DOCUMENTS.has(kind) && !TIMES.has(kind)) ||
+    kind === 'attempts' ||
+    kind === 'refused'
+  );
 }
 
 /** How wide a column is if nobody said, in CSS pixels. */

@@ -23,7 +23,12 @@ const DEPTH_MAX = 20;
 export function compare(runs: readonly Compared[]): KeyLine[] {
   const leaves = runs.map(({ config }) => new Map(leavesOf(config)));
   const keys = [...new Set(leaves.flatMap((of) => [...of.keys()]))].sort();
-  const lines = keys.map((key) => lineOf(key, leaves.map((of) => of.get(key))));
+  const lines = keys.map((key) =>
+    lineOf(
+      key,
+      leaves.map((of) => of.get(key)),
+    ),
+  );
   return [...lines.filter((line) => line.differs), ...lines.filter((line) => !line.differs)];
 }
 

@@ -46,7 +46,7 @@ export function splitList(source: string): string[] {
 export function partsOf(word: string): string[] {
   const parts = [''];
   const add = (text: string) => (parts[parts.length - 1] += text);
-  for (let at = 0; at < word.length; ) {
+  for (let at = 0; at < word.length;) {
     const mark = word[at]!;
     if (mark === '"' || mark === "'") {
       const [text, end] = quotedAt(word, at);

@@ -55,7 +55,14 @@ export function linesOf<R extends Named>(rows: readonly R[], arrangement: Arrang
     const key = JSON.stringify(value ?? null);
     const open = !folded.has(key);
     const names = members.flatMap(({ row, ranks }) => [row.name, ...ranks.map((rank) => rank.name)]);
-    const group: GroupLine = { kind: 'group', key, label: plainText(value), names, count: members.length, open };
+    const group: GroupLine = {
+      kind: 'group',
+      key,
+      label: plainText(value),
+      names,
+      count: members.length,
+      open,
+    };
     return [group, ...(open ? members.flatMap((family) => familyLines(family, 2, openRanks)) : [])];
   });
 }

@@ -31,4 +31,3 @@ export function shareOf(runs: readonly string[], selected: (run: string) => bool
   for (const run of runs) if (selected(run)) count++;
   return count === 0 ? 'none' : count === runs.length ? 'all' : 'some';
 }
-

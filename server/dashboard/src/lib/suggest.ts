@@ -31,13 +31,21 @@ export function suggestions(text: string, caret: number, known: ColumnsAnswer | 
   const before = all.filter((token) => token.end <= from);
   const items = expected(before, known).filter((item) => fits(item, typed));
   if (isCondition(before) && /^[\w./-]+$/.test(typed))
-    items.push({ insert: `name ~ ${quoted(typed)}`, label: `name ~ ${quoted(typed)}`, detail: 'in the name' });
+    items.push({
+      insert: `name ~ ${quoted(typed)}`,
+      label: `name ~ ${quoted(typed)}`,
+      detail: 'in the name',
+    });
   items.sort((a, b) => place(a, typed) - place(b, typed)); // stable: kinds stay together
   return { from, to, items: items.slice(0, SUGGESTIONS_MAX) };
 }
 
 /** The text with a suggestion taken, and where the caret is then: behind a space, for what comes next. */
-export function taken(text: string, { from, to }: Suggestions, item: Suggestion): { text: string; caret: number } {
+export function taken(
+  text: string,
+  { from, to }: Suggestions,
+  item: Suggestion,
+): { text: string; caret: number } {
   const rest = text.slice(to).trimStart();
   const begin = `${text.slice(0, from)}${item.insert} `;
   return { text: begin + rest, caret: begin.length };
@@ -46,7 +54,8 @@ export function taken(text: string, { from, to }: Suggestions, item: Suggestion)
 /** A filter that looks for a text in names; null if the text is a filter by itself. */
 export function asSearch(text: string): string | null {
   const words = text.trim();
-  return words && tokens(words).every((token) => token.kind === 'word' && !JOINING.has(token.source.toLowerCase()))
+  return words &&
+    tokens(words).every((token) => token.kind === 'word' && !JOINING.has(token.source.toLowerCase()))
     ? `name ~ ${quoted(words)}`
     : null;
 }
@@ -82,7 +91,11 @@ function isSide(before: readonly Token[]): boolean {
 }
 
 function columns(known: ColumnsAnswer | null): Suggestion[] {
-  const own = Object.entries(RUN_COLUMNS).map(([insert, label]) => ({ insert, label: insert, detail: label }));
+  const own = Object.entries(RUN_COLUMNS).map(([insert, label]) => ({
+    insert,
+    label: insert,
+    detail: label,
+  }));
   if (!known) return own;
   const many = (runs: number) => `${runs} ${runs === 1 ? 'run' : 'runs'}`;
   const keys = [...known.config, ...known.summary].map((key) => plain(key.column, many(key.runs)));
@@ -96,7 +109,9 @@ function columns(known: ColumnsAnswer | null): Suggestion[] {
 function values(column: string, known: ColumnsAnswer | null): Suggestion[] {
   if (column === 'status') return STATUSES.map((status) => plain(quoted(status), 'status'));
   const key = [...(known?.config ?? []), ...(known?.summary ?? [])].find((found) => found.column === column);
-  return (key?.values ?? []).map((value) => plain(typeof value === 'string' ? quoted(value) : String(value), 'a value'));
+  return (key?.values ?? []).map((value) =>
+    plain(typeof value === 'string' ? quoted(value) : String(value), 'a value'),
+  );
 }
 
 function plain(text: string, detail: string): Suggestion {

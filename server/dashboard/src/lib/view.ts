@@ -196,7 +196,7 @@ export function parseView(query: string): Parsed {
     },
     health: {
       show: given.oneOf('show', SHOWS) ?? DEFAULT.health.show,
-      open: given.list('open') ?? DEFAULT.health.open,
+      open: given.list('watch') ?? DEFAULT.health.open,
     },
   };
   return { view, notices: given.finish() };
@@ -254,7 +254,7 @@ export function formatView(view: View): string {
     out.append('within', `${from}~${to}~${column}`);
   text('chosen', view.sweep.chosen ? '1' : null, null);
   text('show', view.health.show, DEFAULT.health.show);
-  list('open', view.health.open);
+  list('watch', view.health.open);
   const query = String(out);
   return query && `?${query}`;
 }
