@@ -15,7 +15,8 @@ import {
   within,
 } from '../src/lib/parallel';
 import { inside, nearestPoint, points } from '../src/lib/scatter';
-import { beginning, choices, type Row } from '../src/lib/sweep';
+import { DEFAULT } from '../src/lib/view';
+import { beginning, choices, ranked, wanted, type Row } from '../src/lib/sweep';
 
 const box = { left: 40, top: 20, width: 600, height: 200 };
 const rows: Row[] = [
@@ -170,6 +171,38 @@ describe('a sweep', () => {
     const without = { ...answer, config: [], tags: [] };
     expect(beginning(without)).toEqual({ axes: [], metric: null, log: [] });
     expect(beginning({ ...answer, tags: answer.tags.slice(1, 2) }).metric).toBe('max.val/acc');
+  });
+
+  it('is looked at as was chosen, and as one begins where nothing was', () => {
+    const begin = beginning(answer);
+    expect(wanted(DEFAULT.sweep, begin)).toEqual({
+      ...begin,
+      x: 'config.lr',
+      y: 'min.val/loss',
+      tint: 'config.depth',
+    });
+    const look = { ...DEFAULT.sweep, axes: ['config.depth'], metric: 'max.val/acc' };
+    expect(wanted(look, begin)).toEqual({
+      axes: ['config.depth'],
+      metric: 'max.val/acc',
+      log: [],
+      x: 'config.depth',
+      y: 'max.val/acc',
+      tint: 'max.val/acc',
+    });
+  });
+
+  it('is ordered from the best to the worst, then NaN, then nothing', () => {
+    const of = (column: string) => (value: unknown, i: number) => ({
+      name: `${i}`,
+      values: { [column]: value },
+    });
+    const values = [null, 2, 'NaN', 3, '-Infinity', 1];
+    const names = (column: string) => ranked(values.map(of(column)), column).map(({ name }) => name);
+    expect(names('min.loss')).toEqual(['4', '5', '1', '3', '2', '0']);
+    expect(names('max.loss')).toEqual(['3', '1', '5', '4', '2', '0']);
+    expect(names('last.val/acc')).toEqual(['3', '1', '5', '4', '2', '0']);
+    expect(names('summary.time')).toEqual(['4', '5', '1', '3', '2', '0']);
   });
 
   it('can be looked at by every key, counter and figure', () => {

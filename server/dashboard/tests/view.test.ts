@@ -68,6 +68,7 @@ const views: fc.Arbitrary<View> = fc.record({
     metric: fc.option(text),
     x: fc.option(text),
     y: fc.option(text),
+    tint: fc.option(text),
     log: names,
     ranges: table(text, zoom),
     chosen: fc.boolean(),

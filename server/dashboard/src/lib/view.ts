@@ -90,11 +90,12 @@ export interface Sweep {
   readonly plot: 'parallel' | 'scatter';
   /** Columns of the axes, in the language of GET /runs. */
   readonly axes: readonly string[];
-  /** Column that gives the colour; of a scatter plot, too. */
+  /** Column that the last axis shows, and that gives the colour. */
   readonly metric: string | null;
-  /** Columns of a scatter plot. */
+  /** Columns of a scatter plot, and the one that gives its colour. */
   readonly x: string | null;
   readonly y: string | null;
+  readonly tint: string | null;
   /** Columns that have a logarithmic scale. */
   readonly log: readonly string[];
   /** Of columns, the range that runs have to lie in: values, or places of categories. */
@@ -133,7 +134,17 @@ export const DEFAULT: View = {
   full: null,
   ghosts: false,
   colours: {},
-  sweep: { plot: 'parallel', axes: [], metric: null, x: null, y: null, log: [], ranges: {}, chosen: false },
+  sweep: {
+    plot: 'parallel',
+    axes: [],
+    metric: null,
+    x: null,
+    y: null,
+    tint: null,
+    log: [],
+    ranges: {},
+    chosen: false,
+  },
   health: { show: 'selected', open: [] },
 };
 
@@ -190,6 +201,7 @@ export function parseView(query: string): Parsed {
       metric: given.text('metric') ?? DEFAULT.sweep.metric,
       x: given.text('across') ?? DEFAULT.sweep.x,
       y: given.text('up') ?? DEFAULT.sweep.y,
+      tint: given.text('tint') ?? DEFAULT.sweep.tint,
       log: given.list('log') ?? DEFAULT.sweep.log,
       ranges: Object.fromEntries(given.pairs('within', zoomOf)),
       chosen: given.flag('chosen'),
@@ -249,6 +261,7 @@ export function formatView(view: View): string {
   text('metric', view.sweep.metric, null);
   text('across', view.sweep.x, null);
   text('up', view.sweep.y, null);
+  text('tint', view.sweep.tint, null);
   list('log', view.sweep.log);
   for (const [column, [from, to]] of Object.entries(view.sweep.ranges))
     out.append('within', `${from}~${to}~${column}`);

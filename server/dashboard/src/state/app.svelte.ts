@@ -2,8 +2,10 @@
 import { getContext, setContext, untrack } from 'svelte';
 import type { Client } from '../api/client';
 import { Charts } from './charts.svelte';
+import { Clock } from './clock.svelte';
 import { Connection } from './connection.svelte';
 import { Runs } from './runs.svelte';
+import { Sweep } from './sweep.svelte';
 import { Tags } from './tags.svelte';
 import { ViewState } from './view.svelte';
 
@@ -12,9 +14,11 @@ const KEY = Symbol('app');
 export class App {
   readonly view: ViewState;
   readonly connection: Connection;
+  readonly clock = new Clock();
   readonly runs: Runs;
   readonly tags: Tags;
   readonly charts: Charts;
+  readonly sweep: Sweep;
 
   constructor(
     readonly client: Client,
@@ -25,6 +29,7 @@ export class App {
     this.runs = new Runs(client, this.view);
     this.tags = new Tags(client);
     this.charts = new Charts(client, this.view, this.runs, this.tags);
+    this.sweep = new Sweep(client, this.view, this.runs);
   }
 
   /** Follow the URL, the service and each other until the returned function is called. */
@@ -35,6 +40,7 @@ export class App {
         this.runs.changed(news);
         this.tags.changed(news);
         this.charts.changed(news);
+        this.sweep.changed(news);
       }),
       $effect.root(() => {
         $effect(() => {
@@ -47,6 +53,7 @@ export class App {
         });
       }),
       this.connection.start(),
+      this.clock.start(),
     ];
     return () => stops.forEach((stop) => stop());
   }
