@@ -25,7 +25,11 @@ export class Connection {
           this.since = Date.now();
         },
         waiting: (runs) => (this.waiting = runs),
-        next: (ms) => (this.nextTry = ms === null ? null : Date.now() + ms),
+        next: (ms) => {
+          this.nextTry = ms === null ? null : Date.now() + ms;
+          // An event source does not say why it failed: if the login is over, this finds out, and the page asks for it.
+          if (ms !== null) client.service().catch(() => {});
+        },
         news: (news) => this.listeners.forEach((listener) => listener(news)),
       },
     );

@@ -4,7 +4,7 @@ import type { Client } from '../api/client';
 import type { News } from '../api/live';
 import { beginning, choices, wanted, type Choice, type Wanted } from '../lib/sweep';
 import { DEFAULT, type Sweep as Look } from '../lib/view';
-import { Columns } from './columns.svelte';
+import type { Columns } from './columns.svelte';
 import type { Row, Runs } from './runs.svelte';
 import { Table, tableQuery } from './table.svelte';
 import type { ViewState } from './view.svelte';
@@ -14,7 +14,6 @@ const NAMED_MAX = 100;
 
 export class Sweep {
   readonly table: Table;
-  readonly columns: Columns;
   /** What is to be seen. */
   readonly wanted: Wanted = $derived.by(() => {
     const answer = this.columns.answer;
@@ -43,9 +42,9 @@ export class Sweep {
     client: Client,
     private readonly view: ViewState,
     private readonly runs: Runs,
+    readonly columns: Columns,
   ) {
     this.table = new Table(client);
-    this.columns = new Columns(client);
   }
 
   /** Keep it up to date while it is shown; to be called in an effect, which then follows the view. */
