@@ -175,16 +175,12 @@ export interface Stretch {
 export function stretches({ attempts, total }: Counter): Stretch[] {
   const from = Math.min(...attempts.map(({ start }) => start));
   const to = Math.max(total ?? from, ...attempts.map(({ last_step, start }) => last_step ?? start));
-  const share = (steps: number) => (to > from ? Math.max(0, steps) / (to - from) : 1);
+  const share = (steps: number) => (to > from ? Math.max(0, steps) / (to - from) : 0);
   return attempts.map((attempt) => {
     const { start, last_step: last, limit } = attempt;
     if (last === null) return { attempt, left: share(start - from), seen: 0, hidden: 0 };
     const seenTo = limit === null ? last : Math.max(start, Math.min(last, limit));
-    return {
-      attempt,
-      left: to > from ? share(start - from) : 0,
-      seen: share(seenTo - start),
-      hidden: limit !== null && limit < last ? share(last - seenTo) : 0,
-    };
+    if (to === from) return { attempt, left: 0, seen: 1, hidden: 0 };
+    return { attempt, left: share(start - from), seen: share(seenTo - start), hidden: share(last - seenTo) };
   });
 }
