@@ -12,7 +12,6 @@ import {
   tally,
 } from '../src/lib/health';
 import { actionOf, BINDINGS, neighbour } from '../src/lib/keys';
-import { merged } from '../src/state/table.svelte';
 
 const values = {
   status: 'running',
@@ -202,17 +201,5 @@ describe('keys', () => {
       0, 1, 2, 0,
     ]);
     expect(neighbour(0, -1, 1)).toBeNull();
-  });
-});
-
-describe('a table that is caught up with', () => {
-  it('has new values in place, new rows at the end, and no longer what is not found', () => {
-    const row = (name: string, x: number) => ({ name, values: { x } });
-    const rows = merged(
-      [row('a', 1), row('b', 1), row('c', 1)],
-      [row('d', 2), row('b', 2)],
-      new Set(['b', 'c', 'd']),
-    );
-    expect(rows).toEqual([row('a', 1), row('b', 2), row('d', 2)]);
   });
 });

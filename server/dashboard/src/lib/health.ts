@@ -134,7 +134,7 @@ const REASONS: Readonly<Record<Reason, readonly [title: string, advice: string]>
   ],
   counter_taken: [
     'Another process holds the counter',
-    'One process moves a counter. Give each process a run or a counter of its own, or let the newer one take over by next_steps.',
+    'One process moves a counter. Give each process a run or a counter of its own; a job that goes on in another’s place continues the run (resume="continue").',
   ],
   too_many_tags: [
     'There are too many tags',

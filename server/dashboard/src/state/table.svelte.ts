@@ -57,15 +57,21 @@ export class Table {
     const question = this.question;
     if (!question) return;
     const runs = [...this.stale];
+    if (!runs.length && !this.allStale) return; // what was asked for meanwhile had it all
     const few = runs.length <= NAMED_MAX && encodeURIComponent(runs.join()).length <= NAMED_CHARS_MAX;
     if (this.allStale || !this.known || !few || question.run) return this.readAll(question, signal);
-    const rows = await this.read({ ...question, run: runs }, signal);
-    for (const run of runs) this.stale.delete(run);
-    this.rows = merged(this.rows, rows, new Set(runs));
+    this.stale.clear();
+    try {
+      const rows = await this.read({ ...question, run: runs }, signal);
+      this.rows = merged(this.rows, rows, new Set(runs));
+    } catch (error) {
+      for (const run of runs) this.stale.add(run);
+      throw error;
+    }
   }
 
   private async readAll(question: RunsQuery, signal: AbortSignal): Promise<void> {
-    const before = [...this.stale];
+    this.stale.clear();
     this.allStale = false;
     try {
       this.rows = await this.read(question, signal);
@@ -73,7 +79,6 @@ export class Table {
       this.allStale = true;
       throw error;
     }
-    for (const run of before) this.stale.delete(run);
     this.known = true;
   }
 

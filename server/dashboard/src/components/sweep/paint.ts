@@ -20,6 +20,7 @@ export interface Look {
   readonly selected: readonly boolean[];
 }
 
+const PAINTED = 'sweep painted';
 export const POINT_RADIUS = 4;
 const LINE_WIDTH = 1.25;
 const SELECTED_WIDTH = 2.5;
@@ -56,6 +57,12 @@ export function prepared(
   context?.setTransform(scale, 0, 0, scale, 0, 0);
   context?.clearRect(0, 0, width, height);
   return context;
+}
+
+/** Note how long the last drawing took, where the browser's tools (and tests) find it. */
+export function measured(begin: number): void {
+  performance.clearMeasures(PAINTED);
+  performance.measure(PAINTED, { start: begin });
 }
 
 /** All lines, first those that are filtered out, last those that are selected; then the axes over them. */
