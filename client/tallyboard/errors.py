@@ -1,7 +1,7 @@
 """Every exception that the client raises on purpose.
 
 TallyboardError
-├── ConfigurationError          init was asked for what can't be had (also a ValueError)
+├── ConfigurationError          init, a schedule, … was asked for what can't be had (also a ValueError)
 ├── RunNotFoundError            resume="must" or `read`, and there is no such run
 ├── ReadError                   `read` got no answer, a refusal, or not all
 └── ContractError               strict only: a report that the step contract does not take
@@ -24,7 +24,7 @@ class TallyboardError(Exception):
 
 
 class ConfigurationError(TallyboardError, ValueError):
-    """`tallyboard.init`, or the environment, asks for what can't be had; the message says what would do."""
+    """`tallyboard.init`, the environment, or a part's parameter asks for what can't be had; says what would do."""
 
 
 class RunNotFoundError(TallyboardError):

@@ -4,7 +4,9 @@ import logging
 import os
 import sys
 import threading
-from typing import Final, TextIO
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final, TextIO
 
 logger: Final = logging.getLogger("tallyboard")
 
@@ -19,6 +21,9 @@ _hooked = False
 
 
 _INSIDE: Final = frozenset({"tallyboard", "tensorboardX"})
+_CLEAR_LINE: Final = "\r\x1b[K"
+bars: Final[set[Any]] = set()
+"""Progress bars that stand on the line of the terminal to which a notice goes; they are drawn again below it."""
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
@@ -27,6 +32,9 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
     def __init__(self) -> None:
         logging.Handler.__init__(self)
         self.setFormatter(logging.Formatter("tallyboard: %(message)s"))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return (_CLEAR_LINE if bars else "") + super().format(record)
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
@@ -46,17 +54,25 @@ def prepare() -> None:
     _hook()
 
 
-def _tell(level: int, message: str, *args: object, trace: bool = False) -> None:
-    held = _gate.acquire(timeout=GATE_TIMEOUT_S)  # bounded: a handler of the program's may lead back to here
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Write to sys.stderr meanwhile: no fork happens.
+
+    A child that is forked while another thread writes to a stream finds it locked for ever, by a thread that is not
+    there. So forks wait until the sender has said what it has to say.
+    """
+    gate = _gate
+    held = gate.acquire(timeout=GATE_TIMEOUT_S)  # bounded: a handler of the program's may lead back to here
     try:
-        logger.log(level, message, *args, exc_info=trace)
+        yield
     finally:
         if held:
-            _gate.release()
+            gate.release()
 
 
-# A child that is forked while another thread writes to sys.stderr finds the stream locked for ever, by a thread that
-# is not there. So forks wait until the sender has said what it has to say.
+def _tell(level: int, message: str, *args: object, trace: bool = False) -> None:
+    with undisturbed():
+        logger.log(level, message, *args, exc_info=trace)
 
 
 def _hook() -> None:

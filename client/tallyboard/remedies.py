@@ -63,6 +63,30 @@ def unplaced(counter: str) -> str:
     )
 
 
+def stands(counter: str, value: int, times: str) -> str:
+    """Nobody seems to move a counter."""
+    return (
+        f"{counter} has been {value} for {times}; is it being incremented? Once per update, before anything is"
+        f' reported, say run.counter("{counter}").increment(), or go through the updates with its track(…)'
+    )
+
+
+def exists(counter: str) -> str:
+    """A counter was to be new, and the server knows it."""
+    return (
+        f"counter {counter!r} was asked for with create='new', and the server now says that the run has it: it goes on"
+        " where the run stands. For figures of their own, use another name"
+    )
+
+
+def missing(counter: str) -> str:
+    """A counter was to be there, and the server does not know it."""
+    return (
+        f"counter {counter!r} was asked for with create='existing', and the server now says that the run has none of"
+        " that name: it begins at 0. Is it misspelt?"
+    )
+
+
 def ahead(counter: str, value: int, last_step: int) -> str:
     """The server has steps that a resumed job has not come to yet."""
     return (

@@ -7,13 +7,14 @@ import traceback
 from collections.abc import Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, get_args
 from urllib.parse import quote
 
+from tallyboard.collect.counters import Create
 from tallyboard.collect.recorder import Recorder
 from tallyboard.collect.reports import as_step
 from tallyboard.collect.stats import Stats, Tally
-from tallyboard.counter import Counter
+from tallyboard.counter import Counter, checked_total
 from tallyboard.delivery.sender import Sender
 from tallyboard.documents import Config, Summary
 from tallyboard.errors import ConfigurationError, ContractError, InvalidReportError
@@ -26,6 +27,7 @@ from tallyboard.wire import (
     DEFAULT_COUNTER,
     InvalidBatchError,
     InvalidNameError,
+    Level,
     Status,
     check_document,
     names,
@@ -53,7 +55,9 @@ class Run:
         name: str,
         server_url: str,
         exit_timeout_s: float,
+        quiet: bool = False,
     ) -> None:
+        """quiet: show no progress bars."""
         self._recorder = recorder
         self._sender = sender
         self._notices = notices
@@ -61,6 +65,7 @@ class Run:
         self._name = name
         self._server_url = server_url
         self.exit_timeout_s: Final = exit_timeout_s
+        self._quiet = quiet
         self._handles: dict[str, Counter] = {}
         self._finishing = threading.RLock()
         self._finished = False
@@ -109,8 +114,8 @@ class Run:
         Without `step` the counter's value is taken. If nobody has moved that counter yet (by `increment`, `set` or an
         explicit step), it counts the calls: 1, 2, 3, … (a step counter is 1 after the first update), or on from where
         a continued run stands. Without `counter`, each tag goes where `init(counters=…)` says, else to `global_step`.
-        `at` tells where other counters stood; those with a value are filled in by themselves. `wall_time` is in
-        seconds since the epoch.
+        `at` tells where other counters stood; those with a value are filled in by themselves, but for `system`, which
+        counts the machine's figures. `wall_time` is in seconds since the epoch.
 
         A value is anything that is one number; a tensor is read at once, which may wait for its device. What is not
         one number is left out with a warning. What the step contract refuses is warned about
@@ -170,16 +175,36 @@ class Run:
         """
         self._recorder.log_blob(tag, partial(histogram_blob, values, bins), step, counter, at, wall_time)
 
-    def counter(self, name: str = DEFAULT_COUNTER, total: int | None = None) -> Counter:
+    def alert(self, title: str, text: str = "", *, level: Level = "warn") -> None:
+        """Tell people something now ("info", "warn", "error"), and return at once.
+
+        It is delivered as reports are: exactly once, in order with them, from this machine's disk if need be. Where the
+        counters stand goes with it (the first 32). Who sits at the terminal sees the first 100 of a run; the service
+        keeps the newest 1,000. A title beyond 256 bytes, or a text beyond 4 KiB, is cut. Of alerts that come faster
+        than they are sent, the first 64 of each half second are kept; the others are counted, which is said once.
+
+        What makes no sense is left out with a warning, or raises InvalidReportError if the run is strict.
+        """
+        self._recorder.alert(title, text, level)
+
+    def counter(self, name: str = DEFAULT_COUNTER, total: int | None = None, *, create: Create = "auto") -> Counter:
         """The counter of that name, made if the run has none yet. `total`: the step that it is expected to reach.
 
-        Raises ValueError if it can't name a counter.
+        create: "new" wants one that the run has not, "existing" one that it has: in this process (somebody asked for it
+        here, or reported on it), or, of a run that is continued, by the server's word. Until a server that is away has
+        given that, either takes the counter as it is, and a warning follows if the server turns out to know otherwise;
+        an offline run never hears of it. Raises ConfigurationError, a ValueError, if it is otherwise, and ValueError
+        for what can't name a counter or be a total.
         """
+        goal = None if total is None else checked_total(total)
+        if create not in get_args(Create):
+            raise ConfigurationError(f"create {create!r} is none; use 'auto', 'new' or 'existing'")
         handle = self._handles.get(name)
-        if handle is None:
-            handle = self._handles.setdefault(name, Counter(self._recorder, self._recorder.counter(name)))
-        if total is not None and total != handle.total:
-            self._recorder.set_total(name, _checked_total(total))
+        if handle is None or create != "auto":
+            state = self._recorder.counter(name, create)
+            handle = self._handles.setdefault(name, Counter(self._recorder, state, quiet=self._quiet))
+        if goal is not None and goal != handle.total:
+            self._recorder.set_total(name, goal)
         return handle
 
     def rewind(self, next_steps: Mapping[str, int], reason: str = "") -> None:
@@ -192,7 +217,7 @@ class Run:
         self._recorder.rewind(checked_next_steps(next_steps), reason, {})
 
     def state_dict(self) -> dict[str, dict[str, int | bool]]:
-        """Every counter exactly, for the checkpoint: plain JSON.
+        """Every counter exactly, for the checkpoint: plain JSON. Without `system`, which counts the machine's figures.
 
         `{"global_step": {"value": 999, "next_step": 1000, "moved": True}}`: next_step is where a resumed job goes on
         reporting (past the value, if something was reported there).
@@ -200,21 +225,22 @@ class Run:
         return {
             name: {"value": state.value, "next_step": state.next_step(), "moved": state.moved}
             for name, state in self._recorder.counters().items()
-            if state.active
+            if state.active and not state.aside
         }
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, int | bool]]) -> None:
-        """Put every counter where `state_dict` found it, and rewind to there.
+        """Put every counter where `state_dict` found it, and rewind to there. `system` stays where it is.
 
         Raises ValueError, before anything is changed, if it is no such state.
         """
         try:
-            values = {name: as_step(saved["value"]) for name, saved in state.items()}
-            next_steps = {name: as_step(saved["next_step"]) for name, saved in state.items()}
-            moved = {name: bool(saved.get("moved", True)) for name, saved in state.items()}
+            counters = {name: saved for name, saved in state.items() if name != names.SYSTEM_COUNTER}
+            values = {name: as_step(saved["value"]) for name, saved in counters.items()}
+            next_steps = {name: as_step(saved["next_step"]) for name, saved in counters.items()}
+            moved = {name: bool(saved.get("moved", True)) for name, saved in counters.items()}
         except (AttributeError, KeyError, TypeError, InvalidReportError) as error:
             raise ConfigurationError(f"not the state of a run's counters: {error!r}") from error
-        if state:
+        if counters:
             self._recorder.rewind(checked_next_steps(next_steps), "resumed from a checkpoint", values)
             for name, was_moved in moved.items():
                 self._recorder.counter(name).moved = was_moved
@@ -272,6 +298,8 @@ class Run:
             if self._finished:
                 return
             self._finished = True
+        for handle in list(self._handles.values()):
+            handle.close_bar()
         summary = {"exception": "\n".join(self._crash)} if self.crashed else {}
         sections = self._recorder.close(f"run {self.name} is finished", status, summary)
         if self._sender is None:
@@ -295,6 +323,8 @@ class Run:
         parts.append(f"{stats.dropped_reports:,} dropped")
         if stats.dropped_scalars:
             parts.append(f"{stats.dropped_scalars:,} values left out")
+        if stats.dropped_alerts:
+            parts.append(f"{stats.dropped_alerts:,} alerts dropped")
         kept = None if self._sender is None else self._sender.kept
         lost = stats.waiting if self._sender is None or kept is None else self._sender.lost_reports
         if lost:
@@ -345,13 +375,6 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({self.name!r})"
-
-
-def _checked_total(total: object) -> int:
-    try:
-        return as_step(total)
-    except InvalidReportError as error:
-        raise ConfigurationError(f"total: {error}") from error
 
 
 def checked_next_steps(next_steps: Mapping[str, int]) -> dict[str, int]:

@@ -37,6 +37,11 @@ class Settings:
     spool: Policy
     spool_bytes_max: int
 
+    @property
+    def leads(self) -> bool:
+        """Whether this process speaks for its job: alone, or as rank 0."""
+        return self.rank in (None, 0)
+
 
 def read_settings(
     environ: Mapping[str, str],

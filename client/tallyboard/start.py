@@ -160,7 +160,7 @@ def begin(settings: Settings, wish: Wish) -> Run:
         return _connect(settings, transport, wish, wish.name)
     if wish.name is None:
         Notices().say(f"rank {settings.rank} reports nothing; ranks='all' would give it a run of its own")
-    run = _disabled(wish.router, wish.name or "", wish.exit_timeout_s)
+    run = _disabled(settings, wish)
     run.config.update(wish.config)
     if wish.next_steps:
         run.rewind(wish.next_steps)
@@ -197,7 +197,10 @@ def _connect(settings: Settings, transport: Transport, wish: Wish, name: str) ->
     sender = _sender(settings, transport, stream, recorder, notices, tally, alarm)
     online = settings.mode == "online"
     url = settings.url if online else ""
-    run = Run(recorder, sender, notices, tally, name=name, server_url=url, exit_timeout_s=wish.exit_timeout_s)
+    run = Run(
+        recorder, sender, notices, tally, name=name, server_url=url, exit_timeout_s=wish.exit_timeout_s,
+        quiet=not settings.leads,
+    )  # fmt: skip
     run.config.update(wish.config)
     if wish.next_steps:
         recorder.rewind(wish.next_steps, "resumed", {})
@@ -262,9 +265,14 @@ def _document(config: Any) -> dict[str, Any]:
         raise ConfigurationError(f"config: {error}") from error
 
 
-def _disabled(router: Router, name: str, exit_timeout_s: float) -> Run:
+def _disabled(settings: Settings, wish: Wish) -> Run:
     from tallyboard.collect.disabled import DisabledRecorder
 
     notices, tally = Notices(), Tally()
-    recorder = DisabledRecorder(router=router, notices=notices, tally=tally)
-    return Run(recorder, None, notices, tally, name=name, server_url="", exit_timeout_s=exit_timeout_s)
+    recorder = DisabledRecorder(
+        router=wish.router, notices=notices, tally=tally, resumed=wish.opening.resume != "new"
+    )  # fmt: skip
+    return Run(
+        recorder, None, notices, tally, name=wish.name or "", server_url="", exit_timeout_s=wish.exit_timeout_s,
+        quiet=not settings.leads,
+    )  # fmt: skip

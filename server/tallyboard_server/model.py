@@ -12,11 +12,16 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tallyboard.wire import CounterValue, Float64, Int64, Refusal, Status, is_implicit
+from tallyboard.wire import Alert, CounterValue, Float64, Int64, Refusal, Status, is_implicit
 from tallyboard.wire.summaries import SCALARS
 
 ANONYMOUS: Final = "anonymous"
 """The writer of reports that carry no producer."""
+
+STALLED_FROM: Final = 10
+"""So many reports in a row that brought nothing new make a counter count as stalled: a job that says everything twice
+(a figure it was given, or the last step again at its end) stays far below, and one that forgets to increment is there
+within seconds."""
 
 POSITION_MAX: Final = 2**32 - 2
 """The last position that a run's journal may have: the one after it still fits into the 32 bits that stores give it."""
@@ -33,9 +38,10 @@ class Attempt:
     number: 1, 2, … within the counter. start: the least step it may hold. last_step: the largest step accepted,
     visible or not. last_visible: the largest accepted step that no later attempt hides. tail_tags and tail_values:
     the tags reported at last_step and their values (float64, compared bit for bit). reports, scalars: how many were
-    accepted. refused_in_a_row: tag_repeated refusals since a report was last accepted (a hint, not saved).
-    checksum: of all scalars accepted (see `checksum`); None: the attempt is older than checksums. pruned_scalars,
-    pruned_checksum: of those of them that retention has removed from the store since.
+    accepted. unmoved: reports in a row, up to the newest, that came at last_step and brought nothing new: their scalars
+    were there already, or they were refused as tag_repeated. checksum: of all scalars accepted (see `checksum`); None:
+    the attempt is older than checksums. pruned_scalars, pruned_checksum: of those of them that retention has removed
+    from the store since.
     """
 
     number: int
@@ -47,7 +53,7 @@ class Attempt:
     tail_values: Float64
     reports: int = 0
     scalars: int = 0
-    refused_in_a_row: int = 0
+    unmoved: int = 0
     checksum: int | None = 0
     pruned_scalars: int = 0
     pruned_checksum: int = 0
@@ -97,6 +103,14 @@ class Counter:
         if (newest := self.attempts[-1].last_visible) is not None:
             return newest
         return max((a.last_visible for a in self.attempts if a.last_visible is not None), default=None)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether reports keep coming at one step and bring nothing new: is it being incremented?
+
+        A tag's own counter never is: nobody increments it.
+        """
+        return not self.is_implicit and self.current is not None and self.current.unmoved >= STALLED_FROM
 
     def value(self) -> CounterValue:
         """As receipts show it."""
@@ -201,6 +215,11 @@ class RunState:
         """The counter with that id; ids count 1, 2, … in order of creation."""
         return next((c for c in self.counters.values() if c.id == counter_id), None)
 
+    @property
+    def stalled(self) -> list[str]:
+        """The counters that are stalled; none of a run that has ended."""
+        return [c.name for c in self.counters.values() if c.stalled] if self.meta.status == "running" else []
+
     def visible_tags(self) -> Iterator[tuple[Tag, Counter]]:
         """Tags that have a visible point, and the counters that they belong to."""
         counters = {counter.id: (counter, counter.limits()) for counter in self.counters.values()}
@@ -266,3 +285,20 @@ class KeptRefusal:
     at: float
     producer: str
     refusal: Refusal
+
+
+@dataclass(slots=True, frozen=True)
+class KeptAlert:
+    """An alert as it is kept for people to see; `at` is when it came, by the server's clock."""
+
+    at: float
+    producer: str
+    alert: Alert
+
+
+@dataclass(slots=True, frozen=True)
+class AlertCount:
+    """How many alerts are kept of a run, and when the newest of them came (None: there is none)."""
+
+    kept: int
+    newest_at: float | None

@@ -140,6 +140,8 @@ def test_the_endless_demo_ends_with_its_service(tmp_path: Path, number: signal.S
     [
         ("digits_classifier.py", ("--epochs", "12", "--learning-rates", "0.1"), r"validation accuracy 0\.9\d\d"),
         ("digits_gan.py", ("--generator-steps", "200"), r"Fréchet distance \d+\.\d\d → [0-4]\.\d\d"),
+        ("digits_wgan.py", ("--generator-steps", "200"), r"Wasserstein distance 0\.3\d\d → 0\.0\d\d"),
+        ("digits_schedule.py", ("--epochs", "8"), r"averaged weights 0\.9\d\d"),
     ],
 )
 def test_the_examples_run_on_their_own(

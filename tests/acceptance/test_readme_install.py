@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 HEAVY = {
     "asyncio", "email", "fastapi", "http.client", "multiprocessing", "pydantic", "ssl", "starlette", "subprocess",
-    "tensorboard", "typer", "urllib3", "uvicorn",
+    "tensorboard", "tqdm", "typer", "urllib3", "uvicorn",
 }  # fmt: skip
 """What a training job must not have to load to log a number."""
 
@@ -53,7 +53,7 @@ def test_the_import_works_and_loads_nothing_heavy(python: Path) -> None:
 
 def test_only_what_the_client_needs_was_installed(python: Path) -> None:
     program = "from importlib.metadata import distributions; print(*(d.name for d in distributions()))"
-    assert set(run(python, program).stdout.split()) == {"msgspec", "numpy", "tallyboard", "urllib3"}
+    assert set(run(python, program).stdout.split()) == {"msgspec", "numpy", "tallyboard", "tqdm", "urllib3"}
 
 
 def test_the_types_and_the_examples_come_along(python: Path) -> None:

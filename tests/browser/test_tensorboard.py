@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from playwright.sync_api import Browser, Locator, expect
 
 from tests.browser.conftest import Visit, visiting
+from tests.browser.pixels import coloured
 from tests.conftest import StartService
 from tests.service import RunningService
 from tests.summary_kit import framed, write_every_kind
@@ -20,15 +18,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 TOKEN = "s3cret-token"
 COLOURED_MIN = 150
 """Pixels of a colour that a chart with a curve has at least; axes, grid and labels are grey."""
-_GREY_MAX = 60
-"""Saturation, of 255."""
-
-
-def coloured(place: Locator) -> int:
-    """How many pixels of a part of the page are neither white nor grey."""
-    picture = Image.open(BytesIO(place.screenshot())).convert("HSV")
-    saturation = np.asarray(picture.getchannel("S"))
-    return int(np.count_nonzero(saturation > _GREY_MAX))
 
 
 def until_drawn(visit: Visit, place: Locator) -> None:

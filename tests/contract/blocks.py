@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from tallyboard.wire import Refusal
+from tallyboard.wire import Alert, Refusal
 from tallyboard_server.model import (
     Attempt,
     Block,
     Counter,
+    KeptAlert,
     KeptRefusal,
     Producer,
     RunMeta,
@@ -27,7 +28,7 @@ def rich_state(run_id: int, name: str) -> RunState:
     """A run with something in every field."""
     tail = np.array([1, 2], np.int32), np.array([0.5, np.nan])
     attempts = (
-        Attempt(1, "p1", 0, 9, 4, *tail, reports=10, scalars=20),
+        Attempt(1, "p1", 0, 9, 4, *tail, reports=10, scalars=20, unmoved=11),
         Attempt(2, "p2", 5, None, None, np.empty(0, np.int32), np.empty(0)),
     )
     meta = RunMeta(
@@ -73,3 +74,11 @@ def points(blocks: list[Block]) -> list[tuple[int, int, float, float, tuple[tupl
 def refusal(row: int) -> KeptRefusal:
     """A refusal that can be told from others by its row."""
     return KeptRefusal(100.0 + row, "p1", Refusal(0, row, "global_step", 3, None, ["loss"], "step_decreased", "detail"))
+
+
+def alert(number: int) -> KeptAlert:
+    """A kept alert that tells its number."""
+    told = Alert(
+        title=f"alert {number}", text="line\nline", level="error", wall_time=50.0 + number, at={"epoch": number}
+    )
+    return KeptAlert(100.0 + number, "p1", told)

@@ -1,12 +1,22 @@
 """Fixtures of the integration tests."""
 
 import sys
+from collections.abc import Iterator
 
 import pytest
 
+from tallyboard import lifecycle
 from tallyboard_server.cli import main
 from tests.cli_process import Cli, Outcome
 from tests.service import RunningService
+
+
+@pytest.fixture
+def no_run_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Finishes the run that a test may have left running in this process, which is no rank of a job."""
+    monkeypatch.delenv("RANK", raising=False)
+    yield
+    lifecycle.finish_active()
 
 
 @pytest.fixture

@@ -176,7 +176,7 @@ def test_a_list_shows_counters_and_may_be_msgpack(library: RunningService) -> No
     answer = library.get("/runs?project=solo", {"Accept": "application/msgpack"})
     assert answer.headers["content-type"] == "application/msgpack"
     (run,) = answer.json()["runs"]
-    assert run["counters"] == {"global_step": {"last_step": 4, "attempt": 1, "total": None}}
+    assert run["counters"] == {"global_step": {"last_step": 4, "attempt": 1, "total": None, "stalled": False}}
 
 
 def test_a_page_is_bounded_in_bytes(start_service: StartService, monkeypatch: pytest.MonkeyPatch) -> None:

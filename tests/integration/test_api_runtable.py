@@ -1,6 +1,7 @@
 """GET /runs as a table: columns, filters, orders, pages, and what is known of runs that change meanwhile."""
 
 import threading
+import time
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -169,6 +170,28 @@ def test_what_tells_of_a_runs_course(service: RunningService, run_name: str) -> 
     assert shown() == [2, 2, 505, 5_000, None, pytest.approx(4.0), None, None]
     reports(506, 2_001.0, 4.0, 1)
     assert shown()[5] == pytest.approx(5.0)
+
+
+def test_alerts_and_stalled_counters_are_columns(service: RunningService, run_name: str) -> None:
+    def shown() -> list[Any]:
+        (row,) = rows(service, "alerts,alerted_at,stalled", filter=f'name = "{run_name}"')
+        return row
+
+    def found(where: str) -> list[Any]:
+        return rows(service, "name", filter=f'name = "{run_name}" and {where}')
+
+    service.report(run_name, {"step": 0, "scalars": {"loss": 1.0}})
+    assert shown() == [0, None, None]
+    before = time.time()
+    service.send("POST", f"/alerts/{run_name}", {"title": "the disk is nearly full"})
+    kept, at, stalled = shown()
+    assert (kept, before <= at <= time.time(), stalled) == (1, True, None)
+    assert found("alerts > 0 and stalled = null") == [[run_name]]
+    service.report(run_name, {"reports": [{"step": 0, "scalars": {"loss": 2.0}}] * 10, "partial": True})
+    assert shown()[2] == ["global_step"]
+    assert found('stalled = "global_step"') == [[run_name]]
+    service.send("PATCH", f"/runs/{run_name}", {"status": "finished"})
+    assert shown() == [1, at, None]
 
 
 def test_best_values_are_of_visible_points_only(service: RunningService, run_name: str) -> None:

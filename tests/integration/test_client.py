@@ -2,14 +2,12 @@
 
 import random
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import tallyboard
-from tallyboard import lifecycle
 from tallyboard.delivery.transmit import Transmitter
 from tallyboard.delivery.transport import HttpTransport
 from tallyboard.errors import CounterTakenError, RunNotFoundError
@@ -17,13 +15,7 @@ from tallyboard_server.settings import Settings
 from tests.conftest import StartService
 from tests.service import RunningService, serving
 
-
-@pytest.fixture(autouse=True)
-def _nothing_left_running(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("RANK", "TALLYBOARD_MODE"):
-        monkeypatch.delenv(name, raising=False)
-    yield
-    lifecycle.finish_active()
+pytestmark = pytest.mark.usefixtures("no_run_left")
 
 
 def described(service: RunningService, run: str) -> dict[str, Any]:

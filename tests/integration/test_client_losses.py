@@ -2,13 +2,11 @@
 
 import signal
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import tallyboard
-from tallyboard import lifecycle
 from tallyboard.delivery import sender
 from tallyboard.outbox.diskspool import DiskSpool
 from tallyboard.outbox.spooldir import SpoolDir, stream_dirs
@@ -20,13 +18,7 @@ from tests.faults.proxy import proxied
 from tests.service import RunningService, serving, until
 
 NOBODY = "http://127.0.0.1:9"
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left_running(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("RANK", raising=False)
-    yield
-    lifecycle.finish_active()
+pytestmark = pytest.mark.usefixtures("no_run_left")
 
 
 # ── SIGKILL ──────────────────────────────────────────────────────────────────────────────────────────────────────

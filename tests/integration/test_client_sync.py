@@ -4,13 +4,11 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import tallyboard
-from tallyboard import lifecycle
 from tallyboard.syncing import sync as syncing
 from tests.cli_process import Cli
 from tests.client_script import LIMIT_S
@@ -18,12 +16,7 @@ from tests.conftest import StartService
 from tests.faults.proxy import proxied
 from tests.service import RunningService
 
-
-@pytest.fixture(autouse=True)
-def _nothing_left_running(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.delenv("RANK", raising=False)
-    yield
-    lifecycle.finish_active()
+pytestmark = pytest.mark.usefixtures("no_run_left")
 
 
 def offline(folder: Path, run: str, steps: range = range(100), **options: object) -> tallyboard.Run:

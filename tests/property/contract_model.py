@@ -37,7 +37,7 @@ class ModelAttempt:
     writer: str
     start: int
     reports: int = 0
-    in_a_row: int = 0
+    unmoved: int = 0
 
 
 @dataclass(frozen=True)
@@ -312,12 +312,12 @@ class Model:
         known = {tag: self.points.get((counter, number, tag, step)) for tag in stretch.tags}
         clash = tuple(tag for tag, point in known.items() if point is not None and point.bits != values[tag])
         if clash:
-            attempts[number - 1].in_a_row += 1
-            return step, last, clash, "tag_repeated", 1 + attempts[number - 1].in_a_row
+            attempts[number - 1].unmoved += 1
+            return step, last, clash, "tag_repeated", 1 + attempts[number - 1].unmoved
         if not self.counters.setdefault(counter, []):
             self.counters[counter].append(ModelAttempt(writer, 0))
-        if last is None or step > last:
-            self.counters[counter][number - 1].in_a_row = 0
+        mine = self.counters[counter][number - 1]
+        mine.unmoved = 0 if None in known.values() else mine.unmoved + 1
         at = {name: int(column[row]) for name, column in stretch.at.items()}
         for tag, point in known.items():
             if point is None:
@@ -325,12 +325,12 @@ class Model:
         return None
 
     def _count_refusals(self, answer: Answer) -> None:
-        """Nothing of a refused batch is kept but how often an unmoved counter was reported in vain."""
+        """Nothing of a refused batch is kept but how often a counter that does not move was reported in vain."""
         for _, _, counter, step, _, _, reason, _ in answer.refused:
             attempts, number = self.counters.get(counter, []), answer.reported.get(counter, 0)
             is_known = 0 < number <= len(attempts)
             if reason == "tag_repeated" and is_known and self.last_step(counter, number) == step:
-                attempts[number - 1].in_a_row += 1
+                attempts[number - 1].unmoved += 1
 
     def _copy(self) -> "Model":
         return Model(

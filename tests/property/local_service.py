@@ -52,10 +52,11 @@ class LocalService:
         name = unquote(path.removeprefix("/api/v1/runs/"))
         with self.store.snapshot() as view:
             state = view.load(name)
+            alerts = view.alert_count(0 if state is None else state.id)
         if state is None:
             return _problem(RunNotFoundError(name))
         now = self.clock()
-        return Answer(200, msgspec.json.encode(run_view(state, [], Liveness(now, state.meta.status), now)))
+        return Answer(200, msgspec.json.encode(run_view(state, [], alerts, Liveness(now, state.meta.status), now)))
 
     def close(self) -> None:
         """A client lets go."""

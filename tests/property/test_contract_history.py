@@ -16,6 +16,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from tallyboard.wire import (
+    Alert,
     Batch,
     Columns,
     CounterSpec,
@@ -143,6 +144,7 @@ class Machine:
         result = self._apply(batch, dict(stored))
         if isinstance(result, Outcome):
             assert answer.kind == ("replayed" if result.replayed else "applied")
+            assert [kept.alert for kept in result.alerts] == ([] if result.replayed else list(batch.alerts))
             self._compare_outcome(result, answer, stored, before)
             self._compare_ways(result, batch, stored)
             self.state = result.state
@@ -213,6 +215,7 @@ class Machine:
             rewind=rewind,
             columns=self._columns(act),
             summary={"sent_at": self.now},
+            alerts=(Alert(title=f"sent at {self.now}", wall_time=self.now),) if act.partial else (),
         )
         return replace(batch, checksum=checksum(encode_batch(batch)))
 
@@ -368,7 +371,7 @@ class Machine:
             assert len(counter.attempts) == len(model.counters[name])
             for attempt, wanted in zip(counter.attempts, model.counters[name], strict=True):
                 assert (attempt.writer, attempt.start) == (wanted.writer, wanted.start)
-                assert (attempt.reports, attempt.refused_in_a_row) == (wanted.reports, wanted.in_a_row)
+                assert (attempt.reports, attempt.unmoved) == (wanted.reports, wanted.unmoved)
                 assert attempt.scalars == sum(k[:2] == (name, attempt.number) for k in model.points)
                 assert attempt.last_step == model.last_step(name, attempt.number)
                 assert attempt.last_visible == model.last_visible(name, attempt.number)

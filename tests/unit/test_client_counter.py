@@ -87,6 +87,35 @@ def test_every_right_after_a_resume() -> None:
     assert true_at == [201, 301]
 
 
+def test_log_every_logs_at_these_steps_and_makes_nothing_at_others() -> None:
+    mine = recorded(strict=True)
+    c, made = counter(mine), []
+
+    def norms() -> dict[str, float]:
+        made.append(c.value)
+        return {"norm": 1.0}
+
+    logged = []
+    for _ in range(250):
+        c.increment()
+        if c.log_every(100, {"loss": 0.5}):
+            logged.append(c.value)
+        assert c.log_every(100, norms) is (c.value in logged)
+    assert logged == made == [1, 101, 201]
+    assert sorted((tag, step) for _, step, scalars, _ in mine.rows() for tag in scalars) == [
+        (tag, step) for tag in ("loss", "norm") for step in logged
+    ]
+
+
+def test_what_a_function_raises_is_the_trainings_own() -> None:
+    c = counter(recorded())
+    c.increment()
+    with pytest.raises(ZeroDivisionError):
+        c.log_every(100, lambda: {"loss": 1 / 0})
+    with pytest.raises(ValueError, match="at least 1"):
+        c.log_every(0, {"loss": 1.0})
+
+
 def test_every_counts_steps() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         counter(recorded()).every(0)

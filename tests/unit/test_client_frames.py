@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tallyboard.outbox import frames
@@ -101,8 +102,15 @@ def test_a_number_changes_nothing_else(seq: int) -> None:
 
 
 def test_only_a_batch_without_a_number_gets_one() -> None:
-    with pytest.raises(ValueError, match="without a number"):
-        numbered(b"\xde\x00\x10", "p1", 1)
+    for body in (b"\xdf\x00\x00\x00\x01", b"\xde\x00\x00", b"\xde\xff\xff", b"\x80", b"\x8e", b"\xa1a"):
+        with pytest.raises(ValueError, match="without a number"):
+            numbered(body, "p1", 1)
+
+
+@pytest.mark.parametrize("body", [b"\x81\xa7partial\xc3", b"\xde\x00\x01\xa7partial\xc3"])
+def test_either_head_of_a_map_is_counted_up(body: bytes) -> None:
+    """A spool may hold batches of a version whose messages had fewer fields, and so the short head."""
+    assert msgspec.msgpack.decode(numbered(body, "p1", 7)) == {"producer": "p1", "seq": 7, "partial": True}
 
 
 # ── cursor ───────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -46,6 +46,7 @@ def test_each_error_is_in_the_tree_that_its_module_draws() -> None:
         "google.protobuf",
         "PIL",
         "asyncio",
+        "tqdm",
         "urllib3",
         "http.client",
         "ssl",

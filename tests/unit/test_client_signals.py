@@ -20,12 +20,13 @@ from tensorboardX.proto.summary_pb2 import Summary
 
 from tallyboard.collect import lanes, sections
 from tallyboard.collect.lanes import Section
+from tallyboard.collect.standing import TIMES_MAX
 from tallyboard.wire import CounterValue, Open
 from tests.unit.client_kit import Recorded, recorded
 
 WATCHED = {
     str(Path(lanes.__file__).with_name(f"{name}.py"))
-    for name in ("blobs", "counters", "lanes", "recorder", "sections", "stats", "tracking")
+    for name in ("alerts", "blobs", "counters", "lanes", "recorder", "sections", "standing", "stats", "tracking")
 }
 ROWS_PER_SECTION = 3
 PLACES_MIN = 300
@@ -76,6 +77,7 @@ class Outcome:
                 self.sections[-1].append((packed.counter, int(step), packed.tags, value))
         if section.summary:
             self.parts.append(("summary", section.summary))
+        self.parts.extend(("alert", alert.title) for alert in section.alerts)
         if section.status is not None:
             self.parts.append(("status", section.status))
 
@@ -178,6 +180,7 @@ def play(outcome: Outcome) -> None:
         lambda: run.config.update(lr=0.1),
         lambda: log(5, "loss"),
         lambda: run.config.update(batch=64),
+        lambda: run.alert("spike"),
         lambda: run.summary.update(best=0.5),
         lambda: recorder.rewind({"global_step": 3, "tag:*": 1}, "", {}),
         lambda: log_own(outcome, "own", 1),
@@ -188,6 +191,7 @@ def play(outcome: Outcome) -> None:
         recorder.mark,
         lambda: log(5, "loss"),
         lambda: run.summary.update(last=0.7),
+        lambda: run.alert("nearly done", "at step 5"),
         lambda: recorder.close("done", "finished", {"end": 1}),
     ]
     for act in script:
@@ -212,7 +216,9 @@ def log_own(outcome: Outcome, tag: str, step: int) -> None:
     outcome.logged.append((f"tag:{tag}", step, (tag,), value))
 
 
-def everywhere(monkeypatch: pytest.MonkeyPatch, handler: Callable[[Outcome], None]) -> Iterator[Outcome]:
+def everywhere(
+    monkeypatch: pytest.MonkeyPatch, handler: Callable[[Outcome], None], play: Callable[[Outcome], None] = play
+) -> Iterator[Outcome]:
     """The outcome for each place at which the handler may come in; of a failure is said where that was."""
     for _ in range(2):  # what is remembered from run to run is there the second time
         outcome = begun(monkeypatch)
@@ -258,6 +264,7 @@ def log_and_flush(outcome: Outcome) -> None:
             outcome.logged.append(("signals", step, ("signal",), value))
             log_text(outcome, "signal/text", "signals", step)
             log_own(outcome, "signal/own", step)
+            outcome.run.run.alert(f"signal {step}")
     flush(outcome)
 
 
@@ -288,7 +295,7 @@ def test_nothing_is_lost_doubled_or_put_out_of_order(
 
 def check_parts(outcome: Outcome) -> None:
     """What is said beside the reports is said, too, and where it belongs."""
-    said: dict[str, list[Any]] = {"open": [], "rewind": [], "summary": [], "status": []}
+    said: dict[str, list[Any]] = {"open": [], "rewind": [], "summary": [], "status": [], "alert": []}
     for kind, what in outcome.parts:
         said[kind].append(what)
     opens: list[Open] = said["open"]
@@ -297,6 +304,8 @@ def check_parts(outcome: Outcome) -> None:
     taken_over = set(chain(*(opening.take_over or () for opening in opens)))
     assert taken_over - {"signals"} == {"global_step", "epoch", "tag:*"}
     assert dict(chain(*(each.items() for each in said["summary"]))) == {"best": 0.5, "last": 0.7, "end": 1}
+    assert [title for title in said["alert"] if "signal" not in title] == ["spike", "nearly done"]
+    assert len(said["alert"]) == len(set(said["alert"]))
     assert said["status"] == ["finished"]
     (before,) = said["rewind"]
     assert sum(not _of_handler(row) for row in outcome.rows[:before]) == 14
@@ -317,3 +326,14 @@ def test_a_row_of_the_interrupted_counters_own_costs_no_other(monkeypatch: pytes
     for outcome in everywhere(monkeypatch, log_far_ahead):
         kept = [row[3] for row in outcome.rows if row[3] >= 0.0]
         assert sorted(kept) == [row[3] for row in outcome.logged], outcome.place
+
+
+def test_a_counter_that_stands_is_asked_about_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def log_at_one_step(outcome: Outcome) -> None:
+        for _ in range(TIMES_MAX + 2):
+            outcome.run.log({"rate": 0.1}, 0)
+
+    for outcome in everywhere(monkeypatch, lambda outcome: outcome.run.log({"rate": 0.1}, 0), log_at_one_step):
+        asked = [text for text in outcome.run.ears.heard if "is it being incremented?" in text]
+        assert len(asked) == 1, outcome.place
+        assert sum(row[2] == ("rate",) for row in outcome.rows) == TIMES_MAX + 3, outcome.place

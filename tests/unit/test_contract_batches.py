@@ -186,3 +186,25 @@ def test_the_state_keeps_no_request_body_alive() -> None:
     assert attempt.tail_values.base is None
     run.apply(Batch(columns=(Columns("global_step", ("c", "d"), np.full(1, 999), np.zeros(1), values[:1]),)))
     assert run.state.counters["global_step"].attempts[0].tail_values.base is None
+
+
+class TestAlerts:
+    def test_they_go_with_the_batch_in_order(self) -> None:
+        run = Run()
+        outcome = run.send({"alerts": [{"title": "a"}, {"title": "b", "wall_time": 5.0}], "summary": {"x": 1}}, by="p")
+        assert [(kept.at, kept.producer, kept.alert.title) for kept in outcome.alerts] == [
+            (run.now, "p", "a"), (run.now, "p", "b"),
+        ]  # fmt: skip
+        assert [kept.alert.wall_time for kept in outcome.alerts] == [run.now, 5.0]
+        assert (outcome.blocks, run.state.counters, run.state.meta.status) == ((), {}, "running")
+
+    def test_a_repeated_batch_raises_none(self) -> None:
+        run = Run()
+        run.send({"alerts": [{"title": "a", "wall_time": 5.0}]}, by="p", seq=1)
+        again = run.send({"alerts": [{"title": "a", "wall_time": 5.0}]}, by="p", seq=1)
+        assert (again.replayed, again.alerts) == (True, ())
+
+    def test_where_counters_stood_makes_no_counter(self) -> None:
+        run = Run()
+        (kept,) = run.send({"alerts": [{"title": "a", "at": {"epoch": 3}}]}).alerts
+        assert (kept.alert.at, kept.producer, run.state.counters) == ({"epoch": 3}, "anonymous", {})

@@ -348,7 +348,7 @@ class TestRule7ForgottenIncrement:
         refused = run.send({"reports": reports, "partial": True}).receipt.refused
         assert "incremented?" not in refused[0].detail
         assert "global_step has been 0 for 10 reports; is it being incremented?" in refused[-1].detail
-        assert run.state.counters["global_step"].attempts[0].refused_in_a_row == 9
+        assert run.state.counters["global_step"].attempts[0].unmoved == 9
 
 
 class TestRule8At:

@@ -264,15 +264,29 @@ def test_a_rewind_in_the_middle_of_what_is_stored(ingest: Ingest, store: FaultyS
     assert steps_of(store, "p/a") == [0, 10, 16]
 
 
-def test_a_hint_of_a_refused_batch_is_remembered(ingest: Ingest) -> None:
+def test_how_often_a_counter_was_reported_in_vain_outlives_the_cache(ingest: Ingest, store: FaultyStore) -> None:
+    """Each report is a request of its own that is refused whole, and each time the state is read from the disk."""
     ingest.submit_blocking(Append("p/a", report([0], 1.0)))
     texts = []
     for value in range(2, 6):
         with pytest.raises(RefusedError) as refused:
             ingest.submit_blocking(Append("p/a", report([0], float(value))))
         texts.append(refused.value.refused[0].detail)
+        with store.snapshot() as view:
+            state = view.load("p/a")
+            assert state is not None
+        store._cache.forget(state.id)
     assert "is it being incremented?" not in texts[0]
     assert "has been 0 for 5 reports; is it being incremented?" in texts[-1]
+    assert steps_of(store, "p/a") == [0]
+    assert state.counters["global_step"].attempts[0].unmoved == 4
+
+
+def test_a_run_that_a_refused_request_would_have_made_is_not_there(ingest: Ingest, store: FaultyStore) -> None:
+    with pytest.raises(RefusedError):
+        ingest.submit_blocking(Append("p/new", report([5, 3])))
+    with store.snapshot() as view:
+        assert view.load("p/new") is None
 
 
 def test_too_much_waiting_is_refused_at_once(store: FaultyStore) -> None:

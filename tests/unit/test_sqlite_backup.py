@@ -10,7 +10,7 @@ from tallyboard_server.model import Block, RunState
 from tallyboard_server.store.protocol import Generation, StoreBusyError, StoreError
 from tallyboard_server.store.sqlite import SqliteStore, backup
 from tallyboard_server.store.sqlite.backup import check_backup, restore
-from tests.contract.blocks import block, points, run_state
+from tests.contract.blocks import alert, block, points, rich_state, run_state
 
 
 def begin(store: SqliteStore) -> RunState:
@@ -61,6 +61,24 @@ def test_a_backup_holds_what_was_committed_while_it_was_made(tmp_path: Path, mon
     check_backup(tmp_path / "copy.sqlite3")
     restore(tmp_path / "copy.sqlite3", tmp_path / "restored")
     assert held(tmp_path / "restored") == (state.pos, points(written))
+
+
+def test_alerts_and_counters_that_do_not_move_are_in_it(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "data")
+    with store.transaction() as transaction:
+        state = rich_state(transaction.next_run_id(), "p/rich")
+        transaction.save(state, alerts=[alert(1), alert(2)])
+    for _ in store.backup(tmp_path / "copy.sqlite3"):
+        pass
+    store.close()
+    restore(tmp_path / "copy.sqlite3", tmp_path / "restored")
+    restored = SqliteStore.open(tmp_path / "restored")
+    with restored.snapshot() as view:
+        assert view.alerts(state.id) == [alert(2), alert(1)]
+        found = view.load("p/rich")
+        assert found is not None
+        assert [attempt.unmoved for attempt in found.counters["global_step"].attempts] == [11, 0]
+    restored.close()
 
 
 def test_a_backup_that_is_given_up_leaves_the_store_as_it_was(tmp_path: Path) -> None:

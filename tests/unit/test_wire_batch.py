@@ -13,6 +13,7 @@ from hypothesis.extra import numpy as hnp
 from tallyboard.wire import (
     JSON,
     MSGPACK,
+    Alert,
     Batch,
     Columns,
     CounterSpec,
@@ -82,11 +83,12 @@ def test_encoded_batches_decode_to_themselves(
     status: Any,
 ) -> None:
     producer, seq = stream or (None, None)
-    batch = Batch(producer, seq, partial, opening, rewind, blocks, {"best": 1.5}, status)
+    alerts = (Alert(title="spike", text="two\nlines", level="error", wall_time=5.5, at={"epoch": 3}),)
+    batch = Batch(producer, seq, partial, opening, rewind, blocks, {"best": 1.5}, status, alerts=alerts)
     body = encode_batch(batch)
     again = decode_batch(body, MSGPACK, now=NOW)
     assert (again.producer, again.seq, again.partial, again.status) == (producer, seq, partial, status)
-    assert (again.open, again.rewind, again.summary) == (opening, rewind, {"best": 1.5})
+    assert (again.open, again.rewind, again.summary, again.alerts) == (opening, rewind, {"best": 1.5}, alerts)
     assert (again.nbytes, again.checksum) == (len(body), checksum(body))
     assert [c.block for c in again.columns] == list(range(len(blocks)))
     for one, other in zip(blocks, again.columns, strict=True):
@@ -270,3 +272,53 @@ def test_a_bare_nan_is_answered_with_how_to_write_it(value: str) -> None:
     with pytest.raises(UndecodableBodyError) as caught:
         decode_batch(b'{"step": 1, "scalars": {"NaN": 1', JSON, now=0.0)
     assert "non-finite" not in str(caught.value)
+
+
+# ── alerts ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def alerts_of(*alerts: Any) -> tuple[Alert, ...]:
+    return decode_batch(msgspec.json.encode({"alerts": alerts}), JSON, now=NOW).alerts
+
+
+def test_an_alert_gets_the_servers_time_and_whole_steps() -> None:
+    told, bare = alerts_of({"title": "a", "wall_time": 1.5, "at": {"epoch": 3.0}}, {"title": "b"})
+    assert (told.wall_time, told.at, type(told.at["epoch"])) == (1.5, {"epoch": 3}, int)
+    assert (bare.wall_time, bare.text, bare.level, bare.at) == (NOW, "", "warn", {})
+
+
+@pytest.mark.parametrize(
+    ("alert", "field"),
+    [
+        ({}, "title"),
+        ({"title": ""}, "title"),
+        ({"title": "two\nlines"}, "title"),
+        ({"title": "é" * (limits.ALERT_TITLE_BYTES_MAX // 2) + "x"}, "title"),
+        ({"title": "a", "text": "x" * (limits.ALERT_TEXT_BYTES_MAX + 1)}, "text"),
+        ({"title": "a", "level": "fatal"}, "level"),
+        ({"title": "a", "wall_time": "NaN"}, "wall_time"),
+        ({"title": "a", "at": {"step": 1}}, "at"),
+        ({"title": "a", "at": {"tag:loss": 1}}, "at"),
+        ({"title": "a", "at": {"epoch": -1}}, "at.epoch"),
+        ({"title": "a", "at": {"epoch": 1.5}}, "at.epoch"),
+        ({"title": "a", "at": {f"c{i}": 1 for i in range(limits.ALERT_COUNTERS_MAX + 1)}}, "at"),
+        ({"title": "a", "colour": "red"}, "colour"),
+    ],
+)
+def test_what_is_wrong_with_an_alert_is_named(alert: Any, field: str) -> None:
+    with pytest.raises(InvalidBatchError) as caught:
+        alerts_of({"title": "good"}, alert)
+    assert caught.value.field == f"$.alerts[1].{field}"
+
+
+def test_alerts_of_a_batch_are_bounded_and_take_their_limits() -> None:
+    most = {"title": "t" * limits.ALERT_TITLE_BYTES_MAX, "text": "x\n" * (limits.ALERT_TEXT_BYTES_MAX // 2)}
+    assert len(alerts_of(*[most] * limits.ALERTS_PER_BATCH_MAX)) == limits.ALERTS_PER_BATCH_MAX
+    with pytest.raises(InvalidBatchError, match="101 alerts; at most 100"):
+        alerts_of(*[most] * (limits.ALERTS_PER_BATCH_MAX + 1))
+
+
+def test_an_alert_whose_time_is_infinite_is_none() -> None:
+    body = encode_batch(Batch(alerts=(Alert(title="a", wall_time=float("inf")),)))
+    with pytest.raises(InvalidBatchError, match="finite seconds"):
+        decode_batch(body, MSGPACK, now=NOW)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tallyboard.wire import (
     JSON,
     MSGPACK,
+    Alert,
     Batch,
     Columns,
     InvalidBatchError,
@@ -32,7 +33,7 @@ VALID: dict[str, list[bytes]] = {
                 "p", 3, True, Open(config={"lr": 0.1}, tags=("x",)), Rewind(next_steps={"epoch": 1}, reason="r"),
                 (Columns("global_step", ("loss", "acc"), np.arange(3), np.zeros(3), np.ones((3, 2)),
                          {"epoch": np.arange(3)}),),
-                {"best": 1.0}, "running",
+                {"best": 1.0}, "running", alerts=(Alert(title="a", text="b", wall_time=1.0, at={"epoch": 1}),),
             )
         ),
         msgspec.msgpack.encode({"reports": [{"step": 1, "scalars": {"loss": 0.5}, "at": {"epoch": 1}}]}),
@@ -40,7 +41,7 @@ VALID: dict[str, list[bytes]] = {
     JSON: [
         b'{"step": 1, "scalars": {"loss": 0.5, "acc": "NaN"}, "at": {"epoch": 2}, "wall_time": 1.5}',
         b'{"reports": [{"step": 1.0, "scalars": {"a": 1e-3}}], "summary": {"x": [null, true]},'
-        b' "producer": "p", "seq": 1}',
+        b' "producer": "p", "seq": 1, "alerts": [{"title": "a", "at": {"epoch": 1.0}, "wall_time": 1.5}]}',
     ],
 }  # fmt: skip
 

@@ -2,11 +2,12 @@
 
 from typing import Final
 
+from tallyboard.collect.counters import Demand
 from tallyboard.collect.stats import Tally
 from tallyboard.collect.tracking import CounterState, Violation
 from tallyboard.errors import ContractError, InvalidReportError, contract_error
 from tallyboard.notices import Notices, caller_line
-from tallyboard.remedies import ahead, unplaced
+from tallyboard.remedies import ahead, exists, missing, stands, unplaced
 from tallyboard.wire import limits, names
 
 COMPLAINTS_MAX: Final = 3
@@ -56,6 +57,24 @@ class Complaints:
         """A counter counts before it is known where it stands."""
         self._notices.warn_once(("unplaced", names.gathered(counter)), unplaced(counter))
 
+    def unmoved_log(self, counter: str) -> None:
+        """A schedule is to be reported on a counter that nobody has moved."""
+        self._notices.warn_once(
+            ("stands", counter),
+            f"a schedule is to be logged on {counter}, which nobody has moved yet: nothing is reported, and its value"
+            f' stays the same. Call run.counter("{counter}").increment() once per update',
+        )
+
+    def stands(self, state: CounterState, times: str) -> None:
+        """A counter never moved, through so many reports or readings; nothing is raised: each of them was right."""
+        where = caller_line()
+        self._notices.warn_once(("stands", state.name), f"{stands(state.name, state.value, times)} ({where})")
+
+    def otherwise(self, demand: Demand) -> None:
+        """A counter that was to be new is there already, or one that was to be there is not."""
+        said = exists(demand.counter) if demand.create == "new" else missing(demand.counter)
+        self._notices.warn_once(("otherwise", demand.counter), f"{said} ({demand.where})")
+
     def full(self, bytes_max: int) -> None:
         """There is no room for a report."""
         self._tally.drop_reports(1)
@@ -64,6 +83,21 @@ class Complaints:
             f"more than {bytes_max / limits.MIB:.0f} MiB wait to be sent; the newest reports are dropped until there is"
             " room again",
         )
+
+    def alert_dropped(self, why: str) -> None:
+        """There is no room for an alert, or nothing is sent any more."""
+        self._tally.drop_alert()
+        self._notices.warn_once(("alert dropped", why), f"an alert was dropped: {why}")
+
+    def alert_invalid(self, error: Exception) -> None:
+        """An alert makes no sense. Raises InvalidReportError if the run is strict."""
+        self._tally.drop_alert()
+        self._invalid("alert", f"an alert was dropped: {error}", error)
+
+    def alert_bug(self) -> None:
+        """An alert is lost by an error of the client's own, which is being handled."""
+        self._notices.bug("alert")
+        self._tally.drop_alert()
 
     def closed(self, why: str) -> None:
         """A report comes after the end."""

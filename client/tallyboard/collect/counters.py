@@ -1,12 +1,16 @@
 """The counters of a run, as one process sees them: where they stand together, and which tags are whose."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
-from tallyboard.collect.tracking import CounterState, Violation
+from tallyboard.collect.tracking import NOTHING, CounterState, Violation
+from tallyboard.errors import ConfigurationError
 from tallyboard.wire import CounterValue, InvalidNameError, limits, names
 
 _ALL: Final = names.ALL_IMPLICIT
+
+Create = Literal["auto", "new", "existing"]
+"""Whether a counter may be there already, or has to: see `Run.counter`."""
 
 
 class Owner(NamedTuple):
@@ -16,17 +20,28 @@ class Owner(NamedTuple):
     first: int
 
 
+class Demand(NamedTuple):
+    """A counter was asked for as one that the run has, or has not, before the server had said which it has."""
+
+    counter: str
+    create: Create
+    where: str
+
+
 class Counters:
     """Guarded by the recorder's lock; but a signal handler may add to what is being looked through.
 
     resumed: the run may have been begun by another process, whose counters this one then takes over. active: those
-    with a value, which `at` records beside each report (never a tag's own, of which there may be thousands).
+    with a value, which `at` records beside each report (never a tag's own, of which there may be thousands, nor the
+    machine's, which moves with the clock).
     """
 
     def __init__(self, *, resumed: bool) -> None:
         self._resumed = resumed
         self._told = not resumed  # whether the server has said where they stand
         self._states: dict[str, CounterState] = {}
+        self._elsewhere: frozenset[str] = frozenset()  # those that the server says the run has
+        self._demands: dict[str, Demand] = {}
         self._named = 0
         self._owners: dict[str, Owner] = {}
         self._kinds: dict[str, str] = {}  # of each tag, for good: scalars, images, …
@@ -39,6 +54,25 @@ class Counters:
         """The counter of that name, made if need be. Raises InvalidNameError."""
         state = self._states.get(name)
         return self._make(name) if state is None else state
+
+    def demand(self, name: str, create: Create, where: str) -> None:
+        """Raise ConfigurationError if the run has a counter that is to be new, or has none that is to exist.
+
+        What another process counted on a run that is continued is not known before the server has answered; `adopt`
+        tells then of what turns out to be otherwise. where: the line that asks.
+        """
+        names.check_any_counter(name)
+        there = name in self._states or name in self._elsewhere
+        if create == "new" and there:
+            raise ConfigurationError(f"the run has a counter {name!r}, and create='new' asks for one that it has not")
+        if not there and not self._knows(implicit=names.is_implicit(name)):
+            self._demands[name] = Demand(name, create, where)
+        elif create == "existing" and not there:
+            known = sorted(self._elsewhere.union(n for n in list(self._states) if not names.is_implicit(n)))
+            raise ConfigurationError(
+                f"the run has no counter {name!r}, and create='existing' asks for one that it has; there"
+                f" {'are ' + ', '.join(known) if known else 'is none'}"
+            )
 
     def _make(self, name: str) -> CounterState:
         names.check_any_counter(name)
@@ -63,12 +97,24 @@ class Counters:
 
     def find_active(self) -> None:
         """A counter got its first value, or may have lost it."""
-        self.active = tuple(state for state in list(self._states.values()) if state.active and not state.implicit)
+        self.active = tuple(state for state in list(self._states.values()) if state.active and state.accompanies)
+
+    def beside(self, state: CounterState) -> tuple[int, ...]:
+        """Where the run's other counters are."""
+        return tuple(other.value for other in self.active if other is not state)
 
     def is_unplaced(self, state: CounterState) -> bool:
         """Whether nobody has said yet where a counter stands, neither the service nor the job."""
-        told = not self._resumed if state.implicit else self._told  # of tags' own, the service does not tell
-        return not (told or state.placed)
+        return not (state.placed or self._knows(implicit=state.implicit))
+
+    def is_placed(self, name: str) -> bool:
+        """Whether it is known where a counter stands, which the run may not have."""
+        state = self._states.get(name)
+        return self._knows(implicit=names.is_implicit(name)) if state is None else not self.is_unplaced(state)
+
+    def _knows(self, *, implicit: bool) -> bool:
+        """Whether the run's counters are known; of tags' own, the service does not tell."""
+        return not self._resumed if implicit else self._told
 
     def claimed(self, state: CounterState) -> None:
         """A counter is taken over; if it is a tag's own, all those are."""
@@ -79,16 +125,26 @@ class Counters:
                     other.unclaimed = False
         state.unclaimed = False
 
-    def adopt(self, counters: Mapping[str, CounterValue]) -> list[str]:
+    def adopt(self, counters: Mapping[str, CounterValue]) -> tuple[list[str], list[Demand]]:
         """Go on where the server says that the counters of a continued run stand.
 
-        Returns those that counted from 0 before this was known, though the run stands elsewhere.
+        Returns those that counted from 0 before this was known, though the run stands elsewhere; and what was asked
+        of counters and is otherwise.
         """
         self._told = True
+        self._elsewhere = frozenset(counters)
         known = {name: value.last_step for name, value in counters.items() if value.last_step is not None}
+        otherwise = [demand for demand in list(self._demands.values()) if self._is_otherwise(demand, known)]
+        self._demands = {}
         wrong = [name for name, last_step in known.items() if not self.get(name).adopt(last_step)]
         self.find_active()
-        return wrong
+        return wrong, otherwise
+
+    def _is_otherwise(self, demand: Demand, known: Mapping[str, int]) -> bool:
+        if demand.create == "existing":
+            return demand.counter not in self._elsewhere
+        mine = self.get(demand.counter).last  # the first batch may have held reports of this job's own
+        return known.get(demand.counter, NOTHING) > mine
 
     def begin_at(self, next_steps: Mapping[str, int]) -> None:
         """Where tags' own counters go on: as an earlier writer of this process left them."""

@@ -9,18 +9,21 @@ from tallyboard.collect.reports import as_step
 from tallyboard.collect.routing import Router
 from tallyboard.collect.sections import Discarded
 from tallyboard.collect.stats import Tally
+from tallyboard.collect.tracking import CounterState
 from tallyboard.errors import InvalidReportError
 from tallyboard.notices import Notices
-from tallyboard.wire import InvalidNameError
+from tallyboard.wire import InvalidNameError, Level
 
 
 class DisabledRecorder(Recorder):
     """Moves counters, keeps nothing, and never complains."""
 
-    def __init__(self, *, router: Router, notices: Notices, tally: Tally) -> None:
+    def __init__(self, *, router: Router, notices: Notices, tally: Tally, resumed: bool = False) -> None:
+        """resumed: see Counters; nobody will say what another process counted."""
         super().__init__(
-            Discarded(tally, _nothing), router=router, strict=False, clock=_no_time, notices=notices, tally=tally
-        )
+            Discarded(tally, _nothing), router=router, strict=False, clock=_no_time, notices=notices, tally=tally,
+            resumed=resumed,
+        )  # fmt: skip
 
     def log(
         self,
@@ -50,6 +53,12 @@ class DisabledRecorder(Recorder):
         """Leave it to `log`."""
         return False
 
+    def note_reading(self, state: CounterState, reader: str) -> None:
+        """Leave it to the rank that reports."""
+
+    def _check_place(self, state: CounterState, number: int, *, told: bool) -> None:
+        """The same."""
+
     def log_blob(
         self,
         tag: object,
@@ -61,6 +70,12 @@ class DisabledRecorder(Recorder):
     ) -> None:
         """Move the counter that the report would have moved."""
         self.log({str(tag): 0.0}, step, counter, at, None)  # type: ignore[arg-type]
+
+    def tell_unmoved_log(self, state: CounterState) -> None:
+        """Leave it to a rank that reports."""
+
+    def alert(self, title: str, text: str, level: Level) -> None:
+        """Say nothing."""
 
 
 def _no_time() -> float:

@@ -15,7 +15,7 @@ import numpy as np
 
 from tallyboard.collect.blobs import PendingBlob
 from tallyboard.collect.tracking import CounterState
-from tallyboard.wire import Columns, Open, Rewind, Status, names, summaries
+from tallyboard.wire import Alert, Columns, Open, Rewind, Status, names, summaries
 
 ROW_OVERHEAD_BYTES: Final = 64
 """Counted on top of a row's own bytes, so that one budget bounds both the bytes and the rows of a section."""
@@ -208,6 +208,7 @@ class Section:
     apart: list[Packed] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
     status: Status | None = None
+    alerts: list[Alert] = field(default_factory=list)
 
     @property
     def counters(self) -> set[str]:
@@ -221,7 +222,7 @@ class Section:
         rows, apart = (
             [whole for packed in part if (whole := packed.encoded(failed)).rows] for part in (self.rows, self.apart)
         )
-        empty = not (rows or apart or self.open or self.rewind or self.summary or self.status)
+        empty = not (rows or apart or self.open or self.rewind or self.alerts or self.summary or self.status)
         opening = Open(resume="new") if empty else self.open  # which changes nothing: no batch may be empty
         return replace(self, rows=rows, apart=apart, open=opening)
 

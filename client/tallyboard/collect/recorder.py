@@ -11,18 +11,20 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+from tallyboard.collect.alerts import Teller, as_alert
 from tallyboard.collect.blobs import PendingBlob
 from tallyboard.collect.complaints import Complaints
-from tallyboard.collect.counters import Counters
+from tallyboard.collect.counters import Counters, Create
 from tallyboard.collect.lanes import BlobLane, Lane, Section
 from tallyboard.collect.reports import as_at, as_counter, as_scalars, as_step, as_tag, as_wall_time
 from tallyboard.collect.routing import Router, Split
-from tallyboard.collect.sections import Discarded, Sections
+from tallyboard.collect.sections import SECTION_ALERTS_MAX, Discarded, Sections
+from tallyboard.collect.standing import Standing
 from tallyboard.collect.stats import Tally
 from tallyboard.collect.tracking import CounterState
 from tallyboard.errors import ContractError, InvalidReportError
-from tallyboard.notices import Notices
-from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Open, Rewind, Status, names
+from tallyboard.notices import Notices, caller_line
+from tallyboard.wire import CounterSpec, CounterValue, InvalidNameError, Level, Open, Rewind, Status, limits, names
 
 TAKE_TIMEOUT_S: Final = 0.1
 LANES_MAX: Final = 16_384
@@ -49,7 +51,9 @@ class Recorder:
         self._clock = clock
         self._tally = tally
         self._complaints = Complaints(notices, tally, strict=strict)
+        self._teller = Teller(notices)
         self._counters = Counters(resumed=resumed)
+        self._standing = Standing(self._counters, self._complaints)
         self._sections = sections
         self._fast: dict[tuple[tuple[str, ...], str | None], Lane] = {}
         self._single: dict[str, Lane] = {}  # the same, of reports of one tag that name no counter
@@ -97,10 +101,10 @@ class Recorder:
             if number > state.last:  # CounterState.accept, written out
                 state.reached = number, lane, row
                 state.last = number
-            elif state.check(number, lane, row) is None:
-                state.accept(number, lane, row)
-            else:
+            elif state.check(number, lane, row) is not None:
                 return False
+            elif not state.accept(number, lane, row):
+                self._standing.repeated(state, number)
             if step is not None:
                 state.moved = True
             if number > state.value:
@@ -265,6 +269,7 @@ class Recorder:
         row = lane.pack(number, self._clock() if wall_time is None else wall_time, *others, *values)
         violation = self._counters.other_owner(state, tags, lane.kind) or state.check(number, lane, row)
         if violation is not None:
+            self._standing.refused(state, number, lane, violation)
             self._complaints.violated(state.name, violation)
         state.value = max(state.value, number)
         if self._sections.full:
@@ -281,9 +286,10 @@ class Recorder:
             self._sections.add_blob(goal, row, blob)
         if violation is None:
             was_active = state.active
-            state.accept(number, lane, row)
+            if not state.accept(number, lane, row):
+                self._standing.repeated(state, number)
             self._counters.own(state, tags, number, lane.kind)
-            if not was_active and not state.implicit:
+            if not was_active and state.accompanies:
                 self._activated()
             if not at and blob is None and self._router.whole(tags, counter):
                 self._fast[tags, counter] = lane
@@ -345,10 +351,17 @@ class Recorder:
 
     # ── counters ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def counter(self, name: str) -> CounterState:
-        """The counter of that name, made if need be. Raises InvalidNameError."""
+    def counter(self, name: str, create: Create = "auto") -> CounterState:
+        """The counter of that name, made if need be. Raises InvalidNameError; ConfigurationError as `create` says."""
         with self._lock:
+            if create != "auto":
+                self._counters.demand(name, create, caller_line())
             return self._counters.get(name)
+
+    def is_placed(self, name: str) -> bool:
+        """Whether it is known where a counter stands: of a run that is continued, the server has to say that first."""
+        with self._lock:
+            return self._counters.is_placed(name)
 
     def begin_at(self, next_steps: Mapping[str, int]) -> None:
         """Where tags' own counters go on: see Counters."""
@@ -380,7 +393,19 @@ class Recorder:
             state.placed = state.placed or by is None
             if not state.active:
                 state.active = True
-                self._activated()
+                if state.accompanies:
+                    self._activated()
+
+    def note_reading(self, state: CounterState, reader: str) -> None:
+        """Somebody who expects a counter to move has read it: see Standing."""
+        with self._lock:
+            if self._closed is None:
+                self._standing.read(state, reader)
+
+    def tell_unmoved_log(self, state: CounterState) -> None:
+        """Say once that a schedule is to be reported on a counter that was never moved."""
+        with self._lock:
+            self._complaints.unmoved_log(state.name)
 
     def counters(self) -> dict[str, CounterState]:
         """All counters by name."""
@@ -393,8 +418,10 @@ class Recorder:
         Returns those that counted from 0 before this was known, though the run stands elsewhere.
         """
         with self._lock:
-            wrong = self._counters.adopt(counters)
+            wrong, otherwise = self._counters.adopt(counters)
             self._forget()
+            for demand in otherwise:
+                self._complaints.otherwise(demand)
             return wrong
 
     def _check_place(self, state: CounterState, number: int, *, told: bool) -> None:
@@ -430,6 +457,25 @@ class Recorder:
         with self._lock:
             if self._closed is None:
                 self._sections.amend(config, counters)
+
+    def alert(self, title: str, text: str, level: Level) -> None:
+        """Record something that people should see. A strict run raises InvalidReportError if it makes no sense."""
+        try:
+            with self._lock:
+                if self._closed is not None:
+                    self._complaints.alert_dropped(self._closed)
+                    return
+                stands = self._counters.active[: limits.ALERT_COUNTERS_MAX]
+                at: dict[str, int | float] = {state.name: state.value for state in stands}
+                alert = as_alert(title, text, level, wall_time=self._clock(), at=at)
+                if self._sections.alert(alert):
+                    self._teller.tell(alert)
+                else:
+                    self._complaints.alert_dropped(f"{SECTION_ALERTS_MAX} wait to be sent, which is the most at once")
+        except InvalidReportError as error:
+            self._complaints.alert_invalid(error)
+        except Exception:  # noqa: BLE001 - as above
+            self._complaints.alert_bug()
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Set summary values."""

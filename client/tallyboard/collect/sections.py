@@ -13,7 +13,7 @@ from tallyboard.collect.blobs import PendingBlob
 from tallyboard.collect.lanes import BlobLane, Lane, Packed, Rows, Section
 from tallyboard.collect.stats import Tally
 from tallyboard.errors import TallyboardError
-from tallyboard.wire import CounterSpec, Open, Rewind, Status, limits
+from tallyboard.wire import Alert, CounterSpec, Open, Rewind, Status, limits
 
 SECTION_COST_MAX: Final = 4 * limits.MIB
 """A section is closed beyond this: about 26,000 reports of ten scalars (160 bytes each), at most 47,000 of one.
@@ -22,6 +22,10 @@ With the blob that goes beyond it (limits.BLOB_BYTES_MAX) a section is still far
 """
 SECTION_LANES_MAX: Final = 900
 """Lanes of a section, below wire.limits.BLOCKS_PER_BATCH_MAX."""
+SECTION_ALERTS_MAX: Final = 64
+"""Alerts of a section, the first; below wire.limits.ALERTS_PER_BATCH_MAX."""
+ALERT_BYTES: Final = 1024
+"""Counted for an alert on top of its text and title."""
 BUFFER_BYTES_MAX: Final = 32 * limits.MIB
 """Closed sections that wait; beyond it nothing is added."""
 SECTIONS_MAX: Final = 20_000
@@ -35,7 +39,8 @@ class Draft:
     """
 
     __slots__ = (
-        "before", "config", "cost", "counters", "lanes", "number", "open", "rewind", "status", "summary", "taken_over",
+        "alerts", "before", "config", "cost", "counters", "lanes", "number", "open", "rewind", "status", "summary",
+        "taken_over",
     )  # fmt: skip
 
     def __init__(self, number: int, before: int, rewind: Rewind | None = None) -> None:
@@ -48,13 +53,16 @@ class Draft:
         self.counters: dict[str, CounterSpec] = {}
         self.taken_over: dict[str, None] = {}
         self.rewind = rewind
+        self.alerts: list[Alert] = []
         self.summary: dict[str, Any] = {}
         self.status: Status | None = None
 
     @property
     def empty(self) -> bool:
         """Whether there is nothing in it."""
-        if self.open or self.config or self.counters or self.taken_over or self.rewind or self.summary or self.status:
+        if self.open or self.config or self.counters or self.taken_over or self.rewind:
+            return False
+        if self.alerts or self.summary or self.status:
             return False
         return not self.has_rows
 
@@ -67,6 +75,7 @@ class Draft:
     def follower(self, rewind: Rewind | None = None) -> "Draft":
         """The next one, which begins with a rewind or with nothing."""
         nbytes = 1024 + sum(rows.nbytes for rows in list(self.lanes.values()))
+        nbytes += sum(ALERT_BYTES + len(alert.title) + len(alert.text) for alert in list(self.alerts))
         return Draft(self.number + 1, self.before + nbytes, rewind)
 
     def packed(self, *, apart: bool) -> list[Packed]:
@@ -77,7 +86,7 @@ class Draft:
     def section(self) -> Section:
         """What it has become, once it is closed."""
         rows, apart = self.packed(apart=False), self.packed(apart=True)
-        return Section(self.number, self._opening(), self.rewind, rows, apart, self.summary, self.status)
+        return Section(self.number, self._opening(), self.rewind, rows, apart, self.summary, self.status, self.alerts)
 
     def _opening(self) -> Open | None:
         opening = self.open
@@ -170,6 +179,13 @@ class Sections:
         while not self._close(draft := self._chain[-1], draft.follower(message)):
             pass  # it was closed meanwhile: again, behind what came then
         self.seal()
+
+    def alert(self, alert: Alert) -> bool:
+        """Keep an alert. Returns whether there was room for it."""
+        if self.full or len(self._chain[-1].alerts) >= SECTION_ALERTS_MAX:
+            return False
+        self._chain[-1].alerts.append(alert)
+        return True
 
     def summarise(self, values: Mapping[str, Any]) -> None:
         """Set summary values."""

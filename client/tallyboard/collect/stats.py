@@ -23,8 +23,9 @@ class Stats:
     reports, scalars: recorded (and for the server to judge). Of these reports, accepted and refused count the
     server's answers, dropped_reports what was given up (no room, a batch that the server rejects, after finish; this
     includes reports that were never recorded), the rest waits. stored, repeated: scalars of the accepted reports.
-    dropped_scalars: values that were no number. violations: reports that the client itself warned about. counters:
-    by name, those that single tags have to themselves together as `tag:*`.
+    dropped_scalars: values that were no number. dropped_alerts: those that were too many at once, made no sense or came
+    after finish. violations: reports that the client itself warned about. counters: by name, those that single tags
+    have to themselves together as `tag:*`.
     """
 
     reports: int = 0
@@ -35,6 +36,7 @@ class Stats:
     repeated: int = 0
     dropped_reports: int = 0
     dropped_scalars: int = 0
+    dropped_alerts: int = 0
     violations: int = 0
     waiting: int = 0
     counters: dict[str, CounterStats] = field(default_factory=dict)
@@ -53,7 +55,7 @@ class Tally:
         self._sections = 0  # the number of the last that was counted
         self._accepted = self._refused = self._stored = self._repeated = 0
         self._settled = self._rejected = 0
-        self._dropped_reports = self._dropped_scalars = self._violations = 0
+        self._dropped_reports = self._dropped_scalars = self._dropped_alerts = self._violations = 0
         self._warned: set[tuple[str, Reason]] = set()
         self.unfetched: Callable[[int], Iterable[Packed]] = lambda _: ()
         """The rows of sections after that of a number, which the sender has yet to fetch."""
@@ -86,6 +88,11 @@ class Tally:
         with self._lock:
             self._dropped_scalars += count
 
+    def drop_alert(self) -> None:
+        """An alert that was not recorded."""
+        with self._lock:
+            self._dropped_alerts += 1
+
     def violation(self, counter: str, reason: Reason) -> None:
         """The client warned of a report of that counter."""
         with self._lock:
@@ -114,6 +121,7 @@ class Tally:
                 repeated=self._repeated,
                 dropped_reports=self._dropped_reports + self._rejected,
                 dropped_scalars=self._dropped_scalars,
+                dropped_alerts=self._dropped_alerts,
                 violations=self._violations,
                 waiting=reports - self._settled,
                 counters=counters,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 NOTHING: Final = -1
 """`last` of a counter that holds no report."""
 _NOWHERE: Final = (NOTHING, None, b"")
+_BUSY: Final[tuple[int, tuple[int, ...] | None]] = (0, None)
 
 
 @dataclass(slots=True, frozen=True)
@@ -30,16 +31,18 @@ class CounterState:
 
     value: what the counter says. moved: someone moved it (increment, set, an explicit step); until then it counts
     the reports without a step. last: the largest step reported (by the server's word too), NOTHING before.
-    start: the least step that may be reported (after a rewind). active: it has a value worth recording as `at`.
+    start: the least step that may be reported (after a rewind). active: it has a value. accompanies: which is worth
+    recording as `at` beside the others' reports: not of a tag's own, nor of the machine's (see `aside`).
     origin: the value at which it was last put (0, by a rewind or a resume), and puts: how often. placed: somebody
     said where the job stands on it: a rewind, a set, an explicit step, the server. server_last: where a continued run
     stood. unclaimed: another writer may hold it, so it has to be taken over before this one reports. implicit: it is
-    one tag's own, which has no value that anybody moves: reports without a step simply count on.
+    one tag's own, which has no value that anybody moves: reports without a step simply count on. aside: it counts
+    the machine's figures, which no checkpoint holds. idle: of reports that brought nothing, see Standing.
     """
 
     __slots__ = (
-        "active", "implicit", "last", "moved", "name", "origin", "placed", "puts", "reached", "server_last", "start",
-        "tail", "total", "unclaimed", "value",
+        "accompanies", "active", "aside", "idle", "implicit", "last", "moved", "name", "origin", "placed", "puts",
+        "reached", "server_last", "start", "tail", "total", "unclaimed", "value",
     )  # fmt: skip
 
     def __init__(self, name: str, total: int | None = None, *, unclaimed: bool = False) -> None:
@@ -54,11 +57,14 @@ class CounterState:
         self.server_last = NOTHING
         self.unclaimed = unclaimed
         self.implicit = names.is_implicit(name)
+        self.aside = name == names.SYSTEM_COUNTER
+        self.accompanies = not (self.implicit or self.aside)
         self.last = NOTHING
         self.start = 0
         # In one piece each, with the step that it is about, because a signal handler may report on the counter, too:
         self.reached: tuple[int, Lane | None, bytes] = _NOWHERE  # lane and row that first reached `last`, and the tags
         self.tail: tuple[int, dict[str, int]] = NOTHING, {}  # there as bit patterns, once a second report comes there
+        self.idle = _BUSY
 
     def next_step(self) -> int:
         """Where a job that is resumed from here goes on: past the value, if that was reported already."""
@@ -74,6 +80,7 @@ class CounterState:
         """Stand at a value without having counted up to it."""
         self.value = self.origin = value
         self.puts += 1
+        self.idle = _BUSY
         self.active = True
         self.placed = True
 
@@ -114,16 +121,31 @@ class CounterState:
                 return Violation("tag_repeated", self._repeated(tag, step), apart=self.reached[1] is not lane)
         return None
 
-    def accept(self, step: int, lane: "Lane", row: bytes) -> None:
-        """Take note of a report that `check` found nothing wrong with."""
+    def accept(self, step: int, lane: "Lane", row: bytes) -> bool:
+        """Take note of a report that `check` found nothing wrong with. Returns whether it held a tag not there yet."""
         if step > self.last:
             self.reached = step, lane, row
             self.last = step
+            fresh = True
         else:
-            self._tail().update(zip(lane.tags, lane.unpack_bits(row), strict=True))
+            tail = self._tail()
+            before = len(tail)
+            tail.update(zip(lane.tags, lane.unpack_bits(row), strict=True))
             if self.reached[1] is not lane:
                 self.reached = step, None, b""
+            if fresh := len(tail) > before:
+                self.idle = _BUSY
         self.active = True
+        return fresh
+
+    def holds(self, step: int, lane: "Lane") -> bool:
+        """Whether a refused report had nothing new: its tags stand at the step already, or it lies before a rewind."""
+        return step < self.start or (step == self.last and self._tail().keys() >= set(lane.tags))
+
+    @property
+    def stands(self) -> bool:
+        """Whether it has not moved from where it began, or was last put."""
+        return self.value == self.origin >= self.last
 
     def _tail(self) -> dict[str, int]:
         last = self.last

@@ -16,10 +16,10 @@ def batches(section: Section) -> Iterator[Batch]:
     """
     rows = tuple(packed.columns() for packed in section.rows)
     apart = tuple(packed.columns() for packed in section.apart)
-    summary = section.summary or None
+    summary, alerts = section.summary or None, tuple(section.alerts)
     if apart and (rows or section.open or section.rewind):
         yield Batch(partial=True, open=section.open, rewind=section.rewind, columns=rows)
-        yield Batch(partial=True, columns=apart, summary=summary, status=section.status)
+        yield Batch(partial=True, columns=apart, summary=summary, status=section.status, alerts=alerts)
         return
     yield Batch(
         partial=True,
@@ -28,4 +28,5 @@ def batches(section: Section) -> Iterator[Batch]:
         columns=rows or apart,
         summary=summary,
         status=section.status,
+        alerts=alerts,
     )

@@ -119,5 +119,7 @@ class Replies:
             self._stream.held = mislabelled(receipt.run, wrong)
 
     def _not_rewound(self, counters: dict[str, CounterValue]) -> None:
-        stand = ", ".join(f"{name} (at {value.last_step})" for name, value in sorted(counters.items()))
-        self._notices.warn(f"not rewound, and so where they were: {stand}")
+        others = sorted((name, value.last_step) for name, value in counters.items() if name != names.SYSTEM_COUNTER)
+        if others:
+            stand = ", ".join(f"{name} (at {last_step})" for name, last_step in others)
+            self._notices.warn(f"not rewound, and so where they were: {stand}")

@@ -9,6 +9,9 @@ from tallyboard.wire import Batch, Open, encode_batch
 
 _FIXMAP: Final = 0x80
 _FIXMAP_KEYS_MAX: Final = 15
+_MAP16: Final = 0xDE
+_MAP16_KEYS_MAX: Final = 2**16 - 1
+"""MessagePack's two heads of a map: its keys counted in the byte itself, or in the two that follow, big-endian."""
 _pack = msgspec.msgpack.Encoder().encode
 
 
@@ -43,11 +46,13 @@ def numbered(body: bytes, producer: str, seq: int) -> bytes:
 
     So a batch whose answer was lost, by a cut line or a crash, goes out again as it was.
     """
-    keys = body[0] - _FIXMAP
-    if not 0 < keys <= _FIXMAP_KEYS_MAX - 2:
+    if _FIXMAP < body[0] <= _FIXMAP + _FIXMAP_KEYS_MAX - 2:
+        head, rest = bytes((body[0] + 2,)), memoryview(body)[1:]
+    elif body[0] == _MAP16 and 0 < (keys := int.from_bytes(body[1:3], "big")) <= _MAP16_KEYS_MAX - 2:
+        head, rest = bytes((_MAP16,)) + (keys + 2).to_bytes(2, "big"), memoryview(body)[3:]
+    else:
         raise ValueError("not the body of a batch without a number")
-    head = bytes((_FIXMAP + keys + 2,))
-    return b"".join((head, _pack("producer"), _pack(producer), _pack("seq"), _pack(seq), memoryview(body)[1:]))
+    return b"".join((head, _pack("producer"), _pack(producer), _pack("seq"), _pack(seq), rest))
 
 
 def _takes(opening: Open) -> bool:

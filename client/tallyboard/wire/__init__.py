@@ -1,5 +1,6 @@
 """The protocol that training jobs and the service share: messages, names, limits, columns."""
 
+from tallyboard.wire.alerts import checked_alert
 from tallyboard.wire.batch import (
     JSON,
     MSGPACK,
@@ -7,19 +8,20 @@ from tallyboard.wire.batch import (
     check_document,
     check_open,
     check_rewind,
-    check_text,
     checksum,
     decode_batch,
     decode_message,
     encode_batch,
 )
-from tallyboard.wire.checks import InvalidBatchError, UndecodableBodyError
+from tallyboard.wire.checks import InvalidBatchError, UndecodableBodyError, check_text
 from tallyboard.wire.columns import Blob, Columns, Float64, Int64
 from tallyboard.wire.events import decode_events
 from tallyboard.wire.messages import (
+    Alert,
     CounterSpec,
     CounterValue,
     EventsMessage,
+    Level,
     Message,
     Open,
     Problem,
@@ -48,6 +50,7 @@ __all__ = [
     "DEFAULT_COUNTER",
     "JSON",
     "MSGPACK",
+    "Alert",
     "Batch",
     "Blob",
     "Columns",
@@ -58,6 +61,7 @@ __all__ = [
     "Int64",
     "InvalidBatchError",
     "InvalidNameError",
+    "Level",
     "Message",
     "Open",
     "Problem",
@@ -77,6 +81,7 @@ __all__ = [
     "check_run",
     "check_tag",
     "check_text",
+    "checked_alert",
     "checksum",
     "decode_batch",
     "decode_events",

@@ -14,20 +14,23 @@ import msgspec
 import numpy as np
 
 from tallyboard.wire import documents, faults, limits, names
+from tallyboard.wire.alerts import checked_alerts
 from tallyboard.wire.checks import (
     NO_WALL_TIME,
     InvalidBatchError,
     UndecodableBodyError,
     at_columns,
     check_columns,
+    check_text,
     float_column,
     int_column,
     named,
     view,
+    whole_step,
 )
 from tallyboard.wire.columns import Columns, Int64
 from tallyboard.wire.eventblocks import from_event_blocks, to_event_block
-from tallyboard.wire.messages import BatchMessage, Block, EventBlock, Open, Report, Rewind, Status
+from tallyboard.wire.messages import Alert, BatchMessage, Block, EventBlock, Open, Report, Rewind, Status
 
 JSON: Final = "application/json"
 MSGPACK: Final = "application/msgpack"
@@ -55,6 +58,7 @@ class Batch:
     checksum: int = 0
     nbytes: int = 0
     warnings: tuple[str, ...] = ()
+    alerts: tuple[Alert, ...] = ()
 
 
 def decode_batch(body: bytes, content_type: str, *, now: float) -> Batch:
@@ -90,12 +94,13 @@ def decode_batch(body: bytes, content_type: str, *, now: float) -> Batch:
         open=message.open,
         rewind=message.rewind,
         columns=columns,
+        alerts=checked_alerts(message.alerts, now),
         summary=message.summary or None,
         status=message.status,
         checksum=checksum(body),
         nbytes=len(body),
     )
-    if not (columns or batch.open or batch.rewind or batch.summary or batch.status):
+    if not (columns or batch.open or batch.rewind or batch.alerts or batch.summary or batch.status):
         raise InvalidBatchError("$", 'an empty batch; send for example {"step": 1, "scalars": {"loss": 0.5}}')
     return batch
 
@@ -144,6 +149,7 @@ def encode_batch(batch: Batch) -> bytes:
             rewind=batch.rewind,
             blocks=blocks,
             events=[to_event_block(c) for c in batch.columns if c.blobs],
+            alerts=list(batch.alerts),
             summary=batch.summary or {},
             status=batch.status,
         )
@@ -199,16 +205,6 @@ def check_document(document: dict[str, Any], path: str) -> None:
         documents.check(document)
     except documents.InvalidDocumentError as error:
         raise InvalidBatchError(path + error.path, str(error)) from error
-
-
-def check_text(text: str, path: str) -> None:
-    """Raise InvalidBatchError if free text is too long or not valid UTF-8."""
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as error:
-        raise InvalidBatchError(path, "not valid UTF-8 (a lone surrogate)") from error
-    if size > limits.TEXT_BYTES_MAX:
-        raise InvalidBatchError(path, f"{size} bytes; at most {limits.TEXT_BYTES_MAX}")
 
 
 def check_stream(producer: str | None, seq: int | None) -> None:
@@ -329,9 +325,4 @@ def _steps(steps: list[int | float], place: _Place, field: str) -> Int64:
     column = np.array(steps)
     if column.dtype == np.int64 and column.min() >= 0:
         return column
-    for i, step in enumerate(steps):
-        if isinstance(step, float) and not step.is_integer():
-            raise InvalidBatchError(f"{place(i)}.{field}", f"{step} is not a whole number; steps count 0, 1, 2, …")
-        if not 0 <= step <= limits.STEP_MAX:
-            raise InvalidBatchError(f"{place(i)}.{field}", f"{step} is not a step (0 to 2^63-1)")
-    return np.array([int(step) for step in steps], dtype=np.int64)
+    return np.array([whole_step(step, f"{place(i)}.{field}") for i, step in enumerate(steps)], dtype=np.int64)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from tallyboard.wire import names
+from tallyboard.wire import limits, names
 from tallyboard.wire.columns import Columns, Float64, Int64
 
 NO_WALL_TIME: Final = "must be finite seconds since the epoch"
@@ -30,6 +30,25 @@ def named(path: str, check: Callable[..., object], *name: object) -> None:
         check(*name)
     except names.InvalidNameError as error:
         raise InvalidBatchError(path, str(error)) from error
+
+
+def check_text(text: str, path: str, bytes_max: int = limits.TEXT_BYTES_MAX) -> None:
+    """Raise InvalidBatchError if free text is too long or not valid UTF-8."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError as error:
+        raise InvalidBatchError(path, "not valid UTF-8 (a lone surrogate)") from error
+    if size > bytes_max:
+        raise InvalidBatchError(path, f"{size} bytes; at most {bytes_max}")
+
+
+def whole_step(step: int | float, path: str) -> int:
+    """A step as int; an integral float counts as the step it says. Raises InvalidBatchError."""
+    if isinstance(step, float) and not step.is_integer():
+        raise InvalidBatchError(path, f"{step} is not a whole number; steps count 0, 1, 2, …")
+    if not 0 <= step <= limits.STEP_MAX:
+        raise InvalidBatchError(path, f"{step} is not a step (0 to 2^63-1)")
+    return int(step)
 
 
 def int_column(data: memoryview, path: str) -> Int64:

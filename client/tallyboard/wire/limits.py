@@ -49,5 +49,15 @@ REFUSED_PER_RECEIPT_MAX: Final = 100
 """Refusals listed one by one in a receipt; `refused_count` counts them all."""
 REFUSED_KEPT_PER_RUN_MAX: Final = 1_000
 
+ALERT_TITLE_BYTES_MAX: Final = 256
+ALERT_TEXT_BYTES_MAX: Final = 4 * KIB
+"""Enough for the last lines of a traceback; what is longer belongs into a log."""
+ALERT_COUNTERS_MAX: Final = 32
+"""Most counters that one alert says the place of."""
+ALERTS_PER_BATCH_MAX: Final = 100
+"""A client sends a batch every half second: more is no alert but a log."""
+ALERTS_KEPT_PER_RUN_MAX: Final = 1_000
+"""The newest; at most 9 MB a run (4 KiB of text, 32 counters of 128 bytes and a step each), JSON's escapes apart."""
+
 REPLAY_WINDOW: Final = 32
 """How many batches back a repeated seq is still compared byte for byte (one is in flight at a time)."""

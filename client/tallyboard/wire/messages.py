@@ -9,6 +9,7 @@ from tallyboard.wire.names import DEFAULT_COUNTER
 
 Resume = Literal["new", "continue", "must"]
 Status = Literal["running", "finished", "failed"]
+Level = Literal["info", "warn", "error"]
 Value = float | Literal["NaN", "Infinity", "-Infinity"]
 """A scalar in JSON, which has no numbers for the non-finite ones."""
 Reason = Literal[
@@ -105,6 +106,20 @@ class EventBlock(Message):
     at: dict[str, memoryview] = {}
 
 
+class Alert(Message):
+    """Something that people should see now: part of a batch, and the body of POST /alerts.
+
+    `wall_time` is in seconds since the epoch (the server's clock if absent). `at` says where counters of the run stood;
+    it is kept as it is, never checked, and moves nothing.
+    """
+
+    title: str
+    text: str = ""
+    level: Level = "warn"
+    wall_time: float | None = None
+    at: dict[str, int | float] = {}
+
+
 class EventsMessage(Message):
     """A body of POST /events: serialised Event protos as TensorBoard's writers make them (in JSON: base64).
 
@@ -119,7 +134,7 @@ class EventsMessage(Message):
 
 
 class BatchMessage(Message):
-    """A body of POST /scalars: open, rewind, blocks (and events) or reports, summary, status, applied in this order.
+    """A body of POST /scalars: open, rewind, blocks (and events) or reports, alerts, summary, status, in this order.
 
     The short form `{"step": 3, "scalars": {…}}` is one report; its fields may not be mixed with `reports`.
     """
@@ -132,6 +147,7 @@ class BatchMessage(Message):
     blocks: list[Block] = []
     events: list[EventBlock] = []
     reports: list[Report] = []
+    alerts: list[Alert] = []
     summary: dict[str, Any] = {}
     status: Status | None = None
     step: int | float | None = None

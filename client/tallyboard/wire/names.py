@@ -12,6 +12,8 @@ from typing import Final
 from tallyboard.wire import limits
 
 DEFAULT_COUNTER: Final = "global_step"
+SYSTEM_COUNTER: Final = "system"
+"""Counts what a client reports of its machine by itself, which is no part of the training's history."""
 RESERVED_COUNTERS: Final = frozenset({"step", "wall_time", "relative"})
 """The x axes that every chart has; a counter of that name could not be told from them."""
 IMPLICIT_PREFIX: Final = "tag:"
@@ -111,6 +113,11 @@ def check_any_counter(name: str) -> str:
 def check_kind(name: str) -> str:
     """Return `name` if it can be the kind of a tag (TensorBoard's plugin name)."""
     return _check_text("kind", name, limits.KIND_BYTES_MAX)
+
+
+def check_title(title: str) -> str:
+    """Return `title` if it can be an alert's, a line of text, else raise InvalidNameError."""
+    return _check_text("title", title, limits.ALERT_TITLE_BYTES_MAX)
 
 
 def check_producer(name: str) -> str:

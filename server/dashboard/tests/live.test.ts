@@ -8,6 +8,8 @@ class World {
   sources: Fake[] = [];
   statuses: LiveStatus[] = [];
   news: News[] = [];
+  waiting: number | null = 0;
+  waits: (number | null)[] = [];
   private timers: { at: number; then: () => void }[] = [];
   live = new Live(
     {
@@ -20,7 +22,12 @@ class World {
       },
       random: () => 1,
     },
-    { status: (status) => this.statuses.push(status), news: (news) => this.news.push(news) },
+    {
+      status: (status) => this.statuses.push(status),
+      news: (news) => this.news.push(news),
+      waiting: (runs) => (this.waiting = runs),
+      next: (ms) => this.waits.push(ms),
+    },
   );
 
   get last(): Fake {
@@ -110,16 +117,40 @@ describe('Live', () => {
     expect(world.sources[0]!.closed).toBe(true);
   });
 
-  it('stands still while it is paused', async () => {
+  it('holds the news back while it is paused, and counts them', () => {
     const world = connected();
     world.live.pause();
-    await world.pass(100_000);
-    world.live.retry();
-    expect(world.sources).toHaveLength(1);
-    expect(world.last.closed).toBe(true);
+    world.last.say('changed', { runs: ['a', 'b'], deleted: [], resync: false });
+    world.last.say('changed', { runs: ['b'], deleted: ['a'], resync: false });
+    expect([world.news, world.waiting]).toEqual([[null], 2]);
     world.live.resume();
+    expect(world.news).toEqual([null, { runs: ['b'], deleted: ['a'] }]);
+    world.live.pause();
+    world.live.resume();
+    expect(world.news).toHaveLength(2);
+    expect(world.statuses).toEqual(['connecting', 'live', 'paused', 'live', 'paused', 'live']);
+  });
+
+  it('stays connected while it is paused, and says so when the service is away', async () => {
+    const world = connected();
+    world.live.pause();
+    world.last.say('error');
+    expect(world.statuses.at(-1)).toBe('away');
+    world.live.resume();
+    world.live.pause();
+    await world.pass(1_000);
     world.last.say('hello');
-    expect(world.statuses).toEqual(['connecting', 'live', 'paused', 'connecting', 'live']);
+    expect([world.statuses.at(-1), world.news, world.waiting]).toEqual(['paused', [null], null]);
+    world.live.resume();
+    expect(world.news).toEqual([null, null]);
+  });
+
+  it('says when it will try again', async () => {
+    const world = connected();
+    world.last.say('error');
+    await world.pass(1_000);
+    world.last.say('error');
+    expect(world.waits).toEqual([null, 1_000, null, 2_000]);
   });
 
   it('lets the service be while nobody looks', async () => {

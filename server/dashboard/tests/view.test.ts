@@ -6,6 +6,7 @@ import {
   isSelected,
   parseView,
   REGIONS,
+  SHOWS,
   SIZES,
   SPREADS,
   withRun,
@@ -72,7 +73,14 @@ const views: fc.Arbitrary<View> = fc.record({
     plot: fc.constantFrom('parallel' as const, 'scatter' as const),
     axes: names,
     metric: fc.option(text),
+    x: fc.option(text),
+    y: fc.option(text),
+    tint: fc.option(text),
+    log: names,
+    ranges: table(text, zoom),
+    chosen: fc.boolean(),
   }),
+  health: fc.record({ show: fc.constantFrom(...SHOWS), open: names }),
 });
 
 describe('a view', () => {
@@ -163,5 +171,11 @@ describe('a selection', () => {
 function normal(view: View): View {
   const plain = (zooms: View['zoom']) =>
     Object.fromEntries(Object.entries(zooms).map(([of, [from, to]]) => [of, [from + 0, to + 0]] as const));
-  return { ...view, zoom: plain(view.zoom), ownZoom: plain(view.ownZoom), height: plain(view.height) };
+  return {
+    ...view,
+    zoom: plain(view.zoom),
+    ownZoom: plain(view.ownZoom),
+    height: plain(view.height),
+    sweep: { ...view.sweep, ranges: plain(view.sweep.ranges) },
+  };
 }

@@ -27,6 +27,7 @@ REPORTS: Final[dict[str, Any]] = {
         "seq": 1,
         "partial": True,
         "reports": [{"counter": "G_global_step", "step": 1, "scalars": {"G/loss": 1.5}}],
+        "alerts": [{"title": "G/loss is high", "text": "1.5 after the first step", "at": {"G_global_step": 1}}],
         "summary": {"best": 0.93},
     },
 }
@@ -96,6 +97,21 @@ REFUSED: Final[dict[str, Any]] = {
         }
     ],
 }
+ALERT: Final[dict[str, Any]] = {
+    "a line": {"title": "the disk is nearly full"},
+    "all of it": {
+        "title": "loss is not finite",
+        "text": "NaN at epoch 4; the last good checkpoint is ckpt-3000",
+        "level": "error",
+        "wall_time": 1_760_000_000.25,
+        "at": {"global_step": 3120, "epoch": 4},
+    },
+}
+ALERTED: Final[dict[str, Any]] = RECEIPT | {"accepted": 0, "stored": 0, "counters": {}}
+ALERTS: Final[dict[str, Any]] = {
+    "run": RUN,
+    "alerts": [ALERT["all of it"] | {"producer": "trainer-7f3a", "received_at": 1_760_000_000.5}],
+}
 PATCH: Final[dict[str, Any]] = {
     "finish": {"status": "finished", "summary": {"test/acc": 0.93}},
     "rename": {"display_name": "the good one", "notes": "lr as in the paper", "tags": ["baseline", "paper"]},
@@ -129,6 +145,7 @@ RUN_VIEW: Final[dict[str, Any]] = {
                     "limit": None,
                     "reports": 1,
                     "scalars": 1,
+                    "unmoved": 0,
                     "host": None,
                     "pid": None,
                     "user": None,
@@ -136,11 +153,20 @@ RUN_VIEW: Final[dict[str, Any]] = {
                 }
             ],
             "tags": ["loss"],
+            "stalled": False,
         }
     },
     "tag_counters": {},
     "kinds": {"samples": "images"},
-    "health": {"last_seen": 1_760_000_000.5, "silent_s": 2.5, "refused_kept": 0, "refused_at": None},
+    "health": {
+        "last_seen": 1_760_000_000.5,
+        "silent_s": 2.5,
+        "refused_kept": 0,
+        "refused_at": None,
+        "alerts_kept": 0,
+        "alerted_at": None,
+        "stalled": [],
+    },
     "warnings": [],
 }
 RUN_PAGE: Final[dict[str, Any]] = {
@@ -157,7 +183,7 @@ RUN_PAGE: Final[dict[str, Any]] = {
             "last_seen": 1_760_000_000.5,
             "config": {"lr": 0.001},
             "summary": {},
-            "counters": {"global_step": {"last_step": 1, "attempt": 1, "total": 10_000}},
+            "counters": {"global_step": {"last_step": 1, "attempt": 1, "total": 10_000, "stalled": False}},
         }
     ],
     "cursor": None,

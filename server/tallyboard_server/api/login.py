@@ -29,14 +29,25 @@ NEXT_CHARS_MAX: Final = 4_000
 _NEXT: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.~/-]*/?|")
 """Where one may be led after the login: a path below the service's own, written with nothing that needs to be."""
 _STYLE: Final = """
-:root { color-scheme: light dark; }
-body { font: 1rem/1.55 system-ui, sans-serif; max-width: 24rem; margin: 18vh auto 0; padding: 0 1rem; }
-input, button { font: inherit; padding: .5rem .7rem; border: 1px solid #8886; border-radius: 6px; width: 100%;
-  box-sizing: border-box; margin-top: .6rem; }
-button { background: #2563eb; color: #fff; border-color: #2563eb; cursor: pointer; }
-input:focus-visible, button:focus-visible { outline: 2px solid #2563eb; outline-offset: 2px; }
-.wrong { color: #b91c1c; }
-@media (prefers-color-scheme: dark) { .wrong { color: #fca5a5; } }
+:root { color-scheme: light dark; --background: #f6f7f9; --raised: #fff; --text: #1b2026; --quiet: #57606b;
+  --line: #dde1e6; --field: #7b8591; --accent: #1f5fb8; --on-accent: #fff; --bad: #b3261e; }
+@media (prefers-color-scheme: dark) { :root { --background: #15181d; --raised: #1f242b; --text: #e4e7eb;
+  --quiet: #9aa4b0; --line: #2f363f; --field: #6d7782; --accent: #7fb0f2; --on-accent: #10161e; --bad: #f28b82; } }
+* { box-sizing: border-box; }
+body { display: grid; min-height: 100vh; margin: 0; padding: 16px; place-items: center; background: var(--background);
+  color: var(--text); font: 14px/20px system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif; }
+main { width: min(360px, 100%); margin-bottom: 16vh; padding: 24px; border: 1px solid var(--line); border-radius: 8px;
+  background: var(--raised); }
+h1 { margin: 0 0 16px; font-size: 20px; line-height: 28px; font-weight: 600; }
+label { display: block; }
+small { color: var(--quiet); font-size: 12px; }
+input, button { width: 100%; min-height: 40px; margin-top: 8px; padding: 0 12px; border: 1px solid var(--field);
+  border-radius: 6px; background: var(--background); color: inherit; font: inherit; }
+input[aria-invalid] { border-color: var(--bad); }
+button { margin-top: 16px; border-color: var(--accent); background: var(--accent); color: var(--on-accent);
+  font-weight: 600; cursor: pointer; }
+input:focus-visible, button:focus-visible { outline: 2px solid var(--accent); outline-offset: 2px; }
+.wrong { margin: 0 0 16px; color: var(--bad); }
 """
 CSP: Final = (
     "default-src 'none'; style-src 'sha256-"
@@ -57,14 +68,16 @@ _PAGE: Final = """<!doctype html>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>Tallyboard</title>
 <style>{style}</style>
+<main>
 <h1>Tallyboard</h1>
 <form method="post" action="{action}">
-{message}<label for="token">Token of this service (TALLYBOARD_TOKEN)</label>
+{message}<label for="token">Token <small>that this service was started with (TALLYBOARD_TOKEN)</small></label>
 <input type="text" name="username" value="tallyboard" autocomplete="username" hidden>
 <input type="password" id="token" name="token" autocomplete="current-password" required autofocus{described}>
 <input type="hidden" name="next" value="{then}">
 <button>Log in</button>
 </form>
+</main>
 </html>
 """
 _AGAIN: Final = """<!doctype html>

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from tallyboard.wire import CounterValue, Message, Problem, Refusal, Status
+from tallyboard.wire import CounterValue, Level, Message, Problem, Refusal, Status
 from tallyboard_server.retention import Outcome
 from tallyboard_server.verify.report import RunReport
 
@@ -17,8 +17,9 @@ class AttemptView(msgspec.Struct, kw_only=True):
 
     start: the least step it may hold. last_step: the largest accepted, last_visible: the largest that no later
     attempt hides (both null before the first). limit: the step at and after which later attempts hide it; null:
-    none does. host, pid, user, began_at, last_seen: of its writer, as far as known; began_at by its own clock,
-    last_seen by the service's (seconds since the epoch).
+    none does. unmoved: reports in a row, up to the newest, that came at last_step and brought nothing new. host, pid,
+    user, began_at, last_seen: of its writer, as far as known; began_at by its own clock, last_seen by the service's
+    (seconds since the epoch).
     """
 
     number: int
@@ -29,6 +30,7 @@ class AttemptView(msgspec.Struct, kw_only=True):
     limit: int | None
     reports: int
     scalars: int
+    unmoved: int
     host: str | None = None
     pid: int | None = None
     user: str | None = None
@@ -37,35 +39,45 @@ class AttemptView(msgspec.Struct, kw_only=True):
 
 
 class CounterView(msgspec.Struct, kw_only=True):
-    """A step counter: its value (largest visible step; null: none yet), attempts oldest first, and visible tags."""
+    """A step counter: its value (largest visible step; null: none yet), attempts oldest first, and visible tags.
+
+    stalled: reports keep coming at one step and bring nothing new, 10 of them or more in a row; most likely nobody
+    increments it.
+    """
 
     last_step: int | None
     attempt: int
     total: int | None
     attempts: list[AttemptView]
     tags: list[str]
+    stalled: bool
 
 
 class CounterBrief(msgspec.Struct, kw_only=True):
-    """A step counter in a list of runs."""
+    """A step counter in a list of runs; stalled as in a CounterView."""
 
     last_step: int | None
     attempt: int
     total: int | None
+    stalled: bool
 
 
 class Health(msgspec.Struct, kw_only=True):
-    """Whether anything is heard of a run, by the server's clock.
+    """How a run does: whether anything is heard of it, by the server's clock, and what people should look at.
 
     last_seen: newest report, heartbeat or change (seconds since the epoch); silent_s: how long ago that was, null
-    unless the run is running or lost. refused_kept: how many refused reports GET /refused lists (bounded), and when the
-    newest came.
+    unless the run is running or lost. refused_kept, alerts_kept: how many refused reports GET /refused lists, and
+    alerts GET /alerts (both bounded); refused_at, alerted_at: when the newest of them came. stalled: the counters that
+    are stalled, unless the run has ended.
     """
 
     last_seen: float
     silent_s: float | None
     refused_kept: int
     refused_at: float | None
+    alerts_kept: int
+    alerted_at: float | None
+    stalled: list[str]
 
 
 class RunView(msgspec.Struct, kw_only=True):
@@ -182,6 +194,29 @@ class RefusedPage(msgspec.Struct, kw_only=True):
 
     run: str
     refused: list[RefusedItem]
+
+
+class AlertItem(msgspec.Struct, kw_only=True):
+    """An alert.
+
+    wall_time: when it was raised, as told; received_at: when it came, by the service's clock (seconds since the epoch).
+    at: where the run's counters stood, as far as told.
+    """
+
+    title: str
+    text: str
+    level: Level
+    wall_time: float
+    at: dict[str, int]
+    producer: str
+    received_at: float
+
+
+class AlertsPage(msgspec.Struct, kw_only=True):
+    """The newest alerts of a run, newest first."""
+
+    run: str
+    alerts: list[AlertItem]
 
 
 class RepairBody(Message):

@@ -6,7 +6,7 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from tallyboard.wire import EventsMessage, Open, Problem, Receipt
+from tallyboard.wire import Alert, EventsMessage, Open, Problem, Receipt
 from tallyboard.wire.messages import BatchMessage
 from tallyboard_server.api import chartmessages, examples, messages, overviewmessages, reports
 from tallyboard_server.api.documented import SCHEMA_REF
@@ -15,10 +15,10 @@ from tallyboard_server.api.routes import API_PREFIX, described_routes
 INGEST_PATH: Final = f"{API_PREFIX}/scalars/{{run}}"
 
 _KINDS: Final = (
-    BatchMessage, EventsMessage, Open, Receipt, Problem, messages.RunView, messages.RunPage, messages.RunTablePage,
-    messages.RunRow, messages.RunPatch,
-    messages.RewindBody, messages.HeartbeatBody, messages.HeartbeatAnswer, messages.RefusedPage, chartmessages.Chart,
-    chartmessages.Series, chartmessages.QueryBody,
+    Alert, BatchMessage, EventsMessage, Open, Receipt, Problem, messages.RunView, messages.RunPage,
+    messages.RunTablePage, messages.RunRow, messages.RunPatch,
+    messages.RewindBody, messages.HeartbeatBody, messages.HeartbeatAnswer, messages.RefusedPage, messages.AlertsPage,
+    chartmessages.Chart, chartmessages.Series, chartmessages.QueryBody,
     messages.Readiness, messages.RepairBody, messages.RepairAnswer, messages.VerifyLine,
     messages.PruneBody, messages.PruneLine, overviewmessages.TagsBody, overviewmessages.TagsAnswer,
     overviewmessages.ColumnsAnswer, overviewmessages.ServiceAnswer,

@@ -1,4 +1,4 @@
-"""Reporting: POST /scalars, rewinds by hand, heartbeats, and what was refused."""
+"""Reporting: POST /scalars, rewinds and alerts by hand, heartbeats, and what was refused."""
 
 import time
 from functools import partial
@@ -11,27 +11,29 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tallyboard.wire import (
+    Alert,
     Batch,
     InvalidBatchError,
     InvalidNameError,
     Receipt,
     Rewind,
     check_rewind,
+    checked_alert,
     decode_batch,
     decode_message,
 )
-from tallyboard.wire.limits import KIB, REFUSED_KEPT_PER_RUN_MAX
+from tallyboard.wire.limits import ALERTS_KEPT_PER_RUN_MAX, KIB, REFUSED_KEPT_PER_RUN_MAX
 from tallyboard.wire.messages import BatchMessage
 from tallyboard.wire.names import check_producer
 from tallyboard_server.api import examples
 from tallyboard_server.api.answers import answer
 from tallyboard_server.api.body import DOCUMENT_BYTES_MAX, Body
 from tallyboard_server.api.documented import BODY, STORE, WRITE, Given, Sent, documented
-from tallyboard_server.api.messages import HeartbeatAnswer, HeartbeatBody, RefusedPage, RewindBody
+from tallyboard_server.api.messages import AlertsPage, HeartbeatAnswer, HeartbeatBody, RefusedPage, RewindBody
 from tallyboard_server.api.names import RunName, checked_run
 from tallyboard_server.api.reading import load_run
 from tallyboard_server.api.service import Running, Service, service_of
-from tallyboard_server.api.views import refused_page
+from tallyboard_server.api.views import alerts_page, refused_page
 from tallyboard_server.ingest.commands import Append
 from tallyboard_server.store.protocol import Store
 from tallyboard_server.summaries import first_fault
@@ -146,6 +148,50 @@ def refused(
         state = load_run(view, run)
         kept = view.refused(state.id, limit=limit)
     return answer(request, refused_page(run, kept))
+
+
+@router.post(
+    "/alerts/{run:path}",
+    **documented(
+        "alert",
+        "Say something that people should see",
+        sent=Sent(Alert, examples.ALERT),
+        answers={200: Given(Receipt, examples.ALERTED, "Kept: on disk, after fsync.")},
+        problems=("invalid_run_name", "run_not_found", "run_deleted", *BODY, *WRITE),
+    ),
+)
+async def alert(request: Request, service: Running, run: RunName) -> Response:
+    """Keep an alert of a run that exists: shorthand for a batch with nothing but it.
+
+    Sent twice it is kept twice; a numbered batch (POST /scalars with `alerts`) is kept once.
+    """
+    async with service.bodies.body(request, bytes_max=DOCUMENT_BYTES_MAX) as body:
+        message = decode_message(body.data, body.content_type, Alert)
+        batch = Batch(alerts=(checked_alert(message, "$", service.clock()),), nbytes=len(body.data))
+        done = await service.ingest.submit(Append(run, batch, create=False))
+    return answer(request, done.receipt)
+
+
+@router.get(
+    "/alerts/{run:path}",
+    **documented(
+        "alerts",
+        "What jobs had to say of a run",
+        answers={200: Given(AlertsPage, examples.ALERTS, "The newest alerts, newest first.")},
+        problems=("invalid_run_name", "invalid_query", "run_not_found", "run_deleted", *STORE),
+    ),
+)
+def alerts(
+    request: Request,
+    service: Running,
+    run: RunName,
+    limit: Annotated[int, Query(ge=1, le=ALERTS_KEPT_PER_RUN_MAX, description="At most so many.")] = 100,
+) -> Response:
+    """Alerts as they came, each with its level and where the run's counters stood. The newest 1,000 are kept."""
+    with service.store.snapshot() as view:
+        state = load_run(view, run)
+        kept = view.alerts(state.id, limit=limit)
+    return answer(request, alerts_page(run, kept))
 
 
 def checked_producer(producer: str | None, field: str = "$.producer") -> str | None:

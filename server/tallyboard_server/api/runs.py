@@ -209,7 +209,8 @@ async def delete_run(service: Running, run: RunName) -> Response:
 def _view_of(service: Service, state: RunState) -> RunView:
     with service.store.snapshot() as view:
         refused = view.refused(state.id, limit=REFUSED_KEPT_PER_RUN_MAX)
-    return run_view(state, refused, service.liveness(state), service.clock())
+        alerts = view.alert_count(state.id)
+    return run_view(state, refused, alerts, service.liveness(state), service.clock())
 
 
 def _checked_changes(message: RunPatch) -> dict[str, Any]:

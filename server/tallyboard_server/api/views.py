@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tallyboard_server.api.messages import (
+    AlertItem,
+    AlertsPage,
     AttemptView,
     CounterBrief,
     CounterView,
@@ -16,7 +18,7 @@ from tallyboard_server.api.messages import (
     RunView,
     ShownStatus,
 )
-from tallyboard_server.model import Attempt, Counter, KeptRefusal, Producer, RunState
+from tallyboard_server.model import AlertCount, Attempt, Counter, KeptAlert, KeptRefusal, Producer, RunState
 
 
 @dataclass(slots=True, frozen=True)
@@ -27,7 +29,9 @@ class Liveness:
     status: ShownStatus
 
 
-def run_view(state: RunState, refused: Sequence[KeptRefusal], liveness: Liveness, now: float) -> RunView:
+def run_view(
+    state: RunState, refused: Sequence[KeptRefusal], alerts: AlertCount, liveness: Liveness, now: float
+) -> RunView:
     """A run, whole. refused: newest first; now: seconds since the epoch."""
     meta = state.meta
     tags = visible_tags(state)
@@ -61,6 +65,9 @@ def run_view(state: RunState, refused: Sequence[KeptRefusal], liveness: Liveness
             silent_s=max(0.0, now - liveness.last_seen) if meta.status == "running" else None,
             refused_kept=len(refused),
             refused_at=refused[0].at if refused else None,
+            alerts_kept=alerts.kept,
+            alerted_at=alerts.newest_at,
+            stalled=state.stalled,
         ),
     )
 
@@ -81,7 +88,7 @@ def run_row(state: RunState, liveness: Liveness) -> RunRow:
         config=dict(meta.config),
         summary=dict(meta.summary),
         counters={
-            c.name: CounterBrief(last_step=c.last_step, attempt=len(c.attempts), total=c.total)
+            c.name: CounterBrief(last_step=c.last_step, attempt=len(c.attempts), total=c.total, stalled=c.stalled)
             for c in state.counters.values()
             if not c.is_implicit
         },
@@ -92,6 +99,23 @@ def refused_page(run: str, refused: Sequence[KeptRefusal]) -> RefusedPage:
     """What was refused of a run."""
     items = [RefusedItem(at=kept.at, producer=kept.producer, refusal=kept.refusal) for kept in refused]
     return RefusedPage(run=run, refused=items)
+
+
+def alerts_page(run: str, alerts: Sequence[KeptAlert]) -> AlertsPage:
+    """What jobs had to say to people."""
+    items = [
+        AlertItem(
+            title=kept.alert.title,
+            text=kept.alert.text,
+            level=kept.alert.level,
+            wall_time=kept.at if kept.alert.wall_time is None else kept.alert.wall_time,
+            at={name: int(step) for name, step in kept.alert.at.items()},
+            producer=kept.producer,
+            received_at=kept.at,
+        )
+        for kept in alerts
+    ]
+    return AlertsPage(run=run, alerts=items)
 
 
 def visible_tags(state: RunState, *, scalars: bool = False) -> dict[int, list[str]]:
@@ -113,6 +137,7 @@ def _counter_view(counter: Counter, tags: list[str], state: RunState) -> Counter
         total=counter.total,
         attempts=[_attempt_view(a, limits[a.number], state.producers.get(a.writer)) for a in counter.attempts],
         tags=tags,
+        stalled=counter.stalled,
     )
 
 
@@ -128,6 +153,7 @@ def _attempt_view(attempt: Attempt, limit: int | None, producer: Producer | None
         limit=limit,
         reports=attempt.reports,
         scalars=attempt.scalars,
+        unmoved=attempt.unmoved,
         host=origin.get("host"),
         pid=int(pid) if pid.isdecimal() else None,
         user=origin.get("user"),

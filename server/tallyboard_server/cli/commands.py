@@ -56,8 +56,8 @@ def options(
 
 app.command(epilog=environment_help())(serve)
 for command in (
-    runs, looking.counters, looking.tail, rewind, export, sync, verify, repair, backup, restore, prune, doctor, demo,
-    demo_preempt, demo_thousand,
+    runs, looking.counters, looking.tail, looking.alerts, rewind, export, sync, verify, repair, backup, restore, prune,
+    doctor, demo, demo_preempt, demo_thousand,
 ):  # fmt: skip
     app.command()(command)
 app.command(name="import")(import_logdir)

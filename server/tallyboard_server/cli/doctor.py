@@ -10,11 +10,12 @@ from typing import Annotated, Final
 
 import typer
 
-from tallyboard_server.api.messages import Readiness, RefusedPage, RunView
+from tallyboard_server.api.messages import AlertsPage, Readiness, RefusedPage, RunView
 from tallyboard_server.cli.finding import Finding, bad, good
 from tallyboard_server.cli.http import ApiProblemError, Service, UnreachableError, run_path, service_from
 from tallyboard_server.cli.logdir import look_at_logdir
-from tallyboard_server.cli.output import Exit, ago, count, stdout
+from tallyboard_server.cli.looking import stalled
+from tallyboard_server.cli.output import Exit, ago, count, printable, stdout
 
 SKEW_MAX_S: Final = 5.0
 """Beyond it, curves against wall time from several machines no longer line up; HTTP dates have whole seconds."""
@@ -106,9 +107,14 @@ def _run(service: Service, view: RunView) -> Iterator[Finding]:
         else:
             tags = count(len(counter.tags), "tag")
             yield good(f"{view.run}: {name} is at {counter.last_step:,} ({count(scalars, 'scalar')} stored, {tags})")
+        if counter.stalled:
+            yield bad(
+                f"{view.run}: {stalled(name, counter)}", "is it being incremented, once per update, before each report?"
+            )
     if not view.counters:
         yield bad(f"{view.run}: no report was ever accepted", "is the job reporting under this name, and to this URL?")
     yield _refusals(service.get(run_path("/refused", view.run), RefusedPage))
+    yield _alerts(view, service.get(run_path("/alerts", view.run), AlertsPage, limit=1))
     if view.status == "lost":
         yield bad(
             f"{view.run} says it is running, but was last heard of {ago(view.health.silent_s or 0.0)} ago",
@@ -132,3 +138,15 @@ def _refusals(page: RefusedPage) -> Finding:
         f"reports were refused: {told}; the newest {ago(time.time() - newest.at)} ago",
         f"{newest.refusal.counter} at step {newest.refusal.step}: {newest.refusal.detail}",
     )
+
+
+def _alerts(view: RunView, newest: AlertsPage) -> Finding:
+    """What the job itself had to say; only an error is something amiss."""
+    if not newest.alerts:
+        return good("the job raised no alert")
+    alert = newest.alerts[0]
+    told = (
+        f"{count(view.health.alerts_kept, 'alert')} of the job; the newest {ago(time.time() - alert.received_at)} ago"
+    )
+    text = f"{told}: {printable(alert.title)} ({alert.level})"
+    return bad(text, f"see `tallyboard alerts {view.run}`") if alert.level == "error" else good(text)

@@ -1,4 +1,4 @@
-"""`tallyboard counters` and `tail`: what a run holds, in a terminal."""
+"""`tallyboard counters`, `tail` and `alerts`: what a run holds, in a terminal."""
 
 import time
 from collections.abc import Iterator
@@ -8,10 +8,10 @@ from typing import Annotated, Final, NamedTuple
 import typer
 
 from tallyboard.wire import CounterValue, implicit_counter
-from tallyboard.wire.limits import STEP_MAX
-from tallyboard_server.api.messages import AttemptView, CounterView, RunView
+from tallyboard.wire.limits import ALERTS_KEPT_PER_RUN_MAX, STEP_MAX
+from tallyboard_server.api.messages import AlertItem, AlertsPage, AttemptView, CounterView, RunView
 from tallyboard_server.cli.http import Curve, Service, run_path, service_from
-from tallyboard_server.cli.output import Exit, count, fail, stderr, stdout, table, timestamp
+from tallyboard_server.cli.output import Exit, count, fail, printable, stderr, stdout, table, timestamp
 
 _FOLLOW_S: Final = 1.0
 """Seconds between two looks of `tail --follow`."""
@@ -38,6 +38,9 @@ def counters(run: Annotated[str, typer.Argument(help="The run's name: project/na
         stdout.print(shown)
     else:
         stderr.print(f"{run} has no counter yet: nothing was reported", markup=False)
+    for name, counter in view.counters.items():
+        if counter.stalled:
+            stderr.print(f"{stalled(name, counter)}; is it being incremented?", markup=False)
 
 
 def tail(
@@ -66,6 +69,28 @@ def tail(
             _print_news(service, run, tag, seen)
 
 
+def alerts(
+    run: Annotated[str, typer.Argument(help="The run's name: project/name.")],
+    limit: Annotated[
+        int, typer.Option("--limit", "-n", min=1, max=ALERTS_KEPT_PER_RUN_MAX, help="At most so many, the newest.")
+    ] = 20,
+) -> None:
+    """Show what a run's job had to say, the newest first: time, level, title, counters, text."""
+    page = service_from().get(run_path("/alerts", run), AlertsPage, limit=limit)
+    for alert in page.alerts:
+        _print_alert(alert)
+    if not page.alerts:
+        stderr.print(f"{run} has raised no alert", markup=False)
+
+
+def stalled(name: str, counter: CounterView) -> str:
+    """What is to be said of a counter that stalls."""
+    attempt = counter.attempts[-1]
+    return (
+        f"{name} is stalled at {attempt.last_step:,}: {count(attempt.unmoved, 'report')} in a row brought nothing new"
+    )
+
+
 def writer(attempt: AttemptView) -> str:
     """Who writes an attempt, as far as known: user@host pid, or the producer's id."""
     if attempt.host is None:
@@ -77,6 +102,14 @@ def writer(attempt: AttemptView) -> str:
 def _tags(counter: CounterView) -> str:
     shown = ", ".join(counter.tags[:4])
     return shown if len(counter.tags) <= 4 else f"{shown}, … ({count(len(counter.tags), 'tag')})"
+
+
+def _print_alert(alert: AlertItem) -> None:
+    place = ", ".join(f"{name} {step:,}" for name, step in alert.at.items())
+    head = f"{timestamp(alert.wall_time)}  {alert.level:<5}  {printable(alert.title)}"
+    stdout.print(f"{head}  ({place})" if place else head, markup=False)
+    for line in alert.text.splitlines():
+        stdout.print(f"    {printable(line.expandtabs())}", markup=False)
 
 
 class _Widths(NamedTuple):

@@ -45,6 +45,11 @@ def table(*columns: str, right: tuple[str, ...] = (), wrap: tuple[str, ...] = ()
     return made
 
 
+def printable(text: str) -> str:
+    """Text of a job's, without what a terminal would take for commands."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in text)
+
+
 def ago(seconds: float) -> str:
     """A span of time as people say it: 8 s, 5 min, 3 h, 12 d."""
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
@@ -54,8 +59,11 @@ def ago(seconds: float) -> str:
 
 
 def timestamp(wall_time: float) -> str:
-    """Seconds since the epoch as UTC, to the second."""
-    return datetime.fromtimestamp(wall_time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    """Seconds since the epoch as UTC, to the second; as the number it is, if no calendar has it."""
+    try:
+        return datetime.fromtimestamp(wall_time, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, ValueError, OSError):
+        return f"{wall_time:g} s"
 
 
 def count(number: int, noun: str) -> str:

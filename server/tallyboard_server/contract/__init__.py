@@ -1,8 +1,8 @@
 """The step contract: the pure rules by which a batch becomes part of a run's history, or is refused.
 
 `apply` goes through the parts of a batch in their order: `stream` (was it applied before?), `opening`,
-`rewind`, `reports` (whole; or screening → judge → landing), summary and status. Nothing here does input or output, or
-reads a clock.
+`rewind`, `reports` (whole; or screening → judge → landing), alerts, summary and status. Nothing here does input or
+output, or reads a clock.
 """
 
 from tallyboard_server.contract.apply import apply, new_run

@@ -23,8 +23,8 @@ class ContractError(Exception):
 class RefusedError(ContractError):
     """Some reports of an all-or-nothing batch were refused, so none was stored.
 
-    `refused` lists the first of them, `refused_count` counts them. `state` equals the state before but for
-    hints that are not saved (Attempt.refused_in_a_row).
+    `refused` lists the first of them, `refused_count` counts them. `state` equals the state before but for how often
+    counters that do not move were reported in vain (Attempt.unmoved); it is the state before if none was.
     """
 
     code = "reports_refused"

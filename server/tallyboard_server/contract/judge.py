@@ -30,23 +30,15 @@ class _Scalars(NamedTuple):
 def judge(segments: Sequence[Segment], attempt: Attempt, tags: Mapping[str, Tag]) -> int:
     """Mark refused rows and repeated scalars of the segments that go to one attempt, in request order.
 
-    Returns how many reports in a row have now been refused at the attempt's largest step (see Attempt).
+    Returns how many reports in a row have now brought nothing new at the attempt's largest step (see Attempt).
     """
     _mark_decreased(segments, attempt.start if attempt.last_step is None else attempt.last_step)
     rows = [segment.accepted_rows() for segment in segments]
     contested = _contested_steps(segments, rows, attempt.last_step)
-    refused_at: dict[int, int] = {}
     if len(contested):
-        refused_at = _judge_contested(segments, rows, contested, attempt, tags)
-    reached = attempt.last_step
-    for segment, accepted in zip(segments, rows, strict=True):
-        if len(accepted):
-            step = int(segment.columns.steps[accepted[-1]])
-            reached = step if reached is None else max(reached, step)
-    if reached is None:
-        return 0
-    before = attempt.refused_in_a_row if reached == attempt.last_step else 0
-    return before + refused_at.get(reached, 0)
+        _judge_contested(segments, rows, contested, attempt, tags)
+        return _count_unmoved(segments, rows, attempt)
+    return 0 if any(len(mine) for mine in rows) else attempt.unmoved
 
 
 def _mark_decreased(segments: Sequence[Segment], floor: int) -> None:
@@ -80,17 +72,16 @@ def _judge_contested(
     contested: Int64,
     attempt: Attempt,
     tags: Mapping[str, Tag],
-) -> dict[int, int]:
-    """Apply "one value per tag and step" at the contested steps; returns the refusals by step."""
+) -> None:
+    """Apply "one value per tag and step" at the contested steps."""
     names: dict[str, int] = {}
     tail = _tail(segments, attempt, tags, names)
     groups = _scalars(segments, rows, contested, names, tail, attempt.last_step)
     if not groups:
-        return {}
+        return
     disagreed = _mark_repeated(groups, contested, len(names), tail, attempt.last_step)
-    if not disagreed.any():
-        return {}
-    return _judge_row_by_row(groups, contested, disagreed, tuple(names), tail, attempt)
+    if disagreed.any():
+        _judge_row_by_row(groups, contested, disagreed, tuple(names), tail, attempt)
 
 
 def _tail(
@@ -188,8 +179,8 @@ def _judge_row_by_row(
     names: Sequence[str],
     tail: Mapping[int, int],
     attempt: Attempt,
-) -> dict[int, int]:
-    """Go through the reports at the steps where values disagree, in order; returns the refusals by step."""
+) -> None:
+    """Go through the reports at the steps where values disagree, in order."""
     where = [
         (index, place)
         for index, group in enumerate(groups)
@@ -197,31 +188,52 @@ def _judge_row_by_row(
     ]
     where.sort(key=lambda place: groups[place[0]].ranks[place[1]])  # stable: request order within a step
     codes_of = [group.codes.tolist() for group in groups]
-    refused_at: dict[int, int] = {}
     seen: dict[int, int] = {}
     rank_before = -1
     for index, place in where:
         group = groups[index]
         rank, row, segment = int(group.ranks[place]), int(group.rows[place]), group.segment
-        step = int(contested[rank])
         if rank != rank_before:
             rank_before = rank
-            seen = dict(tail) if step == attempt.last_step else {}
+            seen = dict(tail) if int(contested[rank]) == attempt.last_step else {}
         codes, bits = codes_of[index], group.bits[place].tolist()
         clash = [j for j, code in enumerate(codes) if seen.get(code, bits[j]) != bits[j]]
         keep = _keep(segment)
         if clash:
-            refused_at[step] = refused_at.get(step, 0) + 1
-            before = attempt.refused_in_a_row if step == attempt.last_step else 0
             segment.refuse(row)
             keep[row] = False
-            segment.conflicts[row] = Conflict(
-                tuple(names[codes[j]] for j in clash),
-                seen[codes[clash[0]]],
-                bits[clash[0]],
-                1 + before + refused_at[step],
-            )
+            clashing = tuple(names[codes[j]] for j in clash)
+            segment.conflicts[row] = Conflict(clashing, seen[codes[clash[0]]], bits[clash[0]])
         else:
             keep[row, group.columns] = [code not in seen for code in codes]
             seen.update(zip(codes, bits, strict=True))
-    return refused_at
+
+
+def _count_unmoved(segments: Sequence[Segment], rows: Sequence[Int64], attempt: Attempt) -> int:
+    """Count the reports in a row that brought nothing new, in order of judgement; those that conflict are told theirs.
+
+    The first report of a step always brings something, except where the attempt's last step goes on: then what was
+    counted before counts on.
+    """
+    steps = np.concatenate([segment.columns.steps[mine] for segment, mine in zip(segments, rows, strict=True)])
+    is_new = np.concatenate([_brings_new(segment, mine) for segment, mine in zip(segments, rows, strict=True)])
+    order = np.argsort(steps, kind="stable")
+    place = np.arange(len(order))
+    newest = np.maximum.accumulate(np.where(is_new[order], place, -1))
+    count = np.empty(len(order), np.int64)
+    count[order] = place - newest + np.where(newest < 0, attempt.unmoved, 0)
+    start = 0
+    for segment, mine in zip(segments, rows, strict=True):
+        if segment.conflicts:
+            segment.unmoved = np.zeros(len(segment.columns), np.int64)
+            segment.unmoved[mine] = count[start : start + len(mine)]
+        start += len(mine)
+    return int(count[order[-1]])
+
+
+def _brings_new(segment: Segment, rows: Int64) -> Bool:
+    """Of rows, whether one of their scalars is to be kept."""
+    if segment.keep is None:
+        return np.ones(len(rows), np.bool_)
+    found: Bool = np.logical_or.reduce(segment.keep[rows], axis=1)
+    return found

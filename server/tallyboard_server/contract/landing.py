@@ -32,7 +32,7 @@ class Landing:
         self.beyond = 0
         """Reports stored that are hidden from the start."""
 
-    def land(self, segments: Sequence[Segment], refused_in_a_row: int) -> None:
+    def land(self, segments: Sequence[Segment], unmoved: int) -> None:
         """Store the accepted rows of the segments, in request order, and move the attempt's end."""
         rows = [segment.accepted_rows() for segment in segments]
         for segment, accepted in zip(segments, rows, strict=True):
@@ -47,7 +47,7 @@ class Landing:
             tail_values=tail_values,
             reports=self.attempt.reports + self.reports,
             scalars=self.attempt.scalars + self.scalars,
-            refused_in_a_row=refused_in_a_row,
+            unmoved=unmoved,
             checksum=grown(self.attempt.checksum, self.blocks),
         )
         self.put(attempt)

@@ -32,7 +32,8 @@ def _refusal(segment: Segment, row: int) -> Refusal:
         reason, detail, tags, last_step = segment.whole
     elif (conflict := segment.conflicts.get(row)) is not None:
         reason, tags, last_step = "tag_repeated", conflict.tags, step
-        detail = texts.tag_repeated(counter, step, conflict, columns.kind)
+        times = 1 if segment.unmoved is None else 1 + int(segment.unmoved[row])
+        detail = texts.tag_repeated(counter, step, conflict, columns.kind, times)
     else:
         reason, tags, last_step = "step_decreased", columns.tags, _reached(segment, row)
         detail = texts.step_decreased(counter, step, last_step, segment.start)
@@ -57,8 +58,8 @@ def _reached(segment: Segment, row: int) -> int | None:
     return reached if reached >= floor else segment.last_step
 
 
-def with_hints(state: RunState, judged: Sequence[Segment]) -> RunState:
-    """The state before a refused batch, with tag_repeated refusals at an unmoved counter counted."""
+def with_unmoved(state: RunState, judged: Sequence[Segment]) -> RunState:
+    """The state before a refused batch, with its tag_repeated refusals at counters that do not move counted."""
     counters = dict(state.counters)
     counted = False
     for segment in judged:
@@ -70,6 +71,6 @@ def with_hints(state: RunState, judged: Sequence[Segment]) -> RunState:
         if count:
             counted = True
             attempts = list(counter.attempts)
-            attempts[segment.attempt - 1] = replace(attempt, refused_in_a_row=attempt.refused_in_a_row + count)
+            attempts[segment.attempt - 1] = replace(attempt, unmoved=attempt.unmoved + count)
             counters[counter.name] = replace(counter, attempts=tuple(attempts))
     return replace(state, counters=frozen(counters)) if counted else state

@@ -32,14 +32,13 @@ def _apply_counter(draft: Draft, name: str, segments: Sequence[Segment], writer:
         return
     counter = draft.counters.get(name)
     target = attempt or new_attempt(1, writer, 0)
-    refused_in_a_row = judge(passed, target, draft.tags)
+    unmoved = judge(passed, target, draft.tags)
     if any(segment.accepted for segment in passed):
         if counter is None or attempt is None:
             counter = _first_attempt(draft, name, target)
-        Landing(draft, counter, target).land(passed, refused_in_a_row)
-    elif counter is not None and attempt is not None and refused_in_a_row != attempt.refused_in_a_row:
-        hinted = Landing(draft, counter, attempt)
-        hinted.land([], refused_in_a_row)
+        Landing(draft, counter, target).land(passed, unmoved)
+    elif counter is not None and attempt is not None and unmoved != attempt.unmoved:
+        Landing(draft, counter, attempt).land([], unmoved)
 
 
 def _first_attempt(draft: Draft, name: str, attempt: Attempt) -> Counter:

@@ -24,13 +24,12 @@ class Conflict(NamedTuple):
     """Why one row was refused as tag_repeated.
 
     tags: those with another value at this step. bits, got_bits: of the first of them, the value stored and the
-    one reported. times: how often the step has now been reported in a row, the accepted report included.
+    one reported.
     """
 
     tags: tuple[str, ...]
     bits: int
     got_bits: int
-    times: int
 
 
 @dataclass(slots=True)
@@ -38,7 +37,8 @@ class Segment:
     """Columns of a batch, n rows × k tags, and the verdict on them.
 
     whole: all rows are refused for this reason. refused bool[n]: rows refused one by one; None: none is. Of
-    those, `conflicts` holds the tag_repeated ones by row, the others are step_decreased. reached int64[n]:
+    those, `conflicts` holds the tag_repeated ones by row, the others are step_decreased. unmoved int64[n]: how
+    many reports in a row had brought nothing new with each (see Attempt; set if one conflicts). reached int64[n]:
     the largest step up to each row within its request block (set if a step decreased). keep bool[n, k]: the
     scalars to store, False in refused rows and where the same scalar is stored already; None: every scalar
     of every row that is not refused. start, last_step: of the attempt, before the batch.
@@ -51,6 +51,7 @@ class Segment:
     refused: Bool | None = None
     reached: Int64 | None = None
     conflicts: dict[int, Conflict] = field(default_factory=dict)
+    unmoved: Int64 | None = None
     keep: npt.NDArray[np.bool_] | None = None
     attempt: int = 0
     """Number of the attempt that the reports belong to; 0 if it is new."""

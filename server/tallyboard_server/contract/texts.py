@@ -27,9 +27,9 @@ def step_decreased(counter: str, step: int, last_step: int | None, start: int) -
     )
 
 
-def tag_repeated(counter: str, step: int, conflict: Conflict, kind: str) -> str:
-    """For a tag of a kind that has another value at the same step."""
-    tag, times = conflict.tags[0], conflict.times
+def tag_repeated(counter: str, step: int, conflict: Conflict, kind: str, times: int) -> str:
+    """For a tag of a kind that has another value at the same step, which was now reported so many times in a row."""
+    tag = conflict.tags[0]
     more = f" (and {len(conflict.tags) - 1} more tags)" if len(conflict.tags) > 1 else ""
     value, got = (struct.unpack("<d", struct.pack("<q", bits))[0] for bits in (conflict.bits, conflict.got_bits))
     if kind == SCALARS:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tallyboard.wire import Blob, Receipt
-from tallyboard_server.model import Block, KeptRefusal, RunState, frozen
+from tallyboard_server.model import Block, KeptAlert, KeptRefusal, RunState, frozen
 
 LastStepBefore = Callable[[int, int, int], int | None]
 """(counter id, attempt number, step) → the largest step below `step` in that attempt, or None."""
@@ -12,7 +12,7 @@ LastStepBefore = Callable[[int, int, int], int | None]
 
 @dataclass(slots=True, frozen=True)
 class Outcome:
-    """The new state, the journal blocks and blobs to store with it, the receipt, and what was refused (bounded).
+    """The new state, what to store with it (journal blocks, blobs, alerts, refusals; bounded), and the receipt.
 
     blobs: by their keys, those of all accepted reports; the store may have some of them already. replayed: the batch
     had been applied before; state is the old one and nothing is to be stored.
@@ -24,3 +24,4 @@ class Outcome:
     refused: tuple[KeptRefusal, ...] = ()
     replayed: bool = False
     blobs: Mapping[float, Blob] = field(default_factory=frozen)
+    alerts: tuple[KeptAlert, ...] = ()

@@ -112,6 +112,6 @@ def _moved(attempt: Attempt, segments: Sequence[Segment], tag_ids: Sequence[Int3
         tail_values=values[0].copy() if len(tail) == 1 else np.concatenate(values),
         reports=attempt.reports + sum(len(segment.columns) for segment in segments),
         scalars=attempt.scalars + sum(segment.stored for segment in segments),
-        refused_in_a_row=0,
+        unmoved=0,
         checksum=grown(attempt.checksum, blocks),
     )

@@ -25,9 +25,10 @@ SUFFIX_MAX: Final = 10_000
 
 
 def carry_out(command: Command, transaction: Transaction, now: float) -> Done:
-    """Do what a command says. Whatever it raises, it has saved nothing; `now` is in seconds since the epoch.
+    """Do what a command says; `now` is in seconds since the epoch.
 
-    Raises ContractError, IngestError or StoreError.
+    Raises ContractError, IngestError or StoreError; then it has saved nothing, but for how often counters that do not
+    move were reported in vain.
     """
     match command:
         case Append():
@@ -60,13 +61,13 @@ def _append(command: Append, transaction: Transaction, now: float) -> Done:
     try:
         outcome = apply(before, batch, now=now, last_step_before=last_step_before)
     except RefusedError as error:
-        if not created:
-            transaction.remember(error.state)
+        if not created and error.state is not before:
+            transaction.save(error.state)
         raise
     if created or not outcome.replayed:
         if outcome.blobs:
             _check_collisions(run_id, outcome, transaction)
-        transaction.save(outcome.state, outcome.blocks, outcome.refused, outcome.blobs)
+        transaction.save(outcome.state, outcome.blocks, outcome.refused, outcome.blobs, outcome.alerts)
     return Done(outcome.receipt, outcome.state, created)
 
 

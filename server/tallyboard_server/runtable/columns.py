@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tallyboard_server.model import RunState
+from tallyboard_server.model import AlertCount, RunState
 from tallyboard_server.series.summary import TagSummary
 
 RUN_COLUMNS: Final[Mapping[str, Callable[[RunState], Any]]] = {
@@ -18,6 +18,7 @@ RUN_COLUMNS: Final[Mapping[str, Callable[[RunState], Any]]] = {
     "archived": lambda state: state.meta.archived,
     "owner": lambda state: state.meta.provenance.get("user"),
     "attempts": lambda state: max((len(counter.attempts) for counter in state.counters.values()), default=0),
+    "stalled": lambda state: state.stalled or None,
     "created_at": lambda state: state.meta.created_at,
     "updated_at": lambda state: state.meta.updated_at,
 }
@@ -31,6 +32,11 @@ DOCUMENTS: Final = ("config", "summary", "provenance")
 
 REFUSED: Final = "refused"
 """How many refused reports are kept of the run."""
+OF_ALERTS: Final[Mapping[str, Callable[[AlertCount], Any]]] = {
+    "alerts": lambda count: count.kept,
+    "alerted_at": lambda count: count.newest_at,
+}
+"""How many alerts are kept of the run, and when the newest of them came."""
 
 COUNTERS: Final = "counters"
 """`counters.<name>`: the counter's value, its largest visible step."""
@@ -63,7 +69,7 @@ BEST: Final = ("at_min", "at_max")
 """`at_min(A, B)`: the value of tag A where tag B is least, `at_max` where it is greatest."""
 
 KINDS_TOLD: Final = (
-    f"{', '.join((*RUN_COLUMNS, *LIVE_COLUMNS, REFUSED))}, config.<key>, summary.<key>, provenance.<key>, "
+    f"{', '.join((*RUN_COLUMNS, *LIVE_COLUMNS, REFUSED, *OF_ALERTS))}, config.<key>, summary.<key>, provenance.<key>, "
     "counters.<name>, totals.<name>, rates.<name>, last.<tag> (first, min, max, mean, count, …), at_min(<tag>, <tag>), "
     "at_max(<tag>, <tag>)"
 )

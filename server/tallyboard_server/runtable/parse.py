@@ -13,6 +13,7 @@ from tallyboard_server.runtable.columns import (
     FIGURES,
     KINDS_TOLD,
     LIVE_COLUMNS,
+    OF_ALERTS,
     OF_COUNTERS,
     REFUSED,
     RUN_COLUMNS,
@@ -258,7 +259,7 @@ class _Reader:
         kind, *rest = token.parts
         if kind in BEST and not rest:
             return self._best(kind)
-        if kind in (*RUN_COLUMNS, *LIVE_COLUMNS, REFUSED) and not rest:
+        if kind in (*RUN_COLUMNS, *LIVE_COLUMNS, REFUSED, *OF_ALERTS) and not rest:
             return Column(kind)
         if any(rest) and kind in DOCUMENTS:
             return Column(kind, tuple(rest))

@@ -10,6 +10,7 @@ from tallyboard_server.runtable.columns import (
     DOCUMENTS,
     FIGURES,
     LIVE_COLUMNS,
+    OF_ALERTS,
     OF_COUNTERS,
     RATES,
     REFUSED,
@@ -104,6 +105,8 @@ def _value(origin: _Origin, column: Column) -> Any:
         return at_path(getattr(state.meta, kind), column.arguments)
     if kind == REFUSED:
         return origin.points.refused_count(state.id)
+    if kind in OF_ALERTS:
+        return OF_ALERTS[kind](origin.points.alert_count(state.id))
     if kind in OF_COUNTERS:
         return _of_counter(origin, kind, column.arguments[0])
     if kind in BEST:

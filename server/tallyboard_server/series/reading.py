@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from tallyboard.wire import Float64, Int64
-from tallyboard_server.model import Block, RunState
+from tallyboard_server.model import AlertCount, Block, RunState
 from tallyboard_server.series.question import HistoryChangedError
 from tallyboard_server.store.envelope import Cells
 from tallyboard_server.store.protocol import Snapshot
@@ -68,6 +68,10 @@ class Source(Protocol):
 
     def refused_count(self, run_id: int) -> int:
         """See Snapshot.refused_count."""
+        ...
+
+    def alert_count(self, run_id: int) -> AlertCount:
+        """See Snapshot.alert_count."""
         ...
 
 
@@ -170,6 +174,10 @@ class RunReader:
     def refused_count(self, run_id: int) -> int:
         """See Snapshot.refused_count."""
         return self._fresh().refused_count(run_id)
+
+    def alert_count(self, run_id: int) -> AlertCount:
+        """See Snapshot.alert_count."""
+        return self._fresh().alert_count(run_id)
 
     def _fresh(self) -> Snapshot:
         if self._hold_s is not None and self._clock() - self._since > self._hold_s:

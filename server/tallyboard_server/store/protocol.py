@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tallyboard.wire import Blob, Float64, Int64
-from tallyboard_server.model import Block, KeptRefusal, RunState, frozen
+from tallyboard_server.model import AlertCount, Block, KeptAlert, KeptRefusal, RunState, frozen
 from tallyboard_server.store.envelope import Cells
 
 NO_BLOBS: Final[Mapping[float, Blob]] = frozen()
@@ -142,8 +142,9 @@ class Transaction(Protocol):
         blocks: Sequence[Block] = (),
         refused: Sequence[KeptRefusal] = (),
         blobs: Mapping[float, Blob] = NO_BLOBS,
+        alerts: Sequence[KeptAlert] = (),
     ) -> None:
-        """Keep a run's new state, its new journal blocks, what was refused of it (the newest, bounded), and blobs.
+        """Keep a run's new state, its new journal blocks and blobs, and of refusals and alerts the newest (bounded).
 
         A blob under whose key the run has one already is passed over.
         """
@@ -151,10 +152,6 @@ class Transaction(Protocol):
 
     def blob_hashes(self, run_id: int, keys: Sequence[float]) -> dict[float, bytes]:
         """The hashes of those of a run's blobs that have one of these keys, this transaction's own included."""
-        ...
-
-    def remember(self, state: RunState) -> None:
-        """Keep a state that differs from the run's only in hints that are not saved; may be forgotten any time."""
         ...
 
     def last_step_before(self, run_id: int, counter_id: int, attempt: int, step: int) -> int | None:
@@ -335,6 +332,14 @@ class Snapshot(Protocol):
 
     def refused_count(self, run_id: int) -> int:
         """How many refusals are kept of a run."""
+        ...
+
+    def alerts(self, run_id: int, *, limit: int = 100) -> list[KeptAlert]:
+        """The newest alerts kept of a run, newest first."""
+        ...
+
+    def alert_count(self, run_id: int) -> AlertCount:
+        """How many alerts are kept of a run, and when the newest came; without reading them."""
         ...
 
     def heartbeats(self, *, limit: int) -> tuple[dict[str, float], float]:

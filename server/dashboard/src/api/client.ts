@@ -11,6 +11,8 @@ export type RunTable = Schemas['RunTablePage'];
 export type RunPage = Omit<Schemas['RunPage'], 'runs'> & { runs: Schemas['RunRow'][] };
 export type RunView = Schemas['RunView'];
 export type RefusedPage = Schemas['RefusedPage'];
+export type AlertsPage = Schemas['AlertsPage'];
+export type ServiceAnswer = Schemas['ServiceAnswer'];
 export type TagsAnswer = Schemas['TagsAnswer'];
 export type ColumnsAnswer = Schemas['ColumnsAnswer'];
 
@@ -66,6 +68,16 @@ export class Client {
 
   async refused(name: string, signal?: AbortSignal): Promise<RefusedPage> {
     return (await this.json('GET', `refused/${path(name)}`, undefined, signal)) as RefusedPage;
+  }
+
+  /** The newest alerts of a run, newest first. */
+  async alerts(name: string, most: number, signal?: AbortSignal): Promise<AlertsPage> {
+    return (await this.json('GET', `alerts/${path(name)}?limit=${most}`, undefined, signal)) as AlertsPage;
+  }
+
+  /** What a page has to know of the service itself. */
+  async service(signal?: AbortSignal): Promise<ServiceAnswer> {
+    return (await this.json('GET', 'service', undefined, signal)) as ServiceAnswer;
   }
 
   /** Curves, in MessagePack. */

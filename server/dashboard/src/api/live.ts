@@ -1,9 +1,9 @@
 /** GET /live as it comes and goes: which runs changed, and whether the service is there. */
 
-export type LiveStatus = 'connecting' | 'live' | 'away' | 'paused';
+import { Held, type News } from '../lib/held';
 
-/** Runs that changed and that were deleted; null: anything may have. */
-export type News = { readonly runs: readonly string[]; readonly deleted: readonly string[] } | null;
+export type { News };
+export type LiveStatus = 'connecting' | 'live' | 'away' | 'paused';
 
 /** What of an EventSource is needed here. */
 export interface Source {
@@ -23,6 +23,10 @@ export interface Surroundings {
 export interface Heard {
   status(status: LiveStatus): void;
   news(news: News): void;
+  /** While paused: so many runs changed that are not told of yet; null: anything may have. */
+  waiting(runs: number | null): void;
+  /** The next try comes in so many milliseconds; null: none is planned, or it is under way. */
+  next(ms: number | null): void;
 }
 
 const RETRY_MS_MIN = 1_000;
@@ -36,6 +40,7 @@ const HIDDEN_MS_MAX = 60_000;
  * Stays connected, whatever happens: after an error it tries again, ever more slowly, and sooner when asked to.
  *
  * Each connection begins with `hello`; as nothing is told of what changed before, it is passed on as news of anything.
+ * Paused, it stays connected, and holds the news back until it goes on.
  */
 export class Live {
   private source: Source | null = null;
@@ -43,8 +48,11 @@ export class Live {
   private cancelHide: (() => void) | null = null;
   private tries = 0;
   private paused = false;
+  private held = new Held();
   private asleep = false;
   private stopped = true;
+  /** Whether the connection that holds now said hello. */
+  private hailed = false;
 
   constructor(
     private readonly around: Surroundings,
@@ -64,13 +72,16 @@ export class Live {
 
   pause(): void {
     this.paused = true;
-    this.disconnect();
-    this.heard.status('paused');
+    this.heard.waiting(0);
+    if (this.hailed) this.heard.status('paused');
   }
 
+  /** Go on: what was held back is told at once. */
   resume(): void {
     this.paused = false;
-    this.retry();
+    const news = this.held.take();
+    if (this.hailed) this.heard.status('live');
+    if (news !== undefined) this.heard.news(news);
   }
 
   /** Try again at once: the network is back, or somebody asked. */
@@ -96,8 +107,9 @@ export class Live {
 
   private connect(): void {
     this.disconnect();
-    if (this.stopped || this.paused || this.asleep) return;
+    if (this.stopped || this.asleep) return;
     if (this.tries === 0) this.heard.status('connecting');
+    this.heard.next(null);
     const source = (this.source = this.around.open());
     source.addEventListener('hello', () => this.of(source, () => this.greeted()));
     source.addEventListener('changed', (event) => this.of(source, () => this.told(event.data)));
@@ -113,8 +125,15 @@ export class Live {
   private greeted(): void {
     this.tries = 0;
     this.listen();
-    this.heard.status('live');
-    this.heard.news(null);
+    this.hailed = true;
+    this.heard.status(this.paused ? 'paused' : 'live');
+    this.pass(null);
+  }
+
+  private pass(news: News): void {
+    if (!this.paused) return this.heard.news(news);
+    this.held.add(news);
+    this.heard.waiting(this.held.count);
   }
 
   private told(data: string): void {
@@ -124,14 +143,16 @@ export class Live {
       deleted: string[];
       resync: boolean;
     };
-    this.heard.news(resync ? null : { runs, deleted });
+    this.pass(resync ? null : { runs, deleted });
   }
 
   private failed(): void {
     this.disconnect();
     this.heard.status('away');
-    const wait = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** this.tries++);
-    this.cancel = this.around.after(wait * (0.5 + this.around.random() / 2), () => this.connect());
+    const most = Math.min(RETRY_MS_MAX, RETRY_MS_MIN * 2 ** this.tries++);
+    const wait = most * (0.5 + this.around.random() / 2);
+    this.heard.next(wait);
+    this.cancel = this.around.after(wait, () => this.connect());
   }
 
   private listen(): void {
@@ -152,6 +173,7 @@ export class Live {
     this.cancel = null;
     this.source?.close();
     this.source = null;
+    this.hailed = false;
   }
 }
 

@@ -185,8 +185,31 @@ export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
         /**
+         * Alert
+         * @description Something that people should see now: part of a batch, and the body of POST /alerts.
+         *
+         *         `wall_time` is in seconds since the epoch (the server's clock if absent). `at` says where counters of the run stood;
+         *         it is kept as it is, never checked, and moves nothing.
+         */
+        Alert: {
+            title: string;
+            /** @default  */
+            text?: string;
+            /**
+             * @default warn
+             * @enum {unknown}
+             */
+            level?: "error" | "info" | "warn";
+            /** @default null */
+            wall_time?: number | null;
+            /** @default {} */
+            at?: {
+                [key: string]: number;
+            };
+        };
+        /**
          * BatchMessage
-         * @description A body of POST /scalars: open, rewind, blocks (and events) or reports, summary, status, applied in this order.
+         * @description A body of POST /scalars: open, rewind, blocks (and events) or reports, alerts, summary, status, in this order.
          *
          *         The short form `{"step": 3, "scalars": {…}}` is one report; its fields may not be mixed with `reports`.
          */
@@ -207,6 +230,8 @@ export interface components {
             events?: components["schemas"]["EventBlock"][];
             /** @default [] */
             reports?: components["schemas"]["Report"][];
+            /** @default [] */
+            alerts?: components["schemas"]["Alert"][];
             /** @default {} */
             summary?: Record<string, unknown>;
             /** @default null */
@@ -489,6 +514,9 @@ export interface components {
         /**
          * CounterView
          * @description A step counter: its value (largest visible step; null: none yet), attempts oldest first, and visible tags.
+         *
+         *         stalled: reports keep coming at one step and bring nothing new, 10 of them or more in a row; most likely nobody
+         *         increments it.
          */
         CounterView: {
             last_step: number | null;
@@ -496,6 +524,7 @@ export interface components {
             total: number | null;
             attempts: components["schemas"]["AttemptView"][];
             tags: string[];
+            stalled: boolean;
         };
         /**
          * AttemptView
@@ -503,8 +532,9 @@ export interface components {
          *
          *         start: the least step it may hold. last_step: the largest accepted, last_visible: the largest that no later
          *         attempt hides (both null before the first). limit: the step at and after which later attempts hide it; null:
-         *         none does. host, pid, user, began_at, last_seen: of its writer, as far as known; began_at by its own clock,
-         *         last_seen by the service's (seconds since the epoch).
+         *         none does. unmoved: reports in a row, up to the newest, that came at last_step and brought nothing new. host, pid,
+         *         user, began_at, last_seen: of its writer, as far as known; began_at by its own clock, last_seen by the service's
+         *         (seconds since the epoch).
          */
         AttemptView: {
             number: number;
@@ -515,6 +545,7 @@ export interface components {
             limit: number | null;
             reports: number;
             scalars: number;
+            unmoved: number;
             /** @default null */
             host?: string | null;
             /** @default null */
@@ -528,17 +559,21 @@ export interface components {
         };
         /**
          * Health
-         * @description Whether anything is heard of a run, by the server's clock.
+         * @description How a run does: whether anything is heard of it, by the server's clock, and what people should look at.
          *
          *         last_seen: newest report, heartbeat or change (seconds since the epoch); silent_s: how long ago that was, null
-         *         unless the run is running or lost. refused_kept: how many refused reports GET /refused lists (bounded), and when the
-         *         newest came.
+         *         unless the run is running or lost. refused_kept, alerts_kept: how many refused reports GET /refused lists, and
+         *         alerts GET /alerts (both bounded); refused_at, alerted_at: when the newest of them came. stalled: the counters that
+         *         are stalled, unless the run has ended.
          */
         Health: {
             last_seen: number;
             silent_s: number | null;
             refused_kept: number;
             refused_at: number | null;
+            alerts_kept: number;
+            alerted_at: number | null;
+            stalled: string[];
         };
         /**
          * RunPage
@@ -586,12 +621,13 @@ export interface components {
         };
         /**
          * CounterBrief
-         * @description A step counter in a list of runs.
+         * @description A step counter in a list of runs; stalled as in a CounterView.
          */
         CounterBrief: {
             last_step: number | null;
             attempt: number;
             total: number | null;
+            stalled: boolean;
         };
         /**
          * RunPatch
@@ -655,6 +691,33 @@ export interface components {
             at: number;
             producer: string;
             refusal: components["schemas"]["Refusal"];
+        };
+        /**
+         * AlertsPage
+         * @description The newest alerts of a run, newest first.
+         */
+        AlertsPage: {
+            run: string;
+            alerts: components["schemas"]["AlertItem"][];
+        };
+        /**
+         * AlertItem
+         * @description An alert.
+         *
+         *         wall_time: when it was raised, as told; received_at: when it came, by the service's clock (seconds since the epoch).
+         *         at: where the run's counters stood, as far as told.
+         */
+        AlertItem: {
+            title: string;
+            text: string;
+            /** @enum {unknown} */
+            level: "error" | "info" | "warn";
+            wall_time: number;
+            at: {
+                [key: string]: number;
+            };
+            producer: string;
+            received_at: number;
         };
         /**
          * Chart
@@ -1186,7 +1249,8 @@ export interface operations {
                      *             "global_step": {
                      *               "last_step": 1,
                      *               "attempt": 1,
-                     *               "total": 10000
+                     *               "total": 10000,
+                     *               "stalled": false
                      *             }
                      *           }
                      *         }
@@ -1254,6 +1318,7 @@ export interface operations {
                      *               "limit": null,
                      *               "reports": 1,
                      *               "scalars": 1,
+                     *               "unmoved": 0,
                      *               "host": null,
                      *               "pid": null,
                      *               "user": null,
@@ -1262,7 +1327,8 @@ export interface operations {
                      *           ],
                      *           "tags": [
                      *             "loss"
-                     *           ]
+                     *           ],
+                     *           "stalled": false
                      *         }
                      *       },
                      *       "tag_counters": {},
@@ -1273,7 +1339,10 @@ export interface operations {
                      *         "last_seen": 1760000000.5,
                      *         "silent_s": 2.5,
                      *         "refused_kept": 0,
-                     *         "refused_at": null
+                     *         "refused_at": null,
+                     *         "alerts_kept": 0,
+                     *         "alerted_at": null,
+                     *         "stalled": []
                      *       },
                      *       "warnings": []
                      *     }
@@ -1348,6 +1417,7 @@ export interface operations {
                      *               "limit": null,
                      *               "reports": 1,
                      *               "scalars": 1,
+                     *               "unmoved": 0,
                      *               "host": null,
                      *               "pid": null,
                      *               "user": null,
@@ -1356,7 +1426,8 @@ export interface operations {
                      *           ],
                      *           "tags": [
                      *             "loss"
-                     *           ]
+                     *           ],
+                     *           "stalled": false
                      *         }
                      *       },
                      *       "tag_counters": {},
@@ -1367,7 +1438,10 @@ export interface operations {
                      *         "last_seen": 1760000000.5,
                      *         "silent_s": 2.5,
                      *         "refused_kept": 0,
-                     *         "refused_at": null
+                     *         "refused_at": null,
+                     *         "alerts_kept": 0,
+                     *         "alerted_at": null,
+                     *         "stalled": []
                      *       },
                      *       "warnings": []
                      *     }
@@ -1417,6 +1491,7 @@ export interface operations {
                      *               "limit": null,
                      *               "reports": 1,
                      *               "scalars": 1,
+                     *               "unmoved": 0,
                      *               "host": null,
                      *               "pid": null,
                      *               "user": null,
@@ -1425,7 +1500,8 @@ export interface operations {
                      *           ],
                      *           "tags": [
                      *             "loss"
-                     *           ]
+                     *           ],
+                     *           "stalled": false
                      *         }
                      *       },
                      *       "tag_counters": {},
@@ -1436,7 +1512,10 @@ export interface operations {
                      *         "last_seen": 1760000000.5,
                      *         "silent_s": 2.5,
                      *         "refused_kept": 0,
-                     *         "refused_at": null
+                     *         "refused_at": null,
+                     *         "alerts_kept": 0,
+                     *         "alerted_at": null,
+                     *         "stalled": []
                      *       },
                      *       "warnings": []
                      *     }
@@ -1530,6 +1609,7 @@ export interface operations {
                      *               "limit": null,
                      *               "reports": 1,
                      *               "scalars": 1,
+                     *               "unmoved": 0,
                      *               "host": null,
                      *               "pid": null,
                      *               "user": null,
@@ -1538,7 +1618,8 @@ export interface operations {
                      *           ],
                      *           "tags": [
                      *             "loss"
-                     *           ]
+                     *           ],
+                     *           "stalled": false
                      *         }
                      *       },
                      *       "tag_counters": {},
@@ -1549,7 +1630,10 @@ export interface operations {
                      *         "last_seen": 1760000000.5,
                      *         "silent_s": 2.5,
                      *         "refused_kept": 0,
-                     *         "refused_at": null
+                     *         "refused_at": null,
+                     *         "alerts_kept": 0,
+                     *         "alerted_at": null,
+                     *         "stalled": []
                      *       },
                      *       "warnings": []
                      *     }

@@ -93,7 +93,8 @@ function luminanceOf([r, g, b]: readonly number[]): number {
   return 0.2126 * r! + 0.7152 * g! + 0.0722 * b!;
 }
 
-function fromOklch(lightness: number, chroma: number, hue: number): [number, number, number] {
+/** OKLCH (hue in degrees) as linear light; beyond 0 to 1 where sRGB has no such colour. */
+export function fromOklch(lightness: number, chroma: number, hue: number): [number, number, number] {
   const turn = (hue * Math.PI) / 180;
   const [a, b] = [chroma * Math.cos(turn), chroma * Math.sin(turn)];
   const l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3;
@@ -106,7 +107,8 @@ function fromOklch(lightness: number, chroma: number, hue: number): [number, num
   ];
 }
 
-function toHex(colour: readonly number[]): string {
+/** Linear light as #rrggbb. */
+export function toHex(colour: readonly number[]): string {
   const channel = (value: number) => {
     const encoded = value <= 0.0031308 ? value * 12.92 : 1.055 * value ** (1 / 2.4) - 0.055;
     return Math.round(Math.min(1, Math.max(0, encoded)) * 255)

@@ -108,3 +108,9 @@ function matchAt(pattern: RegExp, source: string, at: number): string {
   pattern.lastIndex = at;
   return pattern.exec(source)?.[0] ?? '';
 }
+
+/** A filter that finds what both find; '' finds all. */
+export function both(one: string, other: string): string {
+  if (!one.trim() || !other.trim()) return one.trim() ? one : other;
+  return `(${one}) and (${other})`;
+}

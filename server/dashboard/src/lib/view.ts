@@ -12,6 +12,19 @@ export type Selection =
   | { readonly kind: 'some'; readonly runs: readonly string[] }
   | { readonly kind: 'all'; readonly but: readonly string[] };
 
+/** Which runs the health region lists: the selected ones (without any, those that are running), or those in a state. */
+export const SHOWS = [
+  'selected',
+  'running',
+  'stalled',
+  'lost',
+  'failed',
+  'finished',
+  'alerts',
+  'refused',
+] as const;
+export type Show = (typeof SHOWS)[number];
+
 export type Zoom = readonly [from: number, to: number];
 
 export const SIZES = ['small', 'medium', 'large'] as const;
@@ -71,6 +84,7 @@ export interface View {
   /** Colours of one's own, as #rrggbb by run. */
   readonly colours: Readonly<Record<string, string>>;
   readonly sweep: Sweep;
+  readonly health: Health;
 }
 
 export interface Table {
@@ -90,8 +104,24 @@ export interface Sweep {
   readonly plot: 'parallel' | 'scatter';
   /** Columns of the axes, in the language of GET /runs. */
   readonly axes: readonly string[];
-  /** Column that gives the colour (and y of a scatter plot). */
+  /** Column that the last axis shows, and that gives the colour. */
   readonly metric: string | null;
+  /** Columns of a scatter plot, and the one that gives its colour. */
+  readonly x: string | null;
+  readonly y: string | null;
+  readonly tint: string | null;
+  /** Columns that have a logarithmic scale. */
+  readonly log: readonly string[];
+  /** Of columns, the range that runs have to lie in: values, or places of categories. */
+  readonly ranges: Readonly<Record<string, Zoom>>;
+  /** Whether only selected runs are drawn. */
+  readonly chosen: boolean;
+}
+
+export interface Health {
+  readonly show: Show;
+  /** Runs whose details are open. */
+  readonly open: readonly string[];
 }
 
 export const DEFAULT: View = {
@@ -123,7 +153,18 @@ export const DEFAULT: View = {
   full: null,
   ghosts: false,
   colours: {},
-  sweep: { plot: 'parallel', axes: [], metric: null },
+  sweep: {
+    plot: 'parallel',
+    axes: [],
+    metric: null,
+    x: null,
+    y: null,
+    tint: null,
+    log: [],
+    ranges: {},
+    chosen: false,
+  },
+  health: { show: 'selected', open: [] },
 };
 
 /** Most entries of one list in a URL, and characters of one entry: what is beyond is not from this page. */
@@ -182,6 +223,16 @@ export function parseView(query: string): Parsed {
       plot: given.oneOf('plot', ['scatter']) ?? DEFAULT.sweep.plot,
       axes: given.list('axis') ?? DEFAULT.sweep.axes,
       metric: given.text('metric') ?? DEFAULT.sweep.metric,
+      x: given.text('across') ?? DEFAULT.sweep.x,
+      y: given.text('up') ?? DEFAULT.sweep.y,
+      tint: given.text('tint') ?? DEFAULT.sweep.tint,
+      log: given.list('log') ?? DEFAULT.sweep.log,
+      ranges: Object.fromEntries(given.pairs('within', zoomOf)),
+      chosen: given.flag('chosen'),
+    },
+    health: {
+      show: given.oneOf('show', SHOWS) ?? DEFAULT.health.show,
+      open: given.list('watch') ?? DEFAULT.health.open,
     },
   };
   return { view, notices: given.finish() };
@@ -237,6 +288,15 @@ export function formatView(view: View): string {
   text('plot', view.sweep.plot, DEFAULT.sweep.plot);
   list('axis', view.sweep.axes);
   text('metric', view.sweep.metric, null);
+  text('across', view.sweep.x, null);
+  text('up', view.sweep.y, null);
+  text('tint', view.sweep.tint, null);
+  list('log', view.sweep.log);
+  for (const [column, [from, to]] of Object.entries(view.sweep.ranges))
+    out.append('within', `${from}~${to}~${column}`);
+  text('chosen', view.sweep.chosen ? '1' : null, null);
+  text('show', view.health.show, DEFAULT.health.show);
+  list('watch', view.health.open);
   const query = String(out);
   return query && `?${query}`;
 }

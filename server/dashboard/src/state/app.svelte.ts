@@ -1,6 +1,7 @@
 /** All that the page knows, put together; components get at it by `app()`. */
 import { getContext, setContext, untrack } from 'svelte';
 import type { Client } from '../api/client';
+import { Alerts } from './alerts.svelte';
 import { Charts } from './charts.svelte';
 import { Choices } from './choices.svelte';
 import { Clock } from './clock.svelte';
@@ -9,8 +10,11 @@ import { Connection } from './connection.svelte';
 import { Cursor } from './cursor.svelte';
 import { Comparison, Details } from './details.svelte';
 import { Edits } from './edits.svelte';
+import { Health } from './health.svelte';
 import { Projects } from './projects.svelte';
 import { Runs } from './runs.svelte';
+import { Service } from './service.svelte';
+import { Sweep } from './sweep.svelte';
 import { Tags } from './tags.svelte';
 import { Toasts } from './toasts.svelte';
 import { ViewState } from './view.svelte';
@@ -24,6 +28,7 @@ export class App {
   readonly connection: Connection;
   readonly clock = new Clock();
   readonly toasts = new Toasts();
+  readonly service: Service;
   readonly runs: Runs;
   readonly projects: Projects;
   readonly columns: Columns;
@@ -34,6 +39,9 @@ export class App {
   readonly charts: Charts;
   readonly choices: Choices;
   readonly cursor = new Cursor();
+  readonly sweep: Sweep;
+  readonly health: Health;
+  readonly alerts: Alerts;
 
   constructor(
     readonly client: Client,
@@ -41,6 +49,7 @@ export class App {
   ) {
     this.view = new ViewState(window);
     this.connection = new Connection(client);
+    this.service = new Service(client, this.clock);
     this.runs = new Runs(client, this.view, this.clock);
     this.projects = new Projects(client);
     this.columns = new Columns(client);
@@ -55,6 +64,9 @@ export class App {
     this.tags = new Tags(client);
     this.charts = new Charts(client, this.view, this.runs, this.tags);
     this.choices = new Choices(client);
+    this.sweep = new Sweep(client, this.view, this.runs, this.columns);
+    this.health = new Health(client, this.view, this.runs, this.columns);
+    this.alerts = new Alerts(client, this.view);
   }
 
   /** Follow the URL, the service and each other until the returned function is called. */
@@ -62,11 +74,15 @@ export class App {
     const stops = [
       this.view.follow(),
       this.connection.onNews((news) => {
+        if (news === null) this.service.load();
         this.runs.changed(news);
         this.projects.changed(news);
         this.details.changed(news);
         this.tags.changed(news);
         this.charts.changed(news);
+        this.sweep.changed(news);
+        this.health.changed(news);
+        this.alerts.changed(news);
       }),
       $effect.root(() => {
         $effect(() => {
@@ -81,6 +97,10 @@ export class App {
         $effect(() => {
           const project = this.view.current.project;
           untrack(() => this.choices.load(project));
+        });
+        $effect(() => {
+          const question = this.alerts.question;
+          untrack(() => this.alerts.load(question));
         });
       }),
       this.connection.start(),

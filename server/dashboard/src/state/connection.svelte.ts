@@ -6,6 +6,12 @@ export class Connection {
   status = $state<LiveStatus>('connecting');
   /** When the status became what it is (ms since the epoch). */
   since = $state(Date.now());
+  /** When the next try to reach the service comes (ms since the epoch); null: it is under way, or none is needed. */
+  nextTry = $state<number | null>(null);
+  /** While paused: so many runs changed that are not shown yet; null: anything may have. */
+  waiting = $state<number | null>(0);
+  /** Whether somebody wants it to stand still; while the service is away, too. */
+  paused = $state(false);
   private readonly live: Live;
   private readonly listeners = new Set<(news: News) => void>();
 
@@ -17,6 +23,12 @@ export class Connection {
           if (status === this.status || (status === 'connecting' && this.status === 'away')) return;
           this.status = status;
           this.since = Date.now();
+        },
+        waiting: (runs) => (this.waiting = runs),
+        next: (ms) => {
+          this.nextTry = ms === null ? null : Date.now() + ms;
+          // An event source does not say why it failed: if the login is over, this finds out, and the page asks for it.
+          if (ms !== null) client.service().catch(() => {});
         },
         news: (news) => this.listeners.forEach((listener) => listener(news)),
       },
@@ -45,8 +57,9 @@ export class Connection {
 
   /** Stand still, or go on; what changed meanwhile comes then. */
   togglePause(): void {
-    if (this.status === 'paused') this.live.resume();
-    else this.live.pause();
+    this.paused = !this.paused;
+    if (this.paused) this.live.pause();
+    else this.live.resume();
   }
 
   retry(): void {

@@ -6,7 +6,7 @@ from typing import Any, Final, TypeVar
 import apsw
 
 from tallyboard.wire import Blob, Float64, Int64
-from tallyboard_server.model import Block, KeptRefusal, RunState
+from tallyboard_server.model import AlertCount, Block, KeptAlert, KeptRefusal, RunState
 from tallyboard_server.store.envelope import Cells
 from tallyboard_server.store.protocol import BYTES_PER_GROUP, Generation, Group, RunHead, RunVersion
 from tallyboard_server.store.sqlite import blobs as blob_rows
@@ -15,7 +15,8 @@ from tallyboard_server.store.sqlite import journal
 from tallyboard_server.store.sqlite.cache import StateCache
 from tallyboard_server.store.sqlite.cells import Range, count_points, read_cells
 from tallyboard_server.store.sqlite.connection import mapped_errors
-from tallyboard_server.store.sqlite.state import count_refused, load_refused, load_state
+from tallyboard_server.store.sqlite.kept import count_alerts, count_refused, load_alerts, load_refused
+from tallyboard_server.store.sqlite.state import load_state
 
 _T = TypeVar("_T")
 _HEAD = "SELECT r.id, r.name, h.pos, h.epoch, h.updated_at, r.status FROM heads h JOIN runs r ON r.id = h.run_id "
@@ -191,6 +192,16 @@ class SqliteSnapshot:
         """See Snapshot.refused_count."""
         with mapped_errors():
             return count_refused(self._connection, run_id)
+
+    def alerts(self, run_id: int, *, limit: int = 100) -> list[KeptAlert]:
+        """See Snapshot.alerts."""
+        with mapped_errors():
+            return load_alerts(self._connection, run_id, limit)
+
+    def alert_count(self, run_id: int) -> AlertCount:
+        """See Snapshot.alert_count."""
+        with mapped_errors():
+            return count_alerts(self._connection, run_id)
 
     def heartbeats(self, *, limit: int) -> tuple[dict[str, float], float]:
         """See Snapshot.heartbeats."""

@@ -4,14 +4,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import apsw
-import msgspec
 import numpy as np
 
-from tallyboard.wire import Refusal
 from tallyboard_server.model import (
     Attempt,
     Counter,
-    KeptRefusal,
     Producer,
     RunMeta,
     RunState,
@@ -85,35 +82,6 @@ def save_state(
         ),
     )
     _save_producers(connection, rows, before, after)
-
-
-def save_refused(connection: apsw.Connection, run_id: int, refused: list[KeptRefusal], kept_max: int) -> None:
-    """Append refusals, and forget the oldest beyond kept_max."""
-    newest = connection.execute("SELECT max(id) FROM refused WHERE run_id = ?", (run_id,)).get or 0
-    if not isinstance(newest, int):
-        raise TypeError(f"refusal id {newest!r}")
-    connection.executemany(
-        "INSERT INTO refused VALUES (?, ?, ?, ?, ?)",
-        (
-            (run_id, newest + 1 + i, kept.at, kept.producer, msgspec.json.encode(kept.refusal).decode())
-            for i, kept in enumerate(refused)
-        ),
-    )
-    connection.execute("DELETE FROM refused WHERE run_id = ? AND id <= ?", (run_id, newest + len(refused) - kept_max))
-
-
-def load_refused(connection: apsw.Connection, run_id: int, limit: int) -> list[KeptRefusal]:
-    """The newest refusals of a run, newest first."""
-    rows = connection.execute(
-        "SELECT at, producer, refusal FROM refused WHERE run_id = ? ORDER BY id DESC LIMIT ?", (run_id, limit)
-    )
-    return [KeptRefusal(at, producer, msgspec.json.decode(text, type=Refusal)) for at, producer, text in rows]
-
-
-def count_refused(connection: apsw.Connection, run_id: int) -> int:
-    """How many refusals are kept of a run."""
-    found = connection.execute("SELECT count(*) FROM refused WHERE run_id = ?", (run_id,)).get
-    return found if isinstance(found, int) else 0
 
 
 def _wide(state: RunState) -> tuple[object, ...]:
@@ -202,6 +170,7 @@ def _save_counter(rows: RowBuffer, run_id: int, old: Counter | None, new: Counte
                 pack_word(attempt.checksum),
                 attempt.pruned_scalars,
                 pack_word(attempt.pruned_checksum),
+                attempt.unmoved,
             ),
         )
 
@@ -229,7 +198,8 @@ def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter
     attempts: dict[int, list[Attempt]] = {}
     for row in connection.execute(
         "SELECT counter_id, number, writer, start, last_step, last_visible, tail_tags, tail_values, reports, "
-        "scalars, checksum, pruned_scalars, pruned_checksum FROM attempts WHERE run_id = ? ORDER BY counter_id, number",
+        "scalars, checksum, pruned_scalars, pruned_checksum, unmoved FROM attempts WHERE run_id = ? "
+        "ORDER BY counter_id, number",
         (run_id,),
     ):
         (
@@ -246,6 +216,7 @@ def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter
             checksum,
             pruned_scalars,
             pruned_checksum,
+            unmoved,
         ) = row
         attempts.setdefault(counter_id, []).append(
             Attempt(
@@ -258,6 +229,7 @@ def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter
                 np.frombuffer(tail_values, "<f8"),
                 reports,
                 scalars,
+                unmoved,
                 checksum=unpack_word(checksum),
                 pruned_scalars=pruned_scalars,
                 pruned_checksum=pruned_checksum % 2**64,

@@ -6,24 +6,25 @@ from dataclasses import replace
 
 import apsw
 
-from tallyboard.wire import Blob, limits
+from tallyboard.wire import Blob
 from tallyboard_server.checksum import add
-from tallyboard_server.model import Block, KeptRefusal, RunState, frozen
+from tallyboard_server.model import Block, KeptAlert, KeptRefusal, RunState, frozen
 from tallyboard_server.store.protocol import NO_BLOBS, Generation, StoreError
 from tallyboard_server.store.sqlite import blobs as blob_rows
 from tallyboard_server.store.sqlite import blocks as block_rows
 from tallyboard_server.store.sqlite import journal, merging
 from tallyboard_server.store.sqlite.cache import StateCache
 from tallyboard_server.store.sqlite.connection import mapped_errors
+from tallyboard_server.store.sqlite.kept import save_alerts, save_refused
 from tallyboard_server.store.sqlite.rows import RowBuffer
-from tallyboard_server.store.sqlite.state import load_state, save_refused, save_state
+from tallyboard_server.store.sqlite.state import load_state, save_state
 
 PURGE_ROWS_MAX = 500
 """Rows of a deleted run that one slice removes, so that no group waits long for it."""
 
 _PURGED_TABLES = (
     "value_columns", "value_cells", "envelopes", "axis_cells", "axes", "groups",
-    "refused", "attempts", "counters", "tags", "producers", "heartbeats",
+    "refused", "alerts", "attempts", "counters", "tags", "producers", "heartbeats",
 )  # fmt: skip
 
 
@@ -86,6 +87,7 @@ class SqliteTransaction:
         blocks: Sequence[Block] = (),
         refused: Sequence[KeptRefusal] = (),
         blobs: Mapping[float, Blob] = NO_BLOBS,
+        alerts: Sequence[KeptAlert] = (),
     ) -> None:
         """See Transaction.save."""
         journal.append(self._rows, state.id, blocks)
@@ -94,7 +96,10 @@ class SqliteTransaction:
                 blob_rows.save_blobs(self._connection, state.id, blobs)
         if refused:
             with mapped_errors():
-                save_refused(self._connection, state.id, list(refused), limits.REFUSED_KEPT_PER_RUN_MAX)
+                save_refused(self._connection, state.id, refused)
+        if alerts:
+            with mapped_errors():
+                save_alerts(self._connection, state.id, alerts)
         self._ids[state.name] = state.id
         self._after[state.id] = state
 
@@ -102,13 +107,6 @@ class SqliteTransaction:
         """See Transaction.blob_hashes."""
         with mapped_errors():
             return blob_rows.read_hashes(self._connection, run_id, keys)
-
-    def remember(self, state: RunState) -> None:
-        """See Transaction.remember."""
-        if state.id in self._after:
-            self._after[state.id] = state
-        elif (known := self._before.get(state.id)) is not None:
-            self._before[state.id] = (known[0], state)
 
     def last_step_before(self, run_id: int, counter_id: int, attempt: int, step: int) -> int | None:
         """See Transaction.last_step_before."""
@@ -304,6 +302,7 @@ _PRIMARY_KEYS = {
     "groups": "run_id, counter_id, attempt, batch",
     "axes": "run_id, counter_id, attempt, id",
     "refused": "run_id, id",
+    "alerts": "run_id, id",
     "attempts": "run_id, counter_id, number",
     "counters": "run_id, id",
     "tags": "run_id, id",

@@ -2,6 +2,8 @@
 import type { Component } from 'svelte';
 import type { Region } from '../../lib/view';
 import ChartsRegion from '../charts/ChartsRegion.svelte';
+import HealthRegion from '../health/HealthRegion.svelte';
+import SweepRegion from '../sweep/SweepRegion.svelte';
 
 interface Shown {
   label: string;
@@ -10,4 +12,6 @@ interface Shown {
 
 export const REGION: { charts: Shown } & Partial<Record<Region, Shown>> = {
   charts: { label: 'Charts', component: ChartsRegion },
+  sweep: { label: 'Sweep', component: SweepRegion },
+  health: { label: 'Health', component: HealthRegion },
 };
