@@ -20,6 +20,9 @@ DEMO_ARGS ?=
 KILLS ?= 100
 RUNS ?= 1000
 SOURCES := client server tests
+# Where the frameworks are kept that Tallyboard has integrations for; else in the user's cache.
+FRAMEWORKS_VENV ?=
+export FRAMEWORKS_VENV
 
 DASHBOARD := server/dashboard
 NODE_MODULES := $(DASHBOARD)/node_modules/.package-lock.json
@@ -35,12 +38,15 @@ help: ## show this list
 .PHONY: setup
 setup: $(STAMP) ## make .venv and install Tallyboard in it, with all extras
 
-# Keyed on pyproject.toml: nothing is installed again until the dependencies change.
-$(STAMP): pyproject.toml
+.PHONY: python
+python:
 	@test -n "$(PYTHON)" || { echo "make: Tallyboard needs Python 3.11 or newer, and found none on PATH;" \
 		"install one, or name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "make: $(PYTHON) is no Python 3.11 or newer; name one: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+
+# Keyed on pyproject.toml: nothing is installed again until the dependencies change.
+$(STAMP): pyproject.toml | python
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "make: could not make $(VENV); on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[server,examples,dev]'
@@ -88,6 +94,12 @@ test-dashboard: $(NODE_MODULES) ## the dashboard's own tests
 .PHONY: test
 test: test-dashboard dashboard ## all tests (PYTEST_ARGS="-k rewind" for some)
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
+
+.PHONY: test-frameworks
+test-frameworks: python ## tests with the real Keras, PyTorch, JAX, …, in a venv of their own that is kept
+	@venv=$$($(PYTHON) tests/frameworks/venv.py); \
+	PYTHONPATH="$(CURDIR)/client:$(CURDIR)/server:$(CURDIR)" "$$venv/bin/python" -m pytest \
+		-n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) tests/frameworks
 
 .PHONY: bench
 bench: dashboard ## measure speed and memory: a table, and JSON in bench-results/

@@ -61,9 +61,9 @@ def curl(line: list[str]) -> None:
 
 
 def clean(variables: Mapping[str, str]) -> dict[str, str]:
-    """The environment without the developer's own TALLYBOARD_* variables, and with these."""
+    """The environment without the developer's own TALLYBOARD_* variables, and with these; no machine is sampled."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TALLYBOARD_")}
-    return kept | dict(variables)
+    return kept | {"TALLYBOARD_SYSTEM_METRICS": "0"} | dict(variables)
 
 
 def report(service: RunningService, run: str, steps: range, counter: str = "global_step", tag: str = "loss") -> None:

@@ -17,7 +17,7 @@ class Script:
     def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
         self.path = path
         outside = {k: v for k, v in os.environ.items() if not k.startswith("TALLYBOARD_") and k != "RANK"}
-        self.environ = outside | dict(environ)
+        self.environ = outside | {"TALLYBOARD_SYSTEM_METRICS": "0"} | dict(environ)
 
     def run(self, code: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""

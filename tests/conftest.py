@@ -22,6 +22,7 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     """Whoever runs the tests may have a service and a token of their own."""
     for name in [name for name in os.environ if name.startswith("TALLYBOARD_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("TALLYBOARD_SYSTEM_METRICS", "0")  # a test that takes long would have reports it did not make
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))  # what is spooled there is the developer's own
 
 

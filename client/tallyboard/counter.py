@@ -51,10 +51,9 @@ class Counter:
         """How often it was put elsewhere, by a rewind or a resume."""
         return self._state.puts
 
-    def tell_unmoved_log(self) -> None:
-        """Say once that nobody has moved it, if so, though a schedule is to be reported on it."""
-        if not self._state.moved:
-            self._recorder.tell_unmoved_log(self._state)
+    def tell_unlogged(self, tag: str) -> None:
+        """Say once that a schedule is not reported, as `tag`, because nobody has moved the counter."""
+        self._recorder.tell_unlogged(self._state, tag)
 
     def increment(self, by: int = 1) -> int:
         """Move on, once per update. Returns the new value."""

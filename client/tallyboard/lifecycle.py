@@ -33,6 +33,11 @@ def activate(run: Run) -> None:
         _runs.add(run)
 
 
+def active() -> Run | None:
+    """The process's run, if it has one that still reports."""
+    return _active if _active is not None and not _active.finished else None
+
+
 def accompany(run: Run) -> None:
     """Let a run stand beside the process's own: it is finished by whoever made it, or at exit."""
     global _active_pid

@@ -1,19 +1,34 @@
-"""Where a run comes from: command line, host, user, git commit, scheduler ids."""
+"""Where a run comes from: command line, host and its hardware, user, git commit, libraries, scheduler ids.
+
+Whether the work tree has changes that are in no commit is not among it. Git's index alone can't tell: what was staged
+shows only against the objects of the last commit, and what filters and line endings make of a file only to git, which
+is not started (see git_head).
+"""
 
 import getpass
 import os
 import platform
 import re
 import socket
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+from tallyboard.system.proc import PROC, memory_kib
 
 _SECRET: Final = re.compile(r"(?i)(token|secret|passw|api[-_]?key|credential)")
 _SCHEDULER_IDS: Final = (
     "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_PROCID", "PBS_JOBID", "LSB_JOBID",
     "JOB_ID", "TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE",
 )  # fmt: skip
+_LIBRARIES: Final = (
+    "torch", "tensorflow", "jax", "keras", "lightning", "pytorch_lightning", "transformers", "numpy",
+)  # fmt: skip
+_ENVIRONMENT: Final = ("CUDA_VISIBLE_DEVICES", "CONDA_DEFAULT_ENV")
+_GPUS_MAX: Final = 16
 _ARGV_CHARS_MAX: Final = 8_192
 """Of the command line; at most four bytes each, so that all of it stays below wire.limits.TEXT_BYTES_MAX."""
 _TEXT_CHARS_MAX: Final = 500
@@ -29,12 +44,84 @@ def provenance(argv: Sequence[str], environ: Mapping[str, str], cwd: Path | None
         "user": _user(),
         "argv": _masked(argv),
         "cwd": None if where is None else _text(str(where)),
+        "script": _script(argv, where),
         "python": platform.python_version(),
+        "executable": _text(sys.executable or ""),
+        "venv": _text(sys.prefix) if sys.prefix != sys.base_prefix else None,
+        "libraries": library_versions(sys.modules),
         "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "memory_bytes": _memory_bytes(),
+        "gpus": gpu_names(),
+        "environment": {name: _text(environ[name]) for name in _ENVIRONMENT if name in environ},
         "scheduler": {name: _text(environ[name]) for name in _SCHEDULER_IDS if name in environ},
     }
-    git = {} if where is None else git_head(where)
+    git = {} if where is None else git_head(where) | git_remote(where)
     return {name: value for name, value in (found | git).items() if value}
+
+
+def library_versions(modules: Mapping[str, ModuleType]) -> dict[str, str]:
+    """Versions of the libraries for machine learning that are imported already; nothing is imported for it.
+
+    Read past the modules' own ways to give attributes, which a lazy one would take as the wish to be loaded.
+    """
+    versions: dict[str, str] = {}
+    for name in _LIBRARIES:
+        try:
+            inside = object.__getattribute__(modules[name], "__dict__")
+            version = inside.get("__version__") or inside.get("_objects", {}).get("__version__")  # transformers' way
+        except (KeyError, AttributeError):
+            continue
+        if isinstance(version, str):
+            versions[name] = _text(version)
+    return versions
+
+
+def gpu_names(proc: Path = PROC) -> list[str]:
+    """Models of the machine's NVIDIA GPUs, from the driver's files: its library is not loaded for it."""
+    names: list[str] = []
+    try:
+        for folder in sorted((proc / "driver" / "nvidia" / "gpus").iterdir())[:_GPUS_MAX]:
+            told = dict(line.split(":", 1) for line in _read(folder / "information").splitlines() if ":" in line)
+            names.append(_text(told.get("Model", "").strip()))
+    except (OSError, UnicodeDecodeError):
+        pass
+    return [name for name in names if name]
+
+
+def git_remote(start: Path) -> dict[str, str]:
+    """`git_remote`: where the repository around `start` comes from, without user and password; of several, origin."""
+    try:
+        git_dir = _git_dir(start)
+        if git_dir is None:
+            return {}
+        common = git_dir / "commondir"
+        lines = _read((git_dir / _read(common) if common.is_file() else git_dir) / "config").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    urls: dict[str, str] = {}
+    section = ""
+    for line in map(str.strip, lines):
+        if line.startswith("["):
+            section = line
+        key, equals, value = line.partition("=")
+        if section.startswith('[remote "') and equals and key.strip().lower() == "url":
+            urls.setdefault(section, value.strip().strip('"'))
+    url = urls.get('[remote "origin"]') or next(iter(urls.values()), "")
+    shown = without_credentials(url)
+    return {"git_remote": _text(shown)} if shown else {}
+
+
+def without_credentials(url: str) -> str:
+    """A repository's address without user, password, query and fragment; as it is if it is a path."""
+    if "://" not in url:  # user@host:path, or a path
+        before, _, after = url.rpartition("@")
+        return url if before in ("", "git") or "/" in before else after
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
 def git_head(start: Path) -> dict[str, str]:
@@ -84,6 +171,19 @@ def _resolve(git_dir: Path, ref: str) -> str | None:
 def _read(path: Path) -> str:
     with path.open("rb") as file:
         return file.read(_GIT_FILE_BYTES_MAX).decode().strip()
+
+
+def _script(argv: Sequence[str], where: Path | None) -> str | None:
+    if where is None or not argv or argv[0] in ("", "-c", "-m"):
+        return None
+    return _text(os.path.normpath(where / argv[0]))
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return memory_kib()[b"MemTotal"] * 1024
+    except (OSError, ValueError, IndexError, KeyError):
+        return None
 
 
 def _user() -> str | None:

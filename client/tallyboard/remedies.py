@@ -71,6 +71,14 @@ def stands(counter: str, value: int, times: str) -> str:
     )
 
 
+def unlogged(counter: str, tag: str) -> str:
+    """A schedule is not reported, since its counter has no steps yet."""
+    return (
+        f"{tag!r} is not reported: nobody has moved {counter}, so it counts the reports, and this would be one more."
+        f' Once per update, before anything is reported, say run.counter("{counter}").increment()'
+    )
+
+
 def exists(counter: str) -> str:
     """A counter was to be new, and the server knows it."""
     return (

@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self, get_args
@@ -37,6 +37,7 @@ FLUSH_TIMEOUT_S: Final = 30.0
 LAST_LINES: Final = 8
 """Lines of an exception's traceback that are kept in the summary."""
 _LINE_CHARS_MAX: Final = 500
+_CREATES: Final = get_args(Create)
 
 
 class Run:
@@ -69,6 +70,7 @@ class Run:
         self._handles: dict[str, Counter] = {}
         self._finishing = threading.RLock()
         self._finished = False
+        self._endings: list[Callable[[], None]] = []
         self._crash: list[str] = []
         self._exit: tuple[str, object] | None = None
         self.config: Final = Config(self._document_fits, lambda patch: recorder.amend(patch, {}))
@@ -97,6 +99,13 @@ class Run:
     def tell_once(self, key: str, message: str) -> None:
         """Tell the person who trains, unless this was said before."""
         self._notices.warn_once((key,), message)
+
+    def when_ending(self, call: Callable[[], None]) -> None:
+        """Have this called once, as the run begins to end and still reports; never in a forked child.
+
+        It may be called inside a signal handler.
+        """
+        self._endings.append(call)
 
     # ── scalars and counters ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -197,7 +206,7 @@ class Run:
         for what can't name a counter or be a total.
         """
         goal = None if total is None else checked_total(total)
-        if create not in get_args(Create):
+        if create not in _CREATES:
             raise ConfigurationError(f"create {create!r} is none; use 'auto', 'new' or 'existing'")
         handle = self._handles.get(name)
         if handle is None or create != "auto":
@@ -225,7 +234,7 @@ class Run:
         return {
             name: {"value": state.value, "next_step": state.next_step(), "moved": state.moved}
             for name, state in self._recorder.counters().items()
-            if state.active and not state.aside
+            if state.active and name != names.SYSTEM_COUNTER
         }
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, int | bool]]) -> None:
@@ -242,8 +251,8 @@ class Run:
             raise ConfigurationError(f"not the state of a run's counters: {error!r}") from error
         if counters:
             self._recorder.rewind(checked_next_steps(next_steps), "resumed from a checkpoint", values)
-            for name, was_moved in moved.items():
-                self._recorder.counter(name).moved = was_moved
+            for name in moved.keys() - {names.ALL_IMPLICIT}:
+                self._recorder.counter(name).moved = moved[name]
 
     def _document_fits(self, document: dict[str, Any]) -> bool:
         try:
@@ -300,6 +309,7 @@ class Run:
             self._finished = True
         for handle in list(self._handles.values()):
             handle.close_bar()
+        self._wind_up()
         summary = {"exception": "\n".join(self._crash)} if self.crashed else {}
         sections = self._recorder.close(f"run {self.name} is finished", status, summary)
         if self._sender is None:
@@ -312,6 +322,13 @@ class Run:
         self._sender.stop(deadline - time.monotonic())
         self._notices.say(self._closing_line())
         self._recorder.raise_pending()
+
+    def _wind_up(self) -> None:
+        while self._endings:
+            try:
+                self._endings.pop()()
+            except Exception:  # noqa: BLE001 - the rest of the run is still to be sent
+                self._notices.bug("end")
 
     def stats(self) -> Stats:
         """What became of its reports so far."""

@@ -15,7 +15,12 @@ Mode = Literal["online", "offline", "disabled"]
 Ranks = Literal["zero", "all"]
 
 DEFAULT_URL: Final = "http://127.0.0.1:6007"
+SYSTEM_EVERY_S: Final = 15.0
+"""How often the machine's load is sampled, unless somebody says how often, or that it is not."""
+SYSTEM_EVERY_S_MIN: Final = 1.0
+SYSTEM_EVERY_S_MAX: Final = 24 * 3600.0
 _TRUE: Final = frozenset({"1", "true", "yes", "on"})
+_FALSE: Final = frozenset({"0", "false", "no", "off"})
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 
@@ -24,6 +29,7 @@ class Settings:
     """url: the service, without a trailing slash; url_given: somebody chose it. run: name from TALLYBOARD_RUN.
 
     rank: of a distributed job. spool_dir: where unsent batches are kept (None: there is no place); spool: when.
+    system_every_s: how often the machine's load is sampled (None: never).
     """
 
     url: str
@@ -36,6 +42,7 @@ class Settings:
     spool_dir: Path | None
     spool: Policy
     spool_bytes_max: int
+    system_every_s: float | None
 
     @property
     def leads(self) -> bool:
@@ -51,6 +58,7 @@ def read_settings(
     strict: bool = False,
     mode: str | None = None,
     spool_dir: str | os.PathLike[str] | None = None,
+    system_metrics: bool | float | None = None,
 ) -> Settings:
     """Join arguments and environment; arguments win, but TALLYBOARD_STRICT=1 makes any run strict.
 
@@ -68,6 +76,7 @@ def read_settings(
         spool_dir=Path(spool_dir) if spool_dir is not None else default_spool_dir(environ),
         spool=_policy(environ.get("TALLYBOARD_SPOOL") or "spill"),
         spool_bytes_max=_bytes(environ.get("TALLYBOARD_SPOOL_BYTES_MAX") or str(DISK_BYTES_MAX)),
+        system_every_s=_system(environ.get("TALLYBOARD_SYSTEM_METRICS") if system_metrics is None else system_metrics),
     )
 
 
@@ -116,6 +125,27 @@ def _bytes(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise ConfigurationError(f"TALLYBOARD_SPOOL_BYTES_MAX={text} is no number of bytes")
     return int(text)
+
+
+def _system(chosen: object) -> float | None:
+    """Seconds between two samples; None for never. A True, and nothing said, means the usual ones."""
+    if isinstance(chosen, str):
+        chosen = chosen.lower() in _TRUE if chosen.lower() in _TRUE | _FALSE else _seconds(chosen)
+    if chosen is None or isinstance(chosen, bool):
+        return None if chosen is False else SYSTEM_EVERY_S
+    if not isinstance(chosen, int | float) or not SYSTEM_EVERY_S_MIN <= chosen <= SYSTEM_EVERY_S_MAX:
+        raise ConfigurationError(
+            f"system_metrics {chosen!r} is neither on nor off: use True, False or the seconds between two samples,"
+            f" {SYSTEM_EVERY_S_MIN:g} to {SYSTEM_EVERY_S_MAX:,.0f} (TALLYBOARD_SYSTEM_METRICS: 1, 0, or seconds)"
+        )
+    return float(chosen)
+
+
+def _seconds(text: str) -> float | str | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return text
 
 
 def _rank(text: str) -> int | None:

@@ -4,7 +4,7 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, get_args
@@ -23,7 +23,7 @@ from tallyboard.delivery.sender import Sender
 from tallyboard.delivery.transmit import Transmitter
 from tallyboard.delivery.transport import USER_AGENT, HttpTransport, Transport
 from tallyboard.documents import as_document
-from tallyboard.errors import ConfigurationError
+from tallyboard.errors import ConfigurationError, ContractError
 from tallyboard.notices import Notices, prepare
 from tallyboard.outbox import locks
 from tallyboard.outbox.spool import Place, Spool
@@ -31,8 +31,11 @@ from tallyboard.outbox.stream import Stream, new_id
 from tallyboard.provenance import provenance
 from tallyboard.run import Run, checked_next_steps
 from tallyboard.settings import Mode, Ranks, Settings, read_settings
+from tallyboard.system import gpus
+from tallyboard.system.proc import Figures, Machine, Process, Source, Traffic
+from tallyboard.system.sampler import Sampler
 from tallyboard.version import __version__
-from tallyboard.wire import InvalidBatchError, Open, Resume, check_open
+from tallyboard.wire import InvalidBatchError, Open, Resume, check_open, names
 
 OPEN_TIMEOUT_S: Final = 5.0
 """How long `init` waits for the service's first answer; after that the run goes on in the background."""
@@ -56,6 +59,7 @@ def init(
     token: str | None = None,
     spool_dir: str | os.PathLike[str] | None = None,
     exit_timeout_s: float = 10.0,
+    system_metrics: bool | float | None = None,
 ) -> Run:
     """Start a run, and finish the one before it in this process.
 
@@ -71,6 +75,8 @@ def init(
     url, token: the service (TALLYBOARD_URL, TALLYBOARD_TOKEN; else http://127.0.0.1:6007). TALLYBOARD_RUN,
     TALLYBOARD_MODE and TALLYBOARD_STRICT stand in for name, mode and strict. spool_dir: where reports are kept that
     can't be sent (TALLYBOARD_SPOOL_DIR; else ~/.local/state/tallyboard/spool). exit_timeout_s bounds `finish`.
+    system_metrics: False, or TALLYBOARD_SYSTEM_METRICS=0, to leave out what the machine does (CPU, memory, disk,
+    network, GPUs: tags `system/…` on the counter `system`); or seconds between two samples, at least 1, instead of 15.
 
     A run that is continued without next_steps goes on where the server says its counters stand, so `increment` is
     right for a job that goes on from exactly there. A job that restores a checkpoint says so: by next_steps,
@@ -82,7 +88,9 @@ def init(
     Raises ConfigurationError (a ValueError) for what can't be had, RunNotFoundError with resume="must". A service
     that is away raises nothing: the run goes on, and reports when it is back.
     """
-    settings = read_settings(os.environ, url=url, token=token, strict=strict, mode=mode, spool_dir=spool_dir)
+    settings = read_settings(
+        os.environ, url=url, token=token, strict=strict, mode=mode, spool_dir=spool_dir, system_metrics=system_metrics
+    )
     wish = Wish(
         name=_name(settings, name, project, ranks),
         opening=_opening(resume, group, tags, notes),
@@ -90,6 +98,7 @@ def init(
         next_steps={} if next_steps is None else checked_next_steps(next_steps),
         router=Router(counters),
         exit_timeout_s=exit_timeout_s,
+        system_every_s=settings.system_every_s,
     )
     lifecycle.finish_active()
     run = begin(settings, wish)
@@ -102,6 +111,7 @@ class Wish:
     """What is asked of a run, checked. name: None if it reports nothing (of a rank other than 0).
 
     own_next_steps: where counters of single tags go on. open_timeout_s: how long the first answer is awaited.
+    system_every_s: how often the machine's load is sampled, if it is.
     """
 
     name: str | None
@@ -112,6 +122,7 @@ class Wish:
     exit_timeout_s: float
     own_next_steps: Mapping[str, int] = field(default_factory=dict)
     open_timeout_s: float = OPEN_TIMEOUT_S
+    system_every_s: float | None = None
 
 
 def init_beside(
@@ -210,7 +221,28 @@ def _connect(settings: Settings, transport: Transport, wish: Wish, name: str) ->
         sender.discard()
         raise missing
     notices.say(f"run {run.name} · {run.url}" if online else f"run {run.name} is offline: kept in {settings.spool_dir}")
+    if wish.system_every_s is not None:
+        _sample(run, notices, partial(recorder.is_placed, names.SYSTEM_COUNTER), wish.system_every_s)
     return run
+
+
+def _sample(run: Run, notices: Notices, ready: Callable[[], bool], every_s: float) -> None:
+    """Have a thread report what the machine does, until the run ends.
+
+    ready: whether it is known where the run's counters stand.
+    """
+    recorder = run.recorder
+
+    def report(figures: Figures) -> None:
+        try:
+            recorder.log(figures, None, names.SYSTEM_COUNTER, None, None)
+        except ContractError as error:  # of the training, which this call of ours was the first to hear of
+            recorder.fail(error)
+
+    sources: list[Source] = [Machine(), Process(), Traffic(), *gpus.find()]
+    sampler = Sampler(sources, ready, report, notices, interval_s=every_s)
+    run.when_ending(sampler.end)
+    sampler.start()
 
 
 def _sender(

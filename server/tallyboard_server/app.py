@@ -5,7 +5,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from tallyboard.version import __version__
 from tallyboard_server.api import board, problems, reports
 from tallyboard_server.api import static as static_files
 from tallyboard_server.api.board import Board
@@ -87,7 +87,7 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time, st
 
     app = FastAPIOffline(
         docs_url="/docs", redoc_url=None, static_url="/docs-assets", swagger_ui_oauth2_redirect_url="/docs/oauth2",
-        title="Tallyboard", version=version("tallyboard"),
+        title="Tallyboard", version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan, redirect_slashes=False,
     )  # fmt: skip

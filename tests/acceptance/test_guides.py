@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from tallyboard import schedules
 from tallyboard_server.cli.commands import app
 from tests.cli_process import clean
 from tests.service import RunningService
@@ -190,3 +191,11 @@ def test_the_index_lists_every_guide() -> None:
     index = (GUIDES / "README.md").read_text(encoding="utf-8")
     assert len(PAGES) >= 7
     assert not [page for page in PAGES if f"({page}.md)" not in index]
+
+
+def test_the_kit_reports_what_its_page_says(followed: RunningService) -> None:
+    assert [step for step, _ in followed.points("kit/counters", "loss")] == [1, 101, 201]
+    rates = followed.points("kit/schedule", "learning_rate")
+    assert rates == [(step, schedules.cosine_decay(0.1, 20)(step)) for step in range(1, 21)]
+    assert [step for step, _ in followed.points("kit/statistics", "gradients/w/norm")] == list(range(1, 13))
+    assert [step for step, _ in followed.points("kit/statistics", "epoch/loss")] == [1, 2, 3]

@@ -164,8 +164,13 @@ class Model:
             return Answer("limit")
         if batch.rewind is not None and not self._rewind(batch, writer, answer):
             return Answer("limit")
+        moved: set[str] = set()
         for counter in dict.fromkeys(c.counter for c in batch.columns):
+            before = self.last_step(counter, self._mine(counter, writer) or 1)
             self._report(counter, [c for c in batch.columns if c.counter == counter], writer, answer)
+            if self.last_step(counter, self._mine(counter, writer) or 1) != before:
+                moved.add(counter)
+        self._excuse(moved, answer)
         answer.refused.sort(key=lambda refusal: refusal[:2])
         if answer.refused and not batch.partial:
             answer.kind = "refused"
@@ -236,14 +241,26 @@ class Model:
 
     # reports
 
+    def _mine(self, counter: str, writer: str) -> int | None:
+        """The number of the latest attempt that a writer holds on a counter."""
+        numbers = [n for n, attempt in enumerate(self.counters.get(counter, []), 1) if attempt.writer == writer]
+        return numbers[-1] if numbers else None
+
+    def _excuse(self, moved: set[str], answer: Answer) -> None:
+        """Who stands while another counter moves, and was told no other value, has not been forgotten."""
+        moved = {name for name in moved if name != "system" and not name.startswith("tag:")}
+        disagreed = {counter for _, _, counter, _, _, _, reason, _ in answer.refused if reason == "tag_repeated"}
+        for counter, number in answer.reported.items():
+            if moved - {counter} and counter not in disagreed and self.counters.get(counter):
+                self.counters[counter][number - 1].unmoved = 0
+
     def _report(self, counter: str, stretches: list[Columns], writer: str, answer: Answer) -> None:
-        attempts = self.counters.get(counter, [])
-        mine = [number for number, attempt in enumerate(attempts, 1) if attempt.writer == writer]
-        if attempts and not mine:
+        mine = self._mine(counter, writer)
+        if self.counters.get(counter) and mine is None:
             for stretch in stretches:
                 self._refuse_all(answer, stretch, self.value(counter), stretch.tags, "counter_taken")
             return
-        number = mine[-1] if mine else 1
+        number = mine or 1
         answer.reported[counter] = number
         passed = self._screen(counter, number, stretches, answer)
         stored_from: dict[int, set[str]] = {}

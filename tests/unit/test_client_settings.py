@@ -3,6 +3,7 @@
 import random
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,11 +41,36 @@ def test_settings_come_from_arguments_then_environment_then_defaults() -> None:
         ({"token": "two words"}, "token"),
         ({"token": "line\nbreak"}, "token"),
         ({"mode": "onlin"}, "'online', 'offline' or 'disabled'"),
+        ({"system_metrics": 0.5}, "0.5 is neither on nor off"),
+        ({"system_metrics": float("nan")}, "1 to 86,400"),
+        ({"system_metrics": "often"}, "'often' is neither on nor off"),
     ],
 )
-def test_a_setting_that_is_none_is_named(arguments: dict[str, str], says: str) -> None:
+def test_a_setting_that_is_none_is_named(arguments: dict[str, Any], says: str) -> None:
     with pytest.raises(ConfigurationError, match=re.escape(says)):
-        read_settings({}, **arguments)  # type: ignore[arg-type]
+        read_settings({}, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("argument", "told", "every_s"),
+    [
+        (None, None, 15.0),
+        (None, "", 15.0),
+        (None, "0", None),
+        (None, "Off", None),
+        (None, "true", 15.0),
+        (None, "1", 15.0),
+        (None, "1.0", 1.0),
+        (None, "2.5", 2.5),
+        (True, "0", 15.0),
+        (False, "30", None),
+        (1, "30", 1.0),
+        (60.0, None, 60.0),
+    ],
+)
+def test_how_often_the_machine_is_sampled(argument: float | None, told: str | None, every_s: float | None) -> None:
+    environ = {} if told is None else {"TALLYBOARD_SYSTEM_METRICS": told}
+    assert read_settings(environ, system_metrics=argument).system_every_s == every_s
 
 
 @pytest.mark.parametrize(

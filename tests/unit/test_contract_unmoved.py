@@ -89,6 +89,39 @@ def test_a_rewind_begins_anew_and_the_old_attempt_keeps_its_count() -> None:
     assert [attempt.unmoved for attempt in run.state.counters["global_step"].attempts] == [STALLED_FROM, 0]
 
 
+EPOCH: Final = {"counter": "epoch", "step": 3, "scalars": {"epoch": 3.0}}
+
+
+def test_what_stands_while_another_counter_moves_does_not_stall() -> None:
+    """An epoch that is told with each of its steps."""
+    run = Run()
+    for step in range(2 * STALLED_FROM):
+        run.send({"reports": [EPOCH, {"step": step, "scalars": {"loss": 0.5}}, EPOCH]})
+        assert run.state.counters["epoch"].attempts[0].unmoved == 0
+    for _ in range(STALLED_FROM):
+        run.send({"reports": [EPOCH, {"step": step, "scalars": {"loss": 0.5}}]})
+    assert run.state.counters["epoch"].stalled
+    assert stalled(run)
+
+
+@pytest.mark.parametrize("beside", ["system", "tag:cpu"])
+def test_what_moves_by_itself_excuses_nobody(beside: str) -> None:
+    run = Run()
+    for step in range(STALLED_FROM + 1):
+        other = {"counter": beside, "step": step, "scalars": {"cpu": 0.5}}
+        run.send({"reports": [{"step": 0, "scalars": {"loss": 0.5}}, other]})
+    assert (unmoved(run), stalled(run)) == (STALLED_FROM, True)
+
+
+def test_other_values_at_one_step_stall_whatever_else_moves() -> None:
+    """A discriminator whose increment was forgotten, beside a generator."""
+    run = Run()
+    for step in range(STALLED_FROM + 1):
+        mine = {"step": 0, "scalars": {"D/loss": step / 10}}
+        run.send({"reports": [mine, {"counter": "G", "step": step, "scalars": {"G/loss": 0.5}}], **PARTIAL})
+    assert (unmoved(run), stalled(run)) == (STALLED_FROM, True)
+
+
 def test_a_tags_own_counter_never_stalls() -> None:
     run = Run()
     for _ in range(STALLED_FROM + 1):

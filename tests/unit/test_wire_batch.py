@@ -200,6 +200,17 @@ def test_the_field_is_named(second: Any, field: str) -> None:
     assert str(caught.value) == f"{field}: {caught.value.detail}"
 
 
+@pytest.mark.parametrize(("body", "said"), [
+    ({"alerts": [{"title": "a", "level": "fatal"}]}, "$.alerts[0].level: 'fatal' is none of info, warn, error"),
+    ({"status": "done"}, "$.status: 'done' is none of running, finished, failed"),
+    ({"open": {"resume": "yes"}}, "$.open.resume: 'yes' is none of new, continue, must"),
+])  # fmt: skip
+def test_of_a_choice_that_is_none_the_choices_are_told(body: Any, said: str) -> None:
+    with pytest.raises(InvalidBatchError) as caught:
+        from_json(body)
+    assert str(caught.value) == said
+
+
 def test_text_that_is_not_utf8_is_shown() -> None:
     with pytest.raises(UndecodableBodyError, match=r"train/lo\\xff"):
         decode_batch(b'{"step": 1, "scalars": {"train/lo\xff": 1}}', JSON, now=NOW)

@@ -7,7 +7,7 @@ from tallyboard.collect.stats import Tally
 from tallyboard.collect.tracking import CounterState, Violation
 from tallyboard.errors import ContractError, InvalidReportError, contract_error
 from tallyboard.notices import Notices, caller_line
-from tallyboard.remedies import ahead, exists, missing, stands, unplaced
+from tallyboard.remedies import ahead, exists, missing, stands, unlogged, unplaced
 from tallyboard.wire import limits, names
 
 COMPLAINTS_MAX: Final = 3
@@ -57,23 +57,19 @@ class Complaints:
         """A counter counts before it is known where it stands."""
         self._notices.warn_once(("unplaced", names.gathered(counter)), unplaced(counter))
 
-    def unmoved_log(self, counter: str) -> None:
+    def unlogged(self, counter: str, tag: str) -> None:
         """A schedule is to be reported on a counter that nobody has moved."""
-        self._notices.warn_once(
-            ("stands", counter),
-            f"a schedule is to be logged on {counter}, which nobody has moved yet: nothing is reported, and its value"
-            f' stays the same. Call run.counter("{counter}").increment() once per update',
-        )
+        self._notices.warn_once(("stands", counter), f"{unlogged(counter, tag)} ({caller_line()})")
 
     def stands(self, state: CounterState, times: str) -> None:
         """A counter never moved, through so many reports or readings; nothing is raised: each of them was right."""
         where = caller_line()
         self._notices.warn_once(("stands", state.name), f"{stands(state.name, state.value, times)} ({where})")
 
-    def otherwise(self, demand: Demand) -> None:
+    def unmet(self, demand: Demand) -> None:
         """A counter that was to be new is there already, or one that was to be there is not."""
         said = exists(demand.counter) if demand.create == "new" else missing(demand.counter)
-        self._notices.warn_once(("otherwise", demand.counter), f"{said} ({demand.where})")
+        self._notices.warn_once(("unmet", demand.counter), f"{said} ({demand.where})")
 
     def full(self, bytes_max: int) -> None:
         """There is no room for a report."""

@@ -59,7 +59,7 @@ class Counters:
         """Raise ConfigurationError if the run has a counter that is to be new, or has none that is to exist.
 
         What another process counted on a run that is continued is not known before the server has answered; `adopt`
-        tells then of what turns out to be otherwise. where: the line that asks.
+        returns then those that are not met. where: the line that asks.
         """
         names.check_any_counter(name)
         there = name in self._states or name in self._elsewhere
@@ -128,23 +128,23 @@ class Counters:
     def adopt(self, counters: Mapping[str, CounterValue]) -> tuple[list[str], list[Demand]]:
         """Go on where the server says that the counters of a continued run stand.
 
-        Returns those that counted from 0 before this was known, though the run stands elsewhere; and what was asked
-        of counters and is otherwise.
+        Returns those that counted from 0 before this was known, though the run stands elsewhere; and the demands that
+        are not met.
         """
         self._told = True
         self._elsewhere = frozenset(counters)
         known = {name: value.last_step for name, value in counters.items() if value.last_step is not None}
-        otherwise = [demand for demand in list(self._demands.values()) if self._is_otherwise(demand, known)]
+        unmet = [demand for demand in list(self._demands.values()) if not self._is_met(demand, known)]
         self._demands = {}
         wrong = [name for name, last_step in known.items() if not self.get(name).adopt(last_step)]
         self.find_active()
-        return wrong, otherwise
+        return wrong, unmet
 
-    def _is_otherwise(self, demand: Demand, known: Mapping[str, int]) -> bool:
+    def _is_met(self, demand: Demand, known: Mapping[str, int]) -> bool:
         if demand.create == "existing":
-            return demand.counter not in self._elsewhere
+            return demand.counter in self._elsewhere
         mine = self.get(demand.counter).last  # the first batch may have held reports of this job's own
-        return known.get(demand.counter, NOTHING) > mine
+        return known.get(demand.counter, NOTHING) <= mine
 
     def begin_at(self, next_steps: Mapping[str, int]) -> None:
         """Where tags' own counters go on: as an earlier writer of this process left them."""

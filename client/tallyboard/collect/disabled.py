@@ -71,7 +71,7 @@ class DisabledRecorder(Recorder):
         """Move the counter that the report would have moved."""
         self.log({str(tag): 0.0}, step, counter, at, None)  # type: ignore[arg-type]
 
-    def tell_unmoved_log(self, state: CounterState) -> None:
+    def tell_unlogged(self, state: CounterState, tag: str) -> None:
         """Leave it to a rank that reports."""
 
     def alert(self, title: str, text: str, level: Level) -> None:

@@ -402,10 +402,10 @@ class Recorder:
             if self._closed is None:
                 self._standing.read(state, reader)
 
-    def tell_unmoved_log(self, state: CounterState) -> None:
-        """Say once that a schedule is to be reported on a counter that was never moved."""
+    def tell_unlogged(self, state: CounterState, tag: str) -> None:
+        """Say once that a schedule is not reported, because nobody has moved its counter."""
         with self._lock:
-            self._complaints.unmoved_log(state.name)
+            self._complaints.unlogged(state.name, tag)
 
     def counters(self) -> dict[str, CounterState]:
         """All counters by name."""
@@ -418,10 +418,10 @@ class Recorder:
         Returns those that counted from 0 before this was known, though the run stands elsewhere.
         """
         with self._lock:
-            wrong, otherwise = self._counters.adopt(counters)
+            wrong, unmet = self._counters.adopt(counters)
             self._forget()
-            for demand in otherwise:
-                self._complaints.otherwise(demand)
+            for demand in unmet:
+                self._complaints.unmet(demand)
             return wrong
 
     def _check_place(self, state: CounterState, number: int, *, told: bool) -> None:

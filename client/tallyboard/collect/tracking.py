@@ -32,16 +32,16 @@ class CounterState:
     value: what the counter says. moved: someone moved it (increment, set, an explicit step); until then it counts
     the reports without a step. last: the largest step reported (by the server's word too), NOTHING before.
     start: the least step that may be reported (after a rewind). active: it has a value. accompanies: which is worth
-    recording as `at` beside the others' reports: not of a tag's own, nor of the machine's (see `aside`).
+    recording as `at` beside the others' reports: not of a tag's own, nor of the machine's.
     origin: the value at which it was last put (0, by a rewind or a resume), and puts: how often. placed: somebody
     said where the job stands on it: a rewind, a set, an explicit step, the server. server_last: where a continued run
     stood. unclaimed: another writer may hold it, so it has to be taken over before this one reports. implicit: it is
-    one tag's own, which has no value that anybody moves: reports without a step simply count on. aside: it counts
-    the machine's figures, which no checkpoint holds. idle: of reports that brought nothing, see Standing.
+    one tag's own, which has no value that anybody moves: reports without a step simply count on. idle: of reports that
+    brought nothing, see Standing.
     """
 
     __slots__ = (
-        "accompanies", "active", "aside", "idle", "implicit", "last", "moved", "name", "origin", "placed", "puts",
+        "accompanies", "active", "idle", "implicit", "last", "moved", "name", "origin", "placed", "puts",
         "reached", "server_last", "start", "tail", "total", "unclaimed", "value",
     )  # fmt: skip
 
@@ -57,8 +57,7 @@ class CounterState:
         self.server_last = NOTHING
         self.unclaimed = unclaimed
         self.implicit = names.is_implicit(name)
-        self.aside = name == names.SYSTEM_COUNTER
-        self.accompanies = not (self.implicit or self.aside)
+        self.accompanies = not self.implicit and name != names.SYSTEM_COUNTER
         self.last = NOTHING
         self.start = 0
         # In one piece each, with the step that it is about, because a signal handler may report on the counter, too:

@@ -35,39 +35,35 @@ class Bound:
     @property
     def value(self) -> float:
         """The schedule's value at the counter's step; read over and over at one step it is worked out once."""
-        step = self._counter.value
-        known, value = self._last
-        if step == known:
-            self._counter.note_reading(self._tag)
-        else:
-            value = self._schedule.at(step)
-            self._last = step, value
-        if self._logs:
-            self._log_first(step, value)
+        step, value = self._read()
+        if self._logs and (step > 0 or self._counter.moved):  # else it may yet be incremented before it is reported
+            self._report(step, value)
         return value
 
     def log(self) -> None:
-        """Report `{tag: value}` on the counter, at its value.
+        """Report `{tag: value}` on the counter, at its value, unless this was done at that step.
 
         A counter that nobody has moved yet has no step of its own, only the number of reports on it: nothing is
         reported then, and it is said once.
         """
-        step, value = self._counter.value, float(self)
-        if not self._counter.moved:
-            self._counter.tell_unmoved_log()
-        elif (self._counter.puts, step) != self._logged:
-            self._counter.log({self._tag: value})
+        self._report(*self._read())
 
-    def _log_first(self, step: int, value: float) -> None:
+    def _read(self) -> tuple[int, float]:
+        """The counter's step, and the value there."""
+        step, last = self._counter.value, self._last
+        if step == last[0]:
+            self._counter.note_reading(self._tag)
+            return last
+        self._last = last = step, self._schedule.at(step)
+        return last
+
+    def _report(self, step: int, value: float) -> None:
         """Report a step's value unless that was done; after a rewind it has to be done again."""
-        stand = (self._counter.puts, step)
-        if stand == self._logged:
-            return
-        if self._counter.moved:
+        if not self._counter.moved:
+            self._counter.tell_unlogged(self._tag)  # it counts reports: one from here would move it
+        elif self._logged != (stand := (self._counter.puts, step)):
             self._logged = stand
             self._counter.log({self._tag: value})
-        elif step > 0:  # it counts reports: one from here would move it
-            self._counter.tell_unmoved_log()
 
     def __float__(self) -> float:
         return self.value

@@ -45,6 +45,18 @@ def histogram_blob(values: Any, bins: int | Sequence[float]) -> PendingBlob:
     return PendingBlob(KIND, METADATA, nbytes, content, partial(_later, data, array.dtype.str, edges))
 
 
+def counted_blob(counts: Sequence[float], edges: Sequence[float]) -> PendingBlob:
+    """A point of a histogram tag that is counted already: how many lie between each edge and the next.
+
+    Raises InvalidReportError if they do not fit together.
+    """
+    found = _edges(edges)
+    numbers = as_array(counts, "counts").astype(np.float64)
+    if isinstance(found, int) or numbers.shape != (len(found) - 1,) or not (numbers >= 0).all():
+        raise InvalidReportError("a histogram of n counts, none below 0, has n + 1 edges")
+    return encoded(METADATA, doubles(np.stack((found[:-1], found[1:], numbers), axis=1)))
+
+
 def _edges(bins: Any) -> int | Float64:
     if isinstance(bins, int):
         if not 1 <= bins <= BINS_MAX:

@@ -38,7 +38,7 @@ def run_name(logdir: str, working_dir: str) -> str:
     if absolute and working_dir and os.path.normpath(path).startswith(below):
         path, absolute = os.path.normpath(path)[len(below) :], False
     scheme = _SCHEME.match(path)
-    parts = [_part(part) for part in path[scheme.end() if scheme else 0 :].split("/")]
+    parts = [clean_part(part) for part in path[scheme.end() if scheme else 0 :].split("/")]
     parts = [part for part in parts if part]
     roots = [i for i, part in enumerate(parts[:-1]) if part.lower() in ROOTS]
     if roots:
@@ -53,7 +53,7 @@ def run_name(logdir: str, working_dir: str) -> str:
 
 def script_run_name(logdir: str, script: str) -> str:
     """The name of the run of a script that chose no logdir: `train/Nov20_14-36-00_host`."""
-    return f"{script_project(script)}/{_part(PurePath(logdir).name)}"
+    return f"{script_project(script)}/{clean_part(PurePath(logdir).name)}"
 
 
 def clean(tag: object) -> str:
@@ -61,7 +61,7 @@ def clean(tag: object) -> str:
     return _CONTROL.sub("_", str(tag).encode("utf-8", "replace").decode())
 
 
-def _part(part: str) -> str:
+def clean_part(part: str) -> str:
     """One part of a name; empty if it says nothing."""
     cleaned = _CONTROL.sub("_", part.encode("utf-8", "replace").decode()).strip().lstrip(".").strip()
     cleaned = cleaned.replace("tfevents", "tf_events")

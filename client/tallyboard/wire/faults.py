@@ -2,9 +2,11 @@
 
 import math
 import re
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
+
+from tallyboard.wire.messages import Level, Resume, Status
 
 _TOKEN: Final = re.compile(r"\.(\w+)|\[(\d+)\]|(\[\.\.\.\])")
 _FIELD: Final = re.compile(r"(?:unknown|required) field `([^`]*)`")
@@ -12,6 +14,8 @@ _NON_FINITE: Final = ("NaN", "Infinity", "-Infinity")
 _HOW_NON_FINITE: Final = 'non-finite ones are the strings "NaN", "Infinity", "-Infinity"'
 _BARE_NON_FINITE: Final = re.compile(rb"[:,\[]\s*-?(?:NaN|Infinity)\b")
 _SNIPPET_BYTES: Final = 40
+_CHOICES: Final = {"level": get_args(Level), "resume": get_args(Resume), "status": get_args(Status)}
+"""What fields may be that are one of a few words."""
 
 
 _decode_json: Final = msgspec.json.Decoder(float_hook=float).decode
@@ -42,6 +46,8 @@ def describe(error: msgspec.ValidationError, document: Any) -> tuple[str, str]:
         return path, "a number that a float64 can't hold"
     if ".scalars." in path and known:
         return path, f"{_shown(value)} is not a number; {_HOW_NON_FINITE}"
+    if detail.startswith("Invalid enum value") and (choices := _CHOICES.get(path.rpartition(".")[2])) is not None:
+        return path, f"{_shown(value)} is none of {', '.join(choices)}"
     return path, detail
 
 

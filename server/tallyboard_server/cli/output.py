@@ -3,11 +3,12 @@
 import sys
 from datetime import UTC, datetime
 from enum import IntEnum
-from importlib import metadata
 from typing import Final, Literal, Never
 
 from rich.console import Console
 from rich.table import Table
+
+from tallyboard.version import __version__
 
 _PIPED_COLUMNS: Final = 1_000
 """Width where no terminal sets one: what is piped into another program is never cut."""
@@ -32,8 +33,8 @@ def fail(message: str, code: Exit = Exit.FAILED) -> Never:
 
 
 def version() -> str:
-    """The version that is installed."""
-    return metadata.version("tallyboard")
+    """The version of this very code, installed or not."""
+    return __version__
 
 
 def table(*columns: str, right: tuple[str, ...] = (), wrap: tuple[str, ...] = ()) -> Table:

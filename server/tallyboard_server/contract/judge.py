@@ -37,7 +37,8 @@ def judge(segments: Sequence[Segment], attempt: Attempt, tags: Mapping[str, Tag]
     contested = _contested_steps(segments, rows, attempt.last_step)
     if len(contested):
         _judge_contested(segments, rows, contested, attempt, tags)
-        return _count_unmoved(segments, rows, attempt)
+        if any(segment.keep is not None for segment in segments):
+            return _count_unmoved(segments, rows, attempt)
     return 0 if any(len(mine) for mine in rows) else attempt.unmoved
 
 

@@ -1,0 +1,95 @@
+"""What the tests of transformers and Lightning share: jobs that are killed, and what a service holds of them."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import tallyboard
+from tests.service import RunningService
+
+LIMIT_S = 120.0
+ROOT = Path(__file__).parents[2]
+
+Curve = list[tuple[int, float]]
+"""(step, value) of each point."""
+
+
+def curves(service: RunningService, run: str) -> dict[str, Curve]:
+    """Every visible curve of a run by its tag."""
+    table = tallyboard.read(run, url=service.url)
+    found: dict[str, Curve] = {}
+    for tag, step, value in zip(table["tag"], table["step"], table["value"], strict=True):
+        found.setdefault(str(tag), []).append((int(step), float(value)))
+    return found
+
+
+def stood(service: RunningService, run: str, tag: str, counter: str) -> list[int]:
+    """Where a counter stood at each point of a tag."""
+    return [int(x) for x in tallyboard.read(run, [tag], x=counter, url=service.url)["x"]]
+
+
+def steps(found: Mapping[str, Curve]) -> dict[str, list[int]]:
+    """Of each curve, without what it says."""
+    return {tag: [step for step, _ in curve] for tag, curve in found.items()}
+
+
+def values(found: Mapping[str, Curve]) -> Counter[tuple[str, float]]:
+    """How often each tag has which value, wherever."""
+    return Counter((tag, value) for tag, curve in found.items() for _, value in curve)
+
+
+def live(script: str, service: RunningService, run: str, folder: Path, kill: str = "", **variables: str) -> None:
+    """One life of a training script beside this module, killed at a moment (`hook:step`) or not."""
+    done = _started(script, service, run, folder, {"KILL": kill} | variables)
+    assert done.returncode == (-signal.SIGKILL if kill else 0), done.stderr
+    assert kill or " 0 refused, 0 dropped" in done.stderr, done.stderr
+
+
+def failing(script: str, service: RunningService, run: str, folder: Path, moment: str) -> str:
+    """A life that ends by an exception at a moment; what that says."""
+    done = _started(script, service, run, folder, {"FAIL": moment})
+    assert done.returncode == 1, done.stderr
+    assert f"RuntimeError: fails at {moment}" in done.stderr
+    return f"fails at {moment}"
+
+
+def _started(
+    script: str, service: RunningService, run: str, folder: Path, variables: Mapping[str, str]
+) -> "subprocess.CompletedProcess[str]":
+    outside = {k: v for k, v in os.environ.items() if not k.startswith("TALLYBOARD_") and k != "RANK"}
+    path = os.pathsep.join([*(str(ROOT / part) for part in ("client", "server", ".")), outside.get("PYTHONPATH", "")])
+    ours = {"TALLYBOARD_URL": service.url, "TALLYBOARD_RUN": run, "PYTHONPATH": path, "FOLDER": str(folder)}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "frameworks" / script)], capture_output=True, text=True,
+        timeout=LIMIT_S, check=False, env=outside | ours | dict(variables), cwd=folder,
+    )  # fmt: skip
+
+
+def trained(
+    script: str, service: RunningService, run: str, folder: Path, kills: Sequence[str] = (), **variables: str
+) -> dict[str, Curve]:
+    """The curves of a training that is killed at these moments, one in each of its lives, and resumed each time."""
+    folder.mkdir(parents=True)
+    for moment in (*kills, ""):
+        live(script, service, run, folder, moment, **variables)
+    return curves(service, run)
+
+
+def moments(seed: int, hooks: Sequence[str], last_step: int, count: int = 3) -> list[str]:
+    """Random moments of a training, one after the other."""
+    rng = random.Random(seed)
+    return [f"{rng.choice(hooks)}:{step}" for step in sorted(rng.sample(range(1, last_step), count))]
+
+
+def die_at(hook: str, step: int) -> None:
+    """In a job: be killed, or fail, if this is the moment."""
+    moment = f"{hook}:{step}"
+    if os.environ.get("KILL") == moment:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if os.environ.get("FAIL") == moment:
+        raise RuntimeError(f"fails at {moment}")
