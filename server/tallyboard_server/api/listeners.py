@@ -4,11 +4,11 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
 
+from tallyboard.version import __version__
 from tallyboard_server.api.changes import Changes, News
 from tallyboard_server.ingest.commands import Done
 
@@ -72,7 +72,7 @@ class Live:
     async def events(self, prefix: str) -> AsyncIterator[bytes]:
         """A stream's text, for runs whose names begin with `prefix`; ends when the service does."""
         seen = self._changes.newest
-        yield _event("hello", {"version": version("tallyboard"), "boot": self.boot}, retry_ms=RETRY_MS)
+        yield _event("hello", {"version": __version__, "boot": self.boot}, retry_ms=RETRY_MS)
         told_at = self._loop.time()
         while not self._stopped.is_set():
             if not await self._anything_after(seen, told_at + KEEP_ALIVE_S - self._loop.time()):

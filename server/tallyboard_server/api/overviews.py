@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import islice
 from typing import Annotated, Any, Final
 
@@ -11,6 +10,7 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tallyboard.version import __version__
 from tallyboard.wire import decode_message
 from tallyboard.wire.limits import MIB
 from tallyboard_server.api import cursors, etags, examples
@@ -159,7 +159,7 @@ async def service_itself(request: Request, service: Running) -> Response:
     return answer(
         request,
         ServiceAnswer(
-            version=version("tallyboard"),
+            version=__version__,
             boot=service.live.boot,
             now=service.clock(),
             tensorboard=settings.tensorboard,
