@@ -37,16 +37,18 @@ BEGIN_S: Final = 1_800_000_000.0
 CHART: Final = "article[data-tag]"
 TIMEOUT_MS: Final = 60_000
 MERGE_TIMEOUT_S: Final = 300.0
+QUIET_MS: Final = 3_000
 BUSY_S: Final = 0.5
 BUSY_TRIES: Final = 240
 _WATCH: Final = """
+    const charts = () => [...document.querySelectorAll('article[data-tag]')].filter(
+        (chart) => chart.getBoundingClientRect().top < innerHeight);
+    const isBusy = (chart) => chart.getAttribute('aria-busy') === 'true';
     window.firsts = {};
     const look = () => {
-        const all = document.querySelectorAll('article[data-tag]');
-        const busy = document.querySelectorAll("article[data-tag][aria-busy='true']");
-        const now = performance.now();
-        if (all.length > busy.length) window.firsts.first ??= now;
-        if (all.length && !busy.length) window.firsts.all ??= now;
+        const [all, now] = [charts(), performance.now()];
+        if (all.some((chart) => !isBusy(chart))) window.firsts.first ??= now;
+        if (all.length && !all.some(isBusy)) window.firsts.all ??= now;
         requestAnimationFrame(look);
     };
     requestAnimationFrame(look);
@@ -54,8 +56,20 @@ _WATCH: Final = """
     new PerformanceObserver((list) => {
         for (const entry of list.getEntries()) window.longest = Math.max(window.longest, entry.duration);
     }).observe({entryTypes: ['longtask']});
+    window.zoomed = (first) => new Promise((done) => addEventListener('pointerup', () => {
+        const [begun, before, found] = [performance.now(), first.querySelector('.plot').dataset.range, {}];
+        const look = () => {
+            const now = performance.now() - begun;
+            if (first.querySelector('.plot').dataset.range !== before) found.redrawn ??= now;
+            if (found.redrawn !== undefined && !isBusy(first)) found.finer ??= now;
+            if (found.finer === undefined || charts().some(isBusy)) requestAnimationFrame(look);
+            else done({...found, all: now});
+        };
+        requestAnimationFrame(look);
+    }, {once: true, capture: true}));
 """
-"""Notes, frame by frame, when the first chart is drawn and when all of them are, and the longest task."""
+"""Notes, frame by frame, when the first chart in sight is drawn and when all are, and the longest task; `zoomed`
+does so after the pointer is let go over the first chart."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -153,36 +167,31 @@ def settled(page: Page) -> None:
 
 
 def main_thread_ms(session: CDPSession) -> float:
-    """What the page's main thread has worked so far."""
+    """CPU time of the page's main thread so far."""
     metrics = session.send("Performance.getMetrics")["metrics"]
-    return 1_000 * next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration")
+    return 1_000 * float(next(metric["value"] for metric in metrics if metric["name"] == "TaskDuration"))
 
 
-def zoomed_ms(page: Page, share: float) -> float:
-    """Drag over a part of the first chart; how long until the finer curves of all charts in sight are drawn."""
-    box = page.locator(f"{CHART} .u-over").first.bounding_box()
-    if box is None:
-        raise RuntimeError("there is no chart")
-    y = box["y"] + box["height"] / 2
-    page.mouse.move(box["x"] + box["width"] * 0.2, y)
+def zoomed_ms(page: Page, share: float) -> dict[str, float]:
+    """Drag over a part of the first chart; how long until it is drawn anew, with finer curves, and all in sight are."""
+    left, top, width, height = area(page)
+    page.evaluate("() => { window.zooming = window.zoomed(document.querySelector('article[data-tag]')) }")
+    page.mouse.move(left + width * 0.2, top + height / 2)
     page.mouse.down()
-    page.mouse.move(box["x"] + box["width"] * (0.2 + share), y, steps=5)
-    page.evaluate("""window.zoomed = new Promise((done) => addEventListener('pointerup', () => {
-        const begun = performance.now();
-        let asked = false;
-        const look = () => {
-            const busy = document.querySelector("article[data-tag][aria-busy='true']");
-            asked ||= busy !== null;
-            if (asked && !busy) requestAnimationFrame(() => done(performance.now() - begun));
-            else requestAnimationFrame(look);
-        };
-        requestAnimationFrame(look);
-    }, {once: true, capture: true}))""")
+    page.mouse.move(left + width * (0.2 + share), top + height / 2, steps=5)
     page.mouse.up()
-    took = float(page.evaluate("window.zoomed"))
+    took: dict[str, float] = page.evaluate("window.zooming")
     page.locator(f"{CHART} .u-over").first.dblclick()
     settled(page)
     return took
+
+
+def area(page: Page) -> tuple[float, float, float, float]:
+    """Where the first chart's curves are: left, top, width and height."""
+    box = page.locator(f"{CHART} .u-over").first.bounding_box()
+    if box is None:
+        raise RuntimeError("there is no chart")
+    return box["x"], box["y"], box["width"], box["height"]
 
 
 def grow(service: Service, step: int) -> None:
@@ -194,28 +203,28 @@ def grow(service: Service, step: int) -> None:
 
 
 def live_ms(page: Page, session: CDPSession, tries: int, news: Callable[[int], None]) -> list[float]:
-    """Main-thread time of one live update of every chart in sight, a chart."""
+    """Main-thread time of a live update of one chart: of all that is done while news come, by the answers that came."""
     found = []
     for number in range(tries):
-        charts = page.locator(CHART).count()
-        page.wait_for_timeout(3_000)
+        page.wait_for_timeout(QUIET_MS)
         before = main_thread_ms(session)
-        page.wait_for_timeout(3_000)
+        page.wait_for_timeout(QUIET_MS)
         idle = main_thread_ms(session) - before
+        answers: list[str] = []
+        page.on("requestfinished", lambda request, answers=answers: answers.append(request.url))
         news(number)
-        page.wait_for_timeout(3_000)
-        found.append(max(0.0, main_thread_ms(session) - before - 2 * idle) / charts)
+        page.wait_for_timeout(QUIET_MS)
+        updates = sum(url.endswith("/query") for url in answers)
+        found.append(max(0.0, main_thread_ms(session) - before - 2 * idle) / max(1, updates))
     return found
 
 
 def moving_ms(page: Page, session: CDPSession, moves: int) -> float:
     """Main-thread time of one move of the pointer over a chart, with the cursor in all of them."""
-    box = page.locator(f"{CHART} .u-over").first.bounding_box()
-    if box is None:
-        raise RuntimeError("there is no chart")
+    left, top, width, _ = area(page)
     before = main_thread_ms(session)
     for move in range(moves):
-        page.mouse.move(box["x"] + 20 + move * (box["width"] - 40) / moves, box["y"] + 60)
+        page.mouse.move(left + 20 + move * (width - 40) / moves, top + 60)
         page.evaluate("new Promise(requestAnimationFrame)")
     return (main_thread_ms(session) - before) / moves
 
@@ -230,25 +239,28 @@ def measured(service: Service, tries: int, query: str) -> Iterator[Figure]:
             firsts.append(times["first"])
             alls.append(times["all"])
     yield Figure("first chart drawn", tuple(firsts), 1_000)
+    yield Figure("all charts in sight drawn", tuple(alls), 2_500)
     with visited(url) as page:
         settled(page)
-        charts = page.locator(CHART).count()
-        yield Figure(f"all {charts} charts in sight and near drawn", tuple(alls), 2_500)
         yield Figure("longest task while loading", (page.evaluate("window.longest"),))
         session = page.context.new_cdp_session(page)
+        session.send("Performance.setTimeDomain", {"timeDomain": "threadTicks"})
         session.send("Performance.enable")
-        yield Figure("pointer move, main thread, all charts", (moving_ms(page, session, 40),), 16)
+        yield Figure("move of the pointer, all charts (CPU)", (moving_ms(page, session, 40),), 16)
         zooms = [zoomed_ms(page, 0.1 + 0.02 * number) for number in range(tries)]
-        yield Figure("zoom to finer curves in all of them", tuple(zooms), 200)
+        yield Figure("zoom: drawn anew", tuple(zoom["redrawn"] for zoom in zooms), 200)
+        yield Figure("zoom: finer curves", tuple(zoom["finer"] for zoom in zooms), 200)
+        yield Figure("zoom: finer curves in all charts in sight", tuple(zoom["all"] for zoom in zooms))
         page.mouse.move(2, 2)
         last = last_step(service)
         live = live_ms(page, session, tries, lambda number: grow(service, last + 1 + number))
-        yield Figure("live update, main thread, a chart", tuple(live), 16)
+        yield Figure("live update, a chart (CPU)", tuple(live), 16)
 
 
 def last_step(service: Service) -> int:
     """How far the large runs have come: earlier measurements let them grow."""
-    return int(service.run(run_name(0))["counters"]["global_step"]["value"])
+    attempts = service.run(run_name(0))["counters"]["global_step"]["attempts"]
+    return int(attempts[-1]["last_step"])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

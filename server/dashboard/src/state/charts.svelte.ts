@@ -36,6 +36,8 @@ export class Chart {
   detail = $state.raw<Curves | null>(null);
   /** Width in CSS pixels if it is in sight, else 0. */
   width = $state(0);
+  /** Whether news are asked for as they come: it is in sight. */
+  live = false;
   private zoom: Zoom | null = null;
 
   constructor(
@@ -80,6 +82,7 @@ export class Chart {
   /** It is out of sight: what is under way is left. */
   rest(): void {
     this.width = 0;
+    this.live = false;
     this.whole.rest();
     this.detail?.rest();
   }
@@ -231,8 +234,12 @@ export class Charts {
     this.view.update({ folded: others.length < folded.length ? others : [...folded, name] });
   }
 
-  /** Keep a chart in sight up to date; to be called in an effect, which then follows view and selection. */
-  follow(chart: Chart): void {
+  /**
+   * Keep a chart up to date, by news, too, if it is in sight; to be called in an effect, which then follows view and
+   * selection.
+   */
+  follow(chart: Chart, inSight: boolean): void {
+    chart.live = inSight;
     if (chart.width === 0 || !this.runs.selected.length) return;
     const question = this.question(chart.tag, chart.width);
     const zoom = this.zoomOf(chart.tag);
@@ -258,10 +265,10 @@ export class Charts {
   /** Some runs changed: charts in sight are asked for what is new, soon; others when they come into sight. */
   changed(news: News): void {
     const concerned = [...this.charts.values()].filter((chart) => chart.changed(news));
-    if (!concerned.some((chart) => chart.width > 0)) return;
+    if (!concerned.some((chart) => chart.live)) return;
     this.timer ??= setTimeout(() => {
       this.timer = null;
-      for (const chart of this.charts.values()) this.follow(chart);
+      for (const chart of this.charts.values()) if (chart.live) this.follow(chart, true);
     }, REFRESH_MS_MIN);
   }
 

@@ -10,7 +10,7 @@ import type { Mark, Outlier } from '../../lib/marks';
 import type { Range } from '../../lib/ranges';
 import type { Reading } from '../../lib/readings';
 import { distances, SECONDS, secondTicks, stepTicks, valueTicks } from '../../lib/ticks';
-import { dot, paintCurves, paintLit, paintMarks, paintOutliers, scaleOf, type Place } from './paint';
+import { dot, MANY, paintCurves, paintLit, paintMarks, paintOutliers, scaleOf, type Place } from './paint';
 
 export interface Drawing {
   curves: readonly Curve[];
@@ -34,27 +34,34 @@ export interface Pointing {
 }
 
 const DARK = '(prefers-color-scheme: dark)';
-/** Dots at the cursor, one a curve; more would hide the curves. */
-const DOTS_MAX = 60;
 const AXIS_WIDTH = 56;
+const NOTHING = { dots: [], lit: null, drawing: null };
 
 export class Plot {
   private plot: uPlot | null = null;
   private kind = '';
   private drawing: Drawing | null = null;
   private pointing: Pointing | null = null;
+  private inner = { left: 0, top: 0, width: 0, height: 0 };
+  /** The colour of what lies behind the curves. */
+  private ground = '';
   private readonly above = document.createElement('canvas');
+  private readonly needle = document.createElement('div');
+  private painted: { dots: readonly Reading[]; lit: Curve | null; drawing: Drawing | null } = NOTHING;
   private readonly dark = matchMedia(DARK);
   private readonly repaint = () => {
     this.kind = ''; // axes take their colours when they are made
     if (this.drawing) this.draw(this.drawing);
   };
 
-  /** made: called with the area of the curves whenever uPlot makes one; returns what undoes what it did. */
+  /** made: called with the area of the curves whenever uPlot makes one; drawn: whenever curves are. */
   constructor(
     private readonly element: HTMLElement,
     private readonly made: (area: HTMLElement) => void,
+    private readonly drawn: () => void,
   ) {
+    this.needle.className = 'needle';
+    this.needle.hidden = true;
     this.dark.addEventListener('change', this.repaint);
   }
 
@@ -67,42 +74,43 @@ export class Plot {
     const plot = this.plot!;
     if (plot.width !== width || plot.height !== height) plot.setSize({ width, height });
     plot.setData([[x.from, x.to], [null, null]]); // prettier-ignore
-    this.point(this.pointing);
   }
 
   /** Show the cursor; null: there is none here. */
   point(pointing: Pointing | null): void {
     this.pointing = pointing;
     const place = this.place();
+    if (!place) return;
+    const { x, readings, lit } = pointing ?? { x: NaN, readings: [], lit: null };
+    const seen = x >= place.x.from && x <= place.x.to;
+    this.needle.hidden = !seen;
+    if (seen) this.needle.style.transform = `translateX(${scaleOf(place).x(x) / place.ratio}px)`;
+    this.paintAbove(place, readings.length > MANY ? [] : readings, lit);
+  }
+
+  /** Dots, and the curve that stands out; with neither changed, nothing is painted. */
+  private paintAbove(place: Place, dots: readonly Reading[], lit: Curve | null): void {
+    const now = { dots, lit, drawing: this.drawing };
+    const { dots: were, lit: was, drawing } = this.painted;
+    if (!dots.length && !were.length && lit === was && (!lit || drawing === this.drawing)) return;
+    this.painted = now;
     const ctx = this.above.getContext('2d');
-    if (!ctx || !place) return;
-    const [width, height] = [place.left + place.width, place.top + place.height].map(Math.round) as [
-      number,
-      number,
-    ];
-    if (this.above.width !== width || this.above.height !== height) {
-      this.above.width = width;
-      this.above.height = height;
-    }
+    if (!ctx) return;
+    const [width, height] = [Math.round(place.width), Math.round(place.height)];
+    if (this.above.width !== width) this.above.width = width;
+    if (this.above.height !== height) this.above.height = height;
     ctx.clearRect(0, 0, width, height);
-    if (!pointing || pointing.x < place.x.from || pointing.x > place.x.to) return;
-    const style = getComputedStyle(this.element);
+    if (lit) paintLit(ctx, place, lit, this.ground);
     const scale = scaleOf(place);
-    const left = scale.x(pointing.x);
-    ctx.fillStyle = style.getPropertyValue('--quiet');
-    ctx.fillRect(Math.round(left), 0, Math.max(1, Math.round(place.ratio)), height);
-    if (pointing.lit) paintLit(ctx, place, pointing.lit, style.getPropertyValue('--raised'));
-    const dotted = pointing.readings.length > DOTS_MAX ? [] : pointing.readings;
-    for (const { curve, x, y } of dotted) {
+    for (const { curve, x, y } of dots) {
       ctx.fillStyle = curve.colour;
-      if (Number.isFinite(y))
-        dot(ctx, scale.x(x), scale.y(y), (curve === pointing.lit ? 4 : 2.5) * place.ratio);
+      if (Number.isFinite(y)) dot(ctx, scale.x(x), scale.y(y), (curve === lit ? 4 : 2.5) * place.ratio);
     }
   }
 
   /** The range of a selected stretch, of pixels of the area along x or y; selecting it is drawn until null. */
   select(stretch: { axis: 'x' | 'y'; from: number; to: number } | null): void {
-    const { width, height } = this.area();
+    const { width, height } = this.inner;
     const none = { left: 0, top: 0, width: 0, height: 0 };
     if (!stretch) this.plot?.setSelect(none, false);
     else if (stretch.axis === 'x')
@@ -121,12 +129,9 @@ export class Plot {
     return this.plot?.valToPos(value, axis) ?? NaN;
   }
 
-  /** Size of the area in CSS pixels. */
-  area(): { left: number; top: number; width: number; height: number } {
-    const { over } = this.plot ?? {};
-    if (!over) return { left: 0, top: 0, width: 0, height: 0 };
-    const { offsetLeft: left, offsetTop: top, clientWidth: width, clientHeight: height } = over;
-    return { left, top, width, height };
+  /** Where the curves are, in CSS pixels of the element. */
+  get area(): { left: number; top: number; width: number; height: number } {
+    return this.inner;
   }
 
   /** Curves and axes as they are drawn, without the cursor. */
@@ -143,6 +148,7 @@ export class Plot {
   private make({ along, log, width, height }: Drawing): void {
     this.plot?.destroy();
     const style = getComputedStyle(this.element);
+    this.ground = style.getPropertyValue('--raised');
     const axis: uPlot.Axis = {
       stroke: style.getPropertyValue('--quiet'),
       grid: { stroke: style.getPropertyValue('--grid'), width: 1 },
@@ -174,14 +180,18 @@ export class Plot {
       hooks: { draw: [(plot) => this.paint(plot)] },
     };
     this.plot = new uPlot(options, [[0, 1], [null, null]], this.element); // prettier-ignore
-    this.plot.over.append(this.above);
+    this.plot.over.append(this.above, this.needle);
+    this.painted = NOTHING;
     this.made(this.plot.over);
   }
 
   private paint({ ctx, bbox: { left, top, width, height } }: uPlot): void {
     if (!this.drawing) return;
+    const ratio = devicePixelRatio;
+    this.inner = { left: left / ratio, top: top / ratio, width: width / ratio, height: height / ratio };
+    this.drawn();
     const { curves, marks, outliers, x, y, log } = this.drawing;
-    const place: Place = { left, top, width, height, x, y, log, ratio: devicePixelRatio };
+    const place: Place = { left, top, width, height, x, y, log, ratio };
     ctx.save();
     ctx.beginPath();
     ctx.rect(left, top, width, height);
@@ -190,13 +200,14 @@ export class Plot {
     paintOutliers(ctx, place, outliers);
     for (const of of marks) paintMarks(ctx, place, of.marks, of.colour);
     ctx.restore();
+    this.point(this.pointing);
   }
 
   /** The canvas above, which is as large as the area. */
   private place(): Place | null {
     if (!this.drawing || !this.plot) return null;
     const { x, y, log } = this.drawing;
-    const { width, height } = this.area();
+    const { width, height } = this.inner;
     const ratio = devicePixelRatio;
     return { left: 0, top: 0, width: width * ratio, height: height * ratio, x, y, log, ratio };
   }
