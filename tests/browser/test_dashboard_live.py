@@ -59,6 +59,7 @@ def test_only_what_changed_is_asked_for(bare: RunningService, visit: Visit) -> N
     page.goto(f"{bare.url}/?view=sweep")
     until_live(page)
     expect(page.get_by_role("row", name="sweep/r0")).to_contain_text("0")
+    page.wait_for_timeout(2_500)  # a new connection asks for all once more
     with page.expect_request(lambda request: "run=" in request.url and "config.lr" in request.url) as asked:
         point(bare, "sweep/r0", 2, -7.25)
     assert asked.value.url.count("run=") == 1

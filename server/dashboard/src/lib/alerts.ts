@@ -8,6 +8,9 @@ export interface RunAlert {
   readonly alert: AlertsPage['alerts'][number];
 }
 
+/** Levels in words. */
+export const LEVELS = { error: 'Error', warn: 'Warning', info: 'Info' } as const;
+
 /** A run's alerts, each with its key: alerts that are alike in all count as often as they are there. */
 export function alertsOf({ run, alerts }: AlertsPage): RunAlert[] {
   const times = new Map<string, number>();

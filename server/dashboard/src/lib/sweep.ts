@@ -1,8 +1,9 @@
 /** What a sweep is looked at by: which columns there are to choose from, and which of them to begin with. */
 import type { ColumnsAnswer } from '../api/client';
-import { numberOf } from './axis';
+import { isMissing, numberOf } from './axis';
 import { columnOf } from './columns';
 import { quotedIfNeeded } from './expression';
+import { valueText } from './numbers';
 import type { Sweep } from './view';
 
 /** A run with its values by column. */
@@ -73,6 +74,14 @@ export function beginning(answer: ColumnsAnswer): Beginning {
 export function titleOf(column: string): string {
   const { label, detail } = columnOf(column);
   return detail ? `${detail} ${label}` : label;
+}
+
+/** A value as it is told; `none`: what stands for nothing. */
+export function toldValue(value: unknown, none: string): string {
+  if (isMissing(value)) return none;
+  const number = numberOf(value);
+  if (number !== null) return valueText(number);
+  return typeof value === 'string' ? value : JSON.stringify(value);
 }
 
 /** The view's columns, filled up. Whoever chose axes, chose their scales, too. */

@@ -40,7 +40,8 @@ export class Detail {
   }
 
   changed(news: News): void {
-    if (news && !news.runs.includes(this.name) && !news.deleted.includes(this.name)) return;
+    if (news?.deleted.includes(this.name)) return this.close();
+    if (news && !news.runs.includes(this.name)) return;
     this.timer ??= setTimeout(() => {
       this.timer = null;
       this.loading.follow((signal) => this.read(signal));
@@ -50,6 +51,7 @@ export class Detail {
   /** Ask no more. */
   close(): void {
     if (this.timer !== null) clearTimeout(this.timer);
+    this.timer = null;
     this.loading.cancel();
   }
 
