@@ -62,7 +62,7 @@ def curl(line: list[str]) -> None:
 
 def clean(variables: Mapping[str, str]) -> dict[str, str]:
     """The environment without the developer's own TALLYBOARD_* variables, and with these; no machine is sampled."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("TALLYBOARD_")}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TALLYBOARD_") and name != "RANK"}
     return kept | {"TALLYBOARD_SYSTEM_METRICS": "0"} | dict(variables)
 
 

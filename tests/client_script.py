@@ -1,12 +1,13 @@
 """Training scripts in processes of their own, that find their service and their run in the environment."""
 
-import os
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.cli_process import clean
 
 LIMIT_S = 60.0
 
@@ -16,8 +17,7 @@ class Script:
 
     def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
         self.path = path
-        outside = {k: v for k, v in os.environ.items() if not k.startswith("TALLYBOARD_") and k != "RANK"}
-        self.environ = outside | {"TALLYBOARD_SYSTEM_METRICS": "0"} | dict(environ)
+        self.environ = clean(environ)
 
     def run(self, code: str, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run it to its end."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import tallyboard
+from tests.cli_process import clean
 from tests.service import RunningService, until
 
 LIMIT_S = 240.0
@@ -53,7 +54,7 @@ def started(
     command: Sequence[str], service: RunningService, run: str, variables: Mapping[str, str], cwd: Path | None = None
 ) -> Iterator["subprocess.Popen[str]"]:
     """A training in Python on its way; killed when the block ends."""
-    outside = {k: v for k, v in os.environ.items() if not k.startswith("TALLYBOARD_") and k != "RANK"}
+    outside = clean({})
     process = subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=outside | environment(service, run, variables), cwd=cwd,

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tallyboard
+from tests.cli_process import clean
 from tests.service import RunningService
 
 LIMIT_S = 120.0
@@ -61,7 +62,7 @@ def failing(script: str, service: RunningService, run: str, folder: Path, moment
 def _started(
     script: str, service: RunningService, run: str, folder: Path, variables: Mapping[str, str]
 ) -> "subprocess.CompletedProcess[str]":
-    outside = {k: v for k, v in os.environ.items() if not k.startswith("TALLYBOARD_") and k != "RANK"}
+    outside = clean({})
     path = os.pathsep.join([*(str(ROOT / part) for part in ("client", "server", ".")), outside.get("PYTHONPATH", "")])
     ours = {"TALLYBOARD_URL": service.url, "TALLYBOARD_RUN": run, "PYTHONPATH": path, "FOLDER": str(folder)}
     return subprocess.run(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli_process import clean
 from tests.frameworks import kit_hf
 from tests.service import RunningService
 
@@ -18,7 +19,7 @@ BATCHES = 23
 
 def run(script: str, service: RunningService, folder: Path, *arguments: str) -> str:
     """Run an example to its end; the last line that it printed."""
-    outside = {k: v for k, v in os.environ.items() if not k.startswith("TALLYBOARD_") and k != "RANK"}
+    outside = clean({})
     path = os.pathsep.join([str(kit_hf.ROOT / "client"), outside.get("PYTHONPATH", "")])
     done = subprocess.run(
         [sys.executable, str(kit_hf.ROOT / "client" / "examples" / script), *arguments], capture_output=True, text=True,
