@@ -29,6 +29,7 @@ export interface Outlier {
  */
 export function marksOf(line: Line): Mark[] {
   const marks: Mark[] = [];
+  if (!sum(line.nonfinite)) return marks;
   let y = NaN;
   for (let i = 0; i < line.length; i++) {
     if (Number.isFinite(line.mean[i]!)) y = line.mean[i]!;
@@ -76,9 +77,8 @@ export function outliersOf(
 export function unshown(curves: readonly Curve[], log: boolean): { nonfinite: number; nonPositive: number } {
   let [nonfinite, nonPositive] = [0, 0];
   for (const { line, band, low } of curves) {
-    if (line) for (const count of line.nonfinite) nonfinite += count;
-    if (band) nonfinite += band.nonfinite;
-    if (log) for (const value of low) if (value <= 0) nonPositive++;
+    nonfinite += line ? sum(line.nonfinite) : (band?.nonfinite ?? 0);
+    if (log) for (let i = 0; i < low.length; i++) if (low[i]! <= 0) nonPositive++;
   }
   return { nonfinite, nonPositive };
 }
@@ -91,4 +91,10 @@ function keep(found: Map<number, Outlier>, column: number, outlier: Outlier): vo
   const before = found.get(column);
   const further = !before || (outlier.above ? outlier.value > before.value : outlier.value < before.value);
   if (further) found.set(column, outlier);
+}
+
+function sum(column: Float64Array): number {
+  let total = 0;
+  for (let i = 0; i < column.length; i++) total += column[i]!;
+  return total;
 }

@@ -193,15 +193,20 @@ function given(column: Uint8Array | undefined): Uint8Array {
   return column;
 }
 
+/** One line after another; all columns in one piece of memory, because this is done for every line at every update. */
 function joined(before: Line, after: Line): Line {
-  const line: Line = { ...after, points: before.points + after.points, length: before.length + after.length };
+  const length = before.length + after.length;
+  const line: Line = { ...after, points: before.points + after.points, length };
   line.appended = before.appended + after.length;
-  for (const name of COLUMNS) {
-    const column = new Float64Array(line.length);
+  const all = new Float64Array(COLUMNS.length * length);
+  COLUMNS.forEach((name, i) => {
+    const column = all.subarray(i * length, (i + 1) * length);
     column.set(before[name]);
     column.set(after[name], before.length);
     line[name] = column;
-  }
+  });
+  // Of single points some columns are the same one, by which is told that there is no band.
+  if (before.min === before.max && after.min === after.max) line.max = line.min;
   return line;
 }
 

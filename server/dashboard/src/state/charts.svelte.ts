@@ -15,7 +15,7 @@ import type { Tags } from './tags.svelte';
 import type { ViewState } from './view.svelte';
 
 /** A browser opens six connections to one service; one of them is held by /live. */
-const AT_ONCE_MAX = 4;
+const AT_ONCE_MAX = 2;
 /** Points and buckets in one answer, a little less than the service's own limit. */
 const POINTS_MAX = 240_000;
 const BUCKETS_MIN = 20;
