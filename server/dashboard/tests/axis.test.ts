@@ -22,6 +22,13 @@ describe('an axis of numbers', () => {
     );
   });
 
+  it('has room around values that are too close together to be told apart', () => {
+    const [low, high] = [9.999999999999837e99, 9.999999999999839e99];
+    const axis = Axis.of('x', [low, high], true);
+    expect([axis.at(low), axis.at(high)]).toEqual([expect.closeTo(0.5), expect.closeTo(0.5)]);
+    expect(linearTicks(low, high)).toEqual([low]);
+  });
+
   it('has no place for what is missing, for NaN and infinity, and for what has no logarithm', () => {
     const axis = Axis.of('lr', [0.1, 'NaN', 'Infinity', '-Infinity', null, 0, -1, 0.001], true);
     expect([axis.kind, axis.log, axis.from, axis.to]).toEqual(['number', true, 0.001, 0.1]);

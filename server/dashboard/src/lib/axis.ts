@@ -13,6 +13,8 @@ export interface Tick {
 /** Beyond so many different texts a category's labels are not all shown, and places lie close together. */
 const LABELS_MAX = 24;
 const TICKS_WANTED = 5;
+/** Ends that are closer together, beside their size, have one tick, and no logarithms that could be told apart. */
+const NARROW = 1e-7;
 
 export class Axis {
   /**
@@ -101,12 +103,13 @@ export function numberOf(value: unknown): number | null {
 export function linearTicks(from: number, to: number): number[] {
   const width = to - from;
   if (!(width > 0) || !Number.isFinite(width)) return [from];
+  if (width < NARROW * Math.max(Math.abs(from), Math.abs(to))) return [from];
   const rough = width / TICKS_WANTED;
   const size = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * size).find((step) => width / step <= TICKS_WANTED)!;
   const first = Math.ceil(from / step - 1e-9);
   const count = Math.floor(to / step + 1e-9) - first + 1;
-  return Array.from({ length: count }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+  return Array.from({ length: count }, (_, i) => Number(((first + i) * step).toPrecision(14)));
 }
 
 /** Powers of ten between two values, some left out if they are many; in less than a decade round values. */
@@ -139,9 +142,9 @@ function ends(values: readonly number[], log: boolean): [number, number] {
     if (value > to) to = value;
   }
   if (from > to) return [0, 1];
+  if (log && to - from < NARROW * to) return [from / 2, to * 2];
   if (from < to && Number.isFinite(to - from)) return [from, to];
   if (from < to) return [from / 2, to / 2]; // wider than numbers go
-  if (log) return [from / 2, to * 2];
   const margin = Math.abs(from) / 2 || 1;
   return [from - margin, to + margin];
 }
