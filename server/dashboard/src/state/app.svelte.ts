@@ -63,7 +63,7 @@ export class App {
     );
     this.tags = new Tags(client);
     this.charts = new Charts(client, this.view, this.runs, this.tags);
-    this.choices = new Choices(client);
+    this.choices = new Choices(this.columns);
     this.sweep = new Sweep(client, this.view, this.runs, this.columns);
     this.health = new Health(client, this.view, this.runs, this.columns);
     this.alerts = new Alerts(client, this.view);
@@ -96,7 +96,7 @@ export class App {
         this.followRuns();
         $effect(() => {
           const project = this.view.current.project;
-          untrack(() => this.choices.load(project));
+          untrack(() => this.columns.want(project));
         });
         $effect(() => {
           const question = this.alerts.question;

@@ -1,27 +1,21 @@
 /** What charts can be drawn along and grouped by: counters, and keys of the runs' config. */
-import type { Client, ColumnsAnswer } from '../api/client';
-import { Loading } from './loading.svelte';
+import { configPath } from '../lib/columns';
+import type { Columns } from './columns.svelte';
 
 const PREFIX = 'config.';
 /** A key with more values than this tells runs apart rather than puts them together. */
 const VALUES_MAX = 100;
 
 export class Choices {
-  counters = $state.raw<readonly string[]>([]);
-  /** Keys of the config, those that make fewer groups than there are runs. */
-  keys = $state.raw<readonly string[]>([]);
-  readonly loading = new Loading();
-
-  constructor(private readonly client: Client) {}
-
-  load(project: string | null): void {
-    this.loading.replace(async (signal) => this.take(await this.client.columns(project, signal)));
-  }
-
-  private take({ config, counters }: ColumnsAnswer): void {
-    this.counters = counters.map(({ counter }) => counter);
-    this.keys = config
+  readonly counters: readonly string[] = $derived.by(() =>
+    (this.columns.answer?.counters ?? []).map(({ counter }) => counter),
+  );
+  /** Keys of the config as paths, those that make fewer groups than there are runs. */
+  readonly keys: readonly string[] = $derived.by(() =>
+    (this.columns.answer?.config ?? [])
       .filter(({ distinct }) => distinct !== null && distinct <= VALUES_MAX)
-      .map(({ column }) => column.slice(PREFIX.length));
-  }
+      .map(({ column }) => configPath(column.slice(PREFIX.length))),
+  );
+
+  constructor(private readonly columns: Columns) {}
 }

@@ -9,6 +9,7 @@ import { withRuns } from '../lib/selection';
 import { withRun, type View } from '../lib/view';
 import type { Clock } from './clock.svelte';
 import { Loading } from './loading.svelte';
+import { rowsOf } from './table.svelte';
 import type { ViewState } from './view.svelte';
 
 /** One row: the run's name, and its values by column. */
@@ -205,11 +206,4 @@ function queryOf(view: View): RunsQuery {
   if (view.sort) query.sort = view.sort;
   if (!view.archived) query.archived = false;
   return query;
-}
-
-function rowsOf(page: { columns: string[]; rows: unknown[][] }): Row[] {
-  return page.rows.map((row) => {
-    const values = Object.fromEntries(page.columns.map((column, i) => [column, row[i]]));
-    return { name: String(values['name']), values };
-  });
 }

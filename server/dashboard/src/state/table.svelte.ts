@@ -119,7 +119,8 @@ export function merged(rows: readonly Row[], news: readonly Row[], asked: Readon
   return [...kept, ...found.values()];
 }
 
-function rowsOf(page: { columns: string[]; rows: unknown[][] }): Row[] {
+/** The rows of an answer, by column. */
+export function rowsOf(page: { columns: string[]; rows: unknown[][] }): Row[] {
   return page.rows.map((row) => {
     const values = Object.fromEntries(page.columns.map((column, i) => [column, row[i]]));
     return { name: String(values['name']), values };
