@@ -40,7 +40,7 @@ export class App {
     this.tags = new Tags(client);
     this.charts = new Charts(client, this.view, this.runs, this.tags);
     this.sweep = new Sweep(client, this.view, this.runs, this.columns);
-    this.health = new Health(client, this.view, this.runs, this.columns);
+    this.health = new Health(client, this.view, this.runs, this.columns, this.connection);
     this.alerts = new Alerts(client, this.view);
   }
 
