@@ -17,6 +17,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.usefixture
 
 RETRY_TIMEOUT_MS = 40_000
 """The page tries again after half a minute at most."""
+CAUGHT_UP_MS = 2_500
+"""The page has asked for what it heard of by then."""
 
 
 def point(service: RunningService, run: str, step: int, value: float = 0.5) -> None:
@@ -59,7 +61,7 @@ def test_only_what_changed_is_asked_for(bare: RunningService, visit: Visit) -> N
     page.goto(f"{bare.url}/?view=sweep")
     until_live(page)
     expect(page.get_by_role("row", name="sweep/r0")).to_contain_text("0")
-    page.wait_for_timeout(2_500)  # a new connection asks for all once more
+    page.wait_for_timeout(CAUGHT_UP_MS)  # a new connection asks for all once more
     with page.expect_request(lambda request: "run=" in request.url and "config.lr" in request.url) as asked:
         point(bare, "sweep/r0", 2, -7.25)
     assert asked.value.url.count("run=") == 1
@@ -72,6 +74,7 @@ def test_it_stands_still_while_it_is_paused(bare: RunningService, visit: Visit) 
     page.goto(f"{bare.url}/?view=health&show=running")
     until_live(page)
     expect(page.locator("article")).to_have_count(1)
+    page.wait_for_timeout(CAUGHT_UP_MS)
     page.keyboard.press("p")
     status = page.get_by_role("status").filter(has_text="Paused")
     expect(status).to_contain_text("Nothing has changed since.")
@@ -79,7 +82,7 @@ def test_it_stands_still_while_it_is_paused(bare: RunningService, visit: Visit) 
     point(bare, "a/two", 1)
     expect(status).to_contain_text("2 runs have changed since.")
     visit.screenshot("dashboard-paused")
-    page.wait_for_timeout(2_500)  # longer than the page waits before it asks for what changed
+    page.wait_for_timeout(CAUGHT_UP_MS)
     expect(page.locator("article")).to_have_count(1)
     page.get_by_role("button", name="Go on").click()
     expect(page.locator("article")).to_have_count(2)

@@ -21,8 +21,8 @@ DRAWN_MIN = 800
 
 def shown(page: Page) -> tuple[int, int]:
     """How many runs are in range, and of how many."""
-    text = page.get_by_text(re.compile(r"^\d+ of \d+\+? runs")).inner_text()
-    found = re.match(r"(\d+) of (\d+)", text)
+    text = page.get_by_text(re.compile(r"^[\d,]+ of [\d,]+\+? runs")).inner_text()
+    found = re.match(r"(\d+) of (\d+)", text.replace(",", ""))
     assert found
     return int(found[1]), int(found[2])
 

@@ -65,7 +65,7 @@ export class App {
     this.charts = new Charts(client, this.view, this.runs, this.tags);
     this.choices = new Choices(this.columns);
     this.sweep = new Sweep(client, this.view, this.runs, this.columns);
-    this.health = new Health(client, this.view, this.runs, this.columns);
+    this.health = new Health(client, this.view, this.runs, this.columns, this.connection);
     this.alerts = new Alerts(client, this.view);
   }
 

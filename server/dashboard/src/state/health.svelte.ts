@@ -14,6 +14,7 @@ import {
 } from '../lib/health';
 import type { Show } from '../lib/view';
 import type { Columns } from './columns.svelte';
+import type { Connection } from './connection.svelte';
 import { Loading } from './loading.svelte';
 import type { Runs } from './runs.svelte';
 import { Table, tableQuery } from './table.svelte';
@@ -101,6 +102,7 @@ export class Health {
     private readonly view: ViewState,
     private readonly runs: Runs,
     private readonly columns: Columns,
+    private readonly connection: Connection,
   ) {
     this.table = new Table(client);
   }
@@ -114,9 +116,11 @@ export class Health {
     untrack(() => this.table.ask(JSON.parse(question)));
   }
 
-  /** Ask again now and then, until the returned function is called: then nobody looks any more. */
+  /** Ask again now and then while the page is live, until the returned function is called: then nobody looks any more. */
   watch(): () => void {
-    const timer = setInterval(() => document.hidden || this.table.changed(null), REFRESH_MS);
+    const timer = setInterval(() => {
+      if (this.connection.status === 'live' && !document.hidden) this.table.changed(null);
+    }, REFRESH_MS);
     return () => {
       clearInterval(timer);
       this.table.ask(null);
