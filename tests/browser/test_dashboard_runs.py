@@ -302,8 +302,8 @@ def test_ranks_are_below_their_run(library: RunningService, visit: Visit) -> Non
 def test_runs_stand_in_groups_that_feed_the_charts(library: RunningService, visit: Visit) -> None:
     page = visit.page
     page.goto(f"{library.url}/?sort=name&columns=config.opt")
-    page.get_by_label("Group").focus()
-    page.get_by_label("Group").select_option("opt")
+    page.locator("#runs").get_by_label("Group").focus()
+    page.locator("#runs").get_by_label("Group").select_option("opt")
     count(page, RUNS + 2)
     in_url(page, rows=["opt"], group=["opt"])
     expect(lines(page).first).to_contain_text(re.compile(r"opt\s*adam\s*18 runs"))
@@ -345,7 +345,7 @@ def test_what_is_reported_shows_without_loading_the_table_again(library: Running
     page.goto(f"{library.url}/?sort=-last.loss&columns=last.loss&project=gan")
     count(page, RUNS // 2)
     expect(lines(page).first).to_contain_text("r22")
-    expect(page.get_by_role("status").filter(has_text="Live")).to_be_visible()
+    expect(page.get_by_role("button", name="Live", exact=True)).to_be_visible()
     page.wait_for_timeout(1_500)  # the connection's first word makes it ask for everything once
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url) if "/runs?" in request.url else None)

@@ -28,7 +28,7 @@ def shown(page: Page) -> tuple[int, int]:
 
 
 def until_drawn(visit: Visit) -> None:
-    plot = visit.page.get_by_role("group", name=re.compile("runs$"))
+    plot = visit.page.locator("main").get_by_role("group", name=re.compile("runs$"))
     expect(plot).to_be_visible()
     for _ in range(100):
         if coloured(plot) >= DRAWN_MIN:

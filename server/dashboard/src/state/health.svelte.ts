@@ -24,6 +24,7 @@ import type { ViewState } from './view.svelte';
 const REFRESH_MS = 15_000;
 const RELOAD_MS_MIN = 1_000;
 const ALERTS_MAX = 50;
+const NOTHING_ABOVE = { open: null, compare: false, full: null } as const;
 
 /** A run whose details are open. */
 export class Detail {
@@ -162,7 +163,11 @@ export class Health {
   visit(run: string): void {
     const { open } = this.view.current.health;
     this.visited = run;
-    this.view.update({ region: 'health', health: { show: 'alerts', open: [...new Set([...open, run])] } });
+    this.view.update({
+      region: 'health',
+      health: { show: 'alerts', open: [...new Set([...open, run])] },
+      ...NOTHING_ABOVE,
+    });
   }
 
   private set(changes: Partial<{ show: Show; open: readonly string[] }>): void {

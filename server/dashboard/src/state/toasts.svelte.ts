@@ -14,8 +14,20 @@ const TOASTS_MAX = 4;
 export class Toasts {
   /** Oldest first. */
   shown = $state.raw<readonly Toast[]>([]);
+  /** How many dialogs lie above the page: only what is in the topmost can be seen and pressed. */
+  above = $state(0);
   private next = 1;
   private readonly timers = new Map<number, ReturnType<typeof setTimeout>>();
+
+  /** A dialog opens: how many there are now. */
+  rise(): number {
+    return ++this.above;
+  }
+
+  /** A dialog closes. */
+  sink(): void {
+    this.above--;
+  }
 
   say(text: string, undo: (() => void) | null = null): void {
     this.add({ id: this.next++, text, bad: false, undo });

@@ -1,7 +1,7 @@
 /** Where keys lead to in the page: to runs, charts and cards (`data-stop`), and to fields to search in. */
 import { neighbour } from '../../lib/keys';
 
-const STOPS = '[data-stop], #runs li input[type="checkbox"], main article';
+const STOPS = '[data-stop], #runs [role="treegrid"], main article';
 const SEARCHES = 'input[type="search"]';
 
 /** Whether what has the focus takes text. */
