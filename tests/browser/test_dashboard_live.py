@@ -110,6 +110,22 @@ def test_alerts_are_told_as_they_come(bare: RunningService, visit: Visit) -> Non
     expect(page.get_by_role("article", name="a/one")).to_be_focused()
 
 
+def test_alerts_are_told_above_a_dialog(bare: RunningService, visit: Visit) -> None:
+    point(bare, "a/one", 1)
+    page = visit.page
+    page.goto(f"{bare.url}/?open=a/one")
+    until_live(page)
+    dialog = page.get_by_role("dialog", name="a/one")
+    with page.expect_request(lambda request: "/alerts/" in request.url):
+        alert = {"title": "loss is not a number", "level": "error"}
+        assert bare.send("POST", "/alerts/a/one", alert).status == 200
+    told = dialog.get_by_role("log", name="New alerts")
+    expect(told).to_contain_text("loss is not a number")
+    told.get_by_role("button", name="a/one", exact=True).click()
+    expect(dialog).to_be_hidden()
+    expect(page.get_by_role("article", name="a/one")).to_be_visible()
+
+
 def test_a_service_that_was_killed_and_is_back(unwatched: Visit, tmp_path: Path) -> None:
     page = unwatched.page
     with ExitStack() as first:

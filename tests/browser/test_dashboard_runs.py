@@ -332,6 +332,7 @@ def test_details_are_linked_edited_and_undone(library: RunningService, visit: Vi
     expect(named.get_by_text("<b>not bold</b>")).to_be_visible()
     expect(named.get_by_text("baseline, paper")).to_be_visible()
     visit.screenshot("runs-details")
+    expect(named.get_by_role("status").get_by_role("button", name="Undo")).to_be_visible()  # what lies below is inert
     named.get_by_role("button", name="Close").click()
     expect(line(page, "gan/r06")).to_contain_text("The best one")
     page.get_by_role("button", name="Undo").click()
