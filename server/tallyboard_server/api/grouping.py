@@ -18,7 +18,7 @@ _BY_NAME: Final[Mapping[str, Callable[[str], str | None]]] = {
     "run.all": lambda _: None,
     "run.ranks": lambda name: _RANK.sub("", name),
 }
-"""Ways to group that are no keys of a config: all runs together; the ranks of each run (`a/b/rank00`, `a/b/rank01`), and
+"""Ways to group that are no keys of a config: all runs together; the ranks of each run (`a/b/rank00`, `a/b/rank01`) and
 the run itself. A config's own `run.all` is still there as `config.run.all`."""
 
 
