@@ -105,6 +105,10 @@ test-frameworks: python ## tests with the real Keras, PyTorch, JAX, …, in a ve
 bench: dashboard ## measure speed and memory: a table, and JSON in bench-results/
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
+.PHONY: bench-dashboard
+bench-dashboard: dashboard ## measure the dashboard's charts in Chromium: a table
+	$(BIN)/python -m tests.browser.bench_dashboard $(BENCH_ARGS)
+
 .PHONY: demo
 demo: dashboard ## serve and train on real data until Ctrl-C (ONCE=1: train once, compare with TensorBoard, end)
 	$(BIN)/tallyboard demo $(if $(filter-out 0,$(ONCE)),--once) $(DEMO_ARGS)
