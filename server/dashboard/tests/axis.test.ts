@@ -27,6 +27,8 @@ describe('an axis of numbers', () => {
     const axis = Axis.of('x', [low, high], true);
     expect([axis.at(low), axis.at(high)]).toEqual([expect.closeTo(0.5), expect.closeTo(0.5)]);
     expect(linearTicks(low, high)).toEqual([low]);
+    for (const value of [Number.MIN_VALUE, Number.MAX_VALUE])
+      expect(Axis.of('x', [value], true).at(value)).toBeGreaterThanOrEqual(0);
   });
 
   it('has no place for what is missing, for NaN and infinity, and for what has no logarithm', () => {

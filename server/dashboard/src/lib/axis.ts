@@ -142,7 +142,8 @@ function ends(values: readonly number[], log: boolean): [number, number] {
     if (value > to) to = value;
   }
   if (from > to) return [0, 1];
-  if (log && to - from < NARROW * to) return [from / 2, to * 2];
+  if (log && to - from <= NARROW * to)
+    return [Math.max(from / 2, Number.MIN_VALUE), Math.min(to * 2, Number.MAX_VALUE)];
   if (from < to && Number.isFinite(to - from)) return [from, to];
   if (from < to) return [from / 2, to / 2]; // wider than numbers go
   const margin = Math.abs(from) / 2 || 1;
