@@ -18,14 +18,22 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 DEMO_ARGS ?=
 KILLS ?= 100
+RUNS ?= 1000
 SOURCES := client server tests
 # Where the frameworks are kept that Tallyboard has integrations for; else in the user's cache.
 FRAMEWORKS_VENV ?=
 export FRAMEWORKS_VENV
 
+DASHBOARD := server/dashboard
+NODE_MODULES := $(DASHBOARD)/node_modules/.package-lock.json
+# Node comes with the `dev` extra; one on PATH will do, too.
+WITH_NODE := PATH="$(abspath $(BIN)):$$PATH"
+NPM := cd $(DASHBOARD) && $(WITH_NODE) npm
+SCHEMA := src/api/schema.d.ts
+
 .PHONY: help
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(STAMP) ## make .venv and install Tallyboard in it, with all extras
@@ -44,16 +52,47 @@ $(STAMP): pyproject.toml | python
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[server,examples,dev]'
 	@touch $@
 
+# npm writes this file last, so it is newer than the lock that it was installed from.
+$(NODE_MODULES): $(DASHBOARD)/package-lock.json | $(STAMP)
+	@$(NPM) ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.PHONY: dashboard
+dashboard: $(STAMP) ## build the dashboard, if its sources have changed
+	@$(WITH_NODE) $(BIN)/python $(DASHBOARD)/build_hook.py
+
+.PHONY: dashboard-dev
+dashboard-dev: $(NODE_MODULES) ## serve the dashboard's sources as they change, for the service at TALLYBOARD_URL
+	@$(NPM) run --silent dev
+
+.PHONY: dashboard-types
+dashboard-types: $(NODE_MODULES) ## make the dashboard's types of the API anew
+	@$(BIN)/python $(DASHBOARD)/openapi.py > $(DASHBOARD)/node_modules/openapi.json
+	@$(NPM) run --silent types -- --output $(SCHEMA)
+
 .PHONY: check
-check: $(STAMP) ## lint, format, types, and the direction of imports
+check: $(STAMP) check-dashboard ## lint, format, types, and the direction of imports
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/mypy client/examples tests
+	$(BIN)/mypy $(DASHBOARD)/build_hook.py $(DASHBOARD)/openapi.py $(DASHBOARD)/tests/record.py
 	$(BIN)/lint-imports
 
+.PHONY: check-dashboard
+check-dashboard: $(NODE_MODULES) ## format and types of the dashboard, and that the types of the API are those of the service
+	@$(NPM) run --silent check
+	@$(BIN)/python $(DASHBOARD)/openapi.py > $(DASHBOARD)/node_modules/openapi.json
+	@$(NPM) run --silent types -- --output node_modules/schema.d.ts
+	@cmp -s $(DASHBOARD)/node_modules/schema.d.ts $(DASHBOARD)/$(SCHEMA) || { \
+		echo "make: $(DASHBOARD)/$(SCHEMA) is not what the API is now; run make dashboard-types" >&2; exit 1; }
+
+.PHONY: test-dashboard
+test-dashboard: $(NODE_MODULES) ## the dashboard's own tests
+	$(NPM) run --silent test
+
 .PHONY: test
-test: $(STAMP) ## all tests (PYTEST_ARGS="-k rewind" for some)
+test: test-dashboard dashboard ## all tests (PYTEST_ARGS="-k rewind" for some)
 	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: test-frameworks
@@ -63,16 +102,24 @@ test-frameworks: python ## tests with the real Keras, PyTorch, JAX, …, in a ve
 		-n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) tests/frameworks
 
 .PHONY: bench
-bench: $(STAMP) ## measure speed and memory: a table, and JSON in bench-results/
+bench: dashboard ## measure speed and memory: a table, and JSON in bench-results/
 	$(BIN)/python -m tests.bench $(BENCH_ARGS)
 
+.PHONY: bench-dashboard
+bench-dashboard: dashboard ## measure the dashboard's charts in Chromium: a table
+	$(BIN)/python -m tests.browser.bench_dashboard $(BENCH_ARGS)
+
 .PHONY: demo
-demo: $(STAMP) ## serve and train on real data until Ctrl-C (ONCE=1: train once, compare with TensorBoard, end)
+demo: dashboard ## serve and train on real data until Ctrl-C (ONCE=1: train once, compare with TensorBoard, end)
 	$(BIN)/tallyboard demo $(if $(filter-out 0,$(ONCE)),--once) $(DEMO_ARGS)
 
 .PHONY: demo-preempt
 demo-preempt: $(STAMP) ## kill jobs, service and network of a training, and compare with plain tensorboardX
 	$(BIN)/tallyboard demo-preempt $(DEMO_ARGS)
+
+.PHONY: demo-thousand
+demo-thousand: dashboard ## serve a thousand runs of sweeps until Ctrl-C (ONCE=1: write them and end; RUNS=200)
+	$(BIN)/tallyboard demo-thousand $(if $(filter-out 0,$(ONCE)),--once) --runs $(RUNS) $(DEMO_ARGS)
 
 .PHONY: kill
 kill: $(STAMP) ## kill the server and clients at random under load (KILLS=500), and compare with what was acknowledged
@@ -80,4 +127,4 @@ kill: $(STAMP) ## kill the server and clients at random under load (KILLS=500), 
 
 .PHONY: clean
 clean: ## remove what the other verbs made, but for data
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	rm -rf $(VENV) $(DASHBOARD)/node_modules server/tallyboard_server/static .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tallyboard_server.api.static import STATIC
 from tallyboard_server.settings import Settings
 from tests.service import RunningService, serving
 
@@ -34,12 +35,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
 
 @pytest.fixture
 def start_service(tmp_path: Path) -> Iterator[StartService]:
-    """Starts services with settings of the test's own; they stop when it ends."""
+    """Starts services with settings of the test's own (static: the dashboard's files); they stop when it ends."""
     with ExitStack() as stack:
 
         def start(**settings: Any) -> RunningService:
             chosen: dict[str, Any] = {"data_dir": tmp_path / "data", "port": 0} | settings
-            return stack.enter_context(serving(Settings(**chosen)))
+            static = chosen.pop("static", STATIC)
+            return stack.enter_context(serving(Settings(**chosen), static=static))
 
         yield start
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from fastapi import FastAPI
 
 from tallyboard.wire import JSON, MSGPACK
 from tallyboard_server.api.service import Service
+from tallyboard_server.api.static import STATIC
 from tallyboard_server.app import create_app
 from tallyboard_server.settings import Settings
 
@@ -124,9 +126,12 @@ def read_response(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def serving(settings: Settings, *, root_path: str = "") -> Iterator[RunningService]:
-    """Serve until the block ends; `settings.port` 0 takes a free one. root_path: what a proxy takes off the path."""
-    app = create_app(settings)
+def serving(settings: Settings, *, root_path: str = "", static: Path = STATIC) -> Iterator[RunningService]:
+    """Serve until the block ends; `settings.port` 0 takes a free one. root_path: what a proxy takes off the path.
+
+    static: the dashboard's files.
+    """
+    app = create_app(settings, static=static)
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", settings.port))
@@ -136,7 +141,7 @@ def serving(settings: Settings, *, root_path: str = "") -> Iterator[RunningServi
             app, loop="uvloop", http="httptools", ws="none", lifespan="on", log_config=None, access_log=False,
             timeout_graceful_shutdown=5, root_path=root_path,
         )  # fmt: skip
-        server = _Announced(config)
+        server = _Announced(config, app.end_streams)
         thread = threading.Thread(target=server.run, args=([listener],), name="uvicorn")
         thread.start()
         try:
@@ -156,9 +161,14 @@ def serving(settings: Settings, *, root_path: str = "") -> Iterator[RunningServi
 class _Announced(uvicorn.Server):
     """A server that says when it is up, or never will be."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, at_end: Callable[[], None]) -> None:
         super().__init__(config)
         self.up = threading.Event()
+        self._at_end = at_end
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._at_end()
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         try:

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 from anyio import CapacityLimiter
@@ -17,18 +18,23 @@ from starlette.types import Receive, Scope, Send
 
 from tallyboard.version import __version__
 from tallyboard_server.api import board, problems, reports
+from tallyboard_server.api import static as static_files
 from tallyboard_server.api.board import Board
 from tallyboard_server.api.body import BodyReader
 from tallyboard_server.api.direct import DirectReports
 from tallyboard_server.api.guard import Guard
+from tallyboard_server.api.listeners import Live
 from tallyboard_server.api.openapi import openapi_document
 from tallyboard_server.api.routes import API_PREFIX, ROUTERS
 from tallyboard_server.api.safety import remove_unfinished_copies
 from tallyboard_server.api.service import Service
+from tallyboard_server.api.sessions import Sessions, Tries
+from tallyboard_server.api.static import STATIC, BuiltFiles
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.eventfiles import Exporter, ExportSettings
 from tallyboard_server.ingest import HeartbeatKeeper, Ingest, Merger
 from tallyboard_server.retention import Pruner, Rules, Worker
+from tallyboard_server.runtable import Overview
 from tallyboard_server.settings import Settings, check_exposure
 from tallyboard_server.store.sqlite.store import SqliteStore
 
@@ -44,11 +50,17 @@ EXPORTS_AT_ONCE_MAX: Final = 8
 class App:
     """The service as an ASGI app: reports take the direct way, everything else goes through FastAPI."""
 
-    def __init__(self, fastapi: FastAPI, settings: Settings, traffic: Traffic) -> None:
-        guarded = partial(Guard, settings=settings, traffic=traffic)
+    def __init__(self, fastapi: FastAPI, settings: Settings, traffic: Traffic, sessions: Sessions | None) -> None:
+        guarded = partial(Guard, settings=settings, traffic=traffic, sessions=sessions)
         self.fastapi = fastapi
         self.fastapi.add_middleware(guarded)
         self._front = DirectReports(fastapi, prefix=API_PREFIX, guarded=guarded)
+
+    def end_streams(self) -> None:
+        """End what would stay open for ever; a server calls it before it waits for its requests to end."""
+        service = getattr(self.fastapi.state, "service", None)
+        if isinstance(service, Service):
+            service.live.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
@@ -56,18 +68,20 @@ class App:
         await self._front(scope, receive, send)
 
 
-def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) -> App:
-    """The app for a service that is not running yet; serving it opens the data dir.
+def create_app(settings: Settings, *, clock: Callable[[], float] = time.time, static: Path = STATIC) -> App:
+    """The app for a service that is not running yet; serving it opens the data dir. static: the dashboard's files.
 
     Raises ExposureError if it would be open to anybody. The lifespan raises StoreError if the data dir can't be had.
     """
     check_exposure(settings)
     traffic = Traffic()
+    sessions = None if (token := settings.token_text) is None else Sessions(token, clock)
+    page = BuiltFiles(static, immutable=False)
     tensorboard = Board(body_timeout_s=settings.body_timeout_s) if settings.tensorboard else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, clock, traffic) as service, showing(tensorboard, service):
+        async with running(settings, clock, traffic, sessions, page) as service, showing(tensorboard, service):
             app.state.service = service
             yield
 
@@ -82,14 +96,17 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time) ->
         app.include_router(router, prefix=prefix)
     if tensorboard is not None:
         app.router.routes.extend(board.routes(tensorboard))
+    app.router.routes.extend(static_files.routes(page, static))
     for kind in (*problems.KINDS, problems.ApiError, HTTPException):
         app.add_exception_handler(kind, problems.handle)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
-    return App(app, settings, traffic)
+    return App(app, settings, traffic, sessions)
 
 
 @asynccontextmanager
-async def running(settings: Settings, clock: Callable[[], float], traffic: Traffic) -> AsyncIterator[Service]:
+async def running(
+    settings: Settings, clock: Callable[[], float], traffic: Traffic, sessions: Sessions | None, page: BuiltFiles
+) -> AsyncIterator[Service]:
     """Open the store, start the writer and the views on it; on the way out stop them in the opposite order."""
     async with AsyncExitStack() as stack:
 
@@ -105,12 +122,15 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
             backlog_bytes_max=settings.export_backlog_bytes_max,
             clock=clock,
         )
+        live = Live()
+        stack.callback(live.stop)
         exporter = Exporter(store, settings.event_file_dir, ingest.record, settings=_export_settings(settings))
         merger = Merger(store, ingest.record, clock=clock)
         ingest.on_commit(lambda done: exporter.notify([item.state.id for item in done]))
         ingest.on_commit(merger.notify)
         ingest.watch_backlog(exporter.backlog_bytes)
         ingest.watch_backlog(merger.backlog_bytes, "merges")
+        ingest.on_commit(live.committed)
         ingest.start()
         on_exit(ingest.close)  # after the views: their last records go through the writer
         keeper = HeartbeatKeeper(ingest.heartbeats, store, ingest.record, clock)
@@ -120,10 +140,17 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
         on_exit(exporter.stop)
         merger.start()
         on_exit(merger.stop)
+
+        def thinned(run_id: int) -> None:
+            exporter.notify([run_id])
+            with store.snapshot() as view:
+                head = view.head(run_id)
+            if head is not None:
+                live.changed(head.name)
+
         pruner = Pruner(
-            store, ingest.record, ingest.submit_blocking, ingest.heartbeats.last_seen, clock,
-            thinned=lambda run_id: exporter.notify([run_id]),
-        )  # fmt: skip
+            store, ingest.record, ingest.submit_blocking, ingest.heartbeats.last_seen, clock, thinned=thinned
+        )
         retention = Worker(pruner, _retention_rules(settings))
         retention.start()
         on_exit(retention.stop)
@@ -141,7 +168,12 @@ async def running(settings: Settings, clock: Callable[[], float], traffic: Traff
             pruner=pruner,
             clock=clock,
             traffic=traffic,
-            views={"exporter": exporter, "merger": merger, "retention": retention},
+            sessions=sessions,
+            tries=Tries(),
+            page=page,
+            live=live,
+            overview=Overview(store),
+            views={"exporter": exporter, "merger": merger, "retention": retention, "live": live},
             check_views=partial(check_exporter, exporter, settings.export_backlog_bytes_max),
         )
 

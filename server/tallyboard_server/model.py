@@ -4,7 +4,7 @@ Everything here is data with the few questions that follow from it; nothing here
 A changed object is a new object, so "what must be saved" is "what is no longer the same object".
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
@@ -214,6 +214,21 @@ class RunState:
     def counter_by_id(self, counter_id: int) -> Counter | None:
         """The counter with that id; ids count 1, 2, … in order of creation."""
         return next((c for c in self.counters.values() if c.id == counter_id), None)
+
+    @property
+    def stalled(self) -> list[str]:
+        """The counters that are stalled; none of a run that has ended."""
+        return [c.name for c in self.counters.values() if c.stalled] if self.meta.status == "running" else []
+
+    def visible_tags(self) -> Iterator[tuple[Tag, Counter]]:
+        """Tags that have a visible point, and the counters that they belong to."""
+        counters = {counter.id: (counter, counter.limits()) for counter in self.counters.values()}
+        for tag in self.tags.values():
+            if tag.counter_id in counters:
+                counter, limits = counters[tag.counter_id]
+                limit = limits.get(tag.attempts_then)
+                if limit is None or tag.first_step < limit:  # as Tag.is_bound, which would look at every attempt again
+                    yield tag, counter
 
 
 @dataclass(slots=True, frozen=True)

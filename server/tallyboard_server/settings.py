@@ -59,6 +59,7 @@ class Settings(BaseSettings):
         True, description="Once up, take in what this user's jobs left on this machine's disk while no service ran."
     )
     tensorboard: bool = Field(True, description="Show TensorBoard itself below /tensorboard/.")
+    live_clients_max: int = Field(100, ge=1, description="Streams of GET /live open at once; beyond it 503.")
     chart_reads_at_once_max: int = Field(4, ge=1, description="Answers of GET /scalars made at the same time.")
 
     retention_superseded_days: float | None = Field(

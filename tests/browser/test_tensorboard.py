@@ -1,15 +1,14 @@
 """The mounted TensorBoard in a real Chromium: its page is drawn from the store, and nothing on it fails."""
 
 import math
-from collections.abc import Callable, Iterator
-from io import BytesIO
+from collections.abc import Callable
+from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 from playwright.sync_api import Browser, Locator, expect
 
 from tests.browser.conftest import Visit, visiting
+from tests.browser.pixels import coloured
 from tests.conftest import StartService
 from tests.service import RunningService
 from tests.summary_kit import framed, write_every_kind
@@ -19,15 +18,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 TOKEN = "s3cret-token"
 COLOURED_MIN = 150
 """Pixels of a colour that a chart with a curve has at least; axes, grid and labels are grey."""
-_GREY_MAX = 60
-"""Saturation, of 255."""
-
-
-def coloured(place: Locator) -> int:
-    """How many pixels of a part of the page are neither white nor grey."""
-    picture = Image.open(BytesIO(place.screenshot())).convert("HSV")
-    saturation = np.asarray(picture.getchannel("S"))
-    return int(np.count_nonzero(saturation > _GREY_MAX))
 
 
 def until_drawn(visit: Visit, place: Locator) -> None:
@@ -55,13 +45,6 @@ def filled(service: RunningService, tmp_path_factory: pytest.TempPathFactory) ->
     sent = service.request("POST", "/api/v1/events/kinds/all", body, {"Content-Type": "application/x-tfrecord"})
     assert sent.status == 200
     return service
-
-
-@pytest.fixture
-def visit(chromium: Browser) -> Iterator[Visit]:
-    with visiting(chromium) as found:
-        yield found
-        assert not found.faults
 
 
 def test_time_series_draws_every_curve(filled: RunningService, visit: Visit) -> None:
@@ -143,14 +126,31 @@ def test_a_new_point_is_there_at_the_next_reload_and_a_rewind_takes_points_away(
     visit.screenshot("after-rewind")
 
 
-def test_a_browser_opens_it_with_the_token_as_password(chromium: Browser, start_service: StartService) -> None:
-    service = start_service(token=TOKEN)
+def test_a_browser_opens_it_after_it_gave_the_token(
+    chromium: Browser, start_service: StartService, tmp_path: Path
+) -> None:
+    service = start_service(token=TOKEN, static=tmp_path / "nothing")
     service.report("a/b", {"reports": [{"step": step, "scalars": {"loss": step}} for step in range(10)]})
-    with visiting(chromium, token=TOKEN) as visit:
-        visit.page.goto(service.url)
-        visit.page.get_by_role("link", name="TensorBoard").click()
-        until_drawn(visit, visit.page.locator("scalar-card line-chart"))
+    with visiting(chromium) as visit:
+        page = visit.page
+        page.goto(f"{service.url}/tensorboard/")
+        page.get_by_label("Token").fill("wrong")
+        page.get_by_role("button").click()
+        expect(page.get_by_role("alert")).to_contain_text("The token is wrong")
+        visit.screenshot("login")
+        page.get_by_label("Token").fill(TOKEN)
+        page.get_by_role("button").click()
+        until_drawn(visit, page.locator("scalar-card line-chart"))
+        page.goto(service.url)
+        page.get_by_role("link", name="TensorBoard").click()
+        until_drawn(visit, page.locator("scalar-card line-chart"))
+        page.goto(f"data:text/html,<a href='{service.url}/?x=1'>a link in a chat</a>")
+        page.get_by_role("link").click()
+        page.wait_for_url(f"{service.url}/?x=1")
+        expect(page.get_by_role("link", name="TensorBoard")).to_be_visible()
         assert [fault for fault in visit.faults if "401" not in fault] == []
-    with visiting(chromium, token="wrong") as visit:
-        answer = visit.page.request.get(f"{service.url}/tensorboard/index.js")
-        assert answer.status == 401
+    with visiting(chromium) as visit:
+        visit.page.goto(f"data:text/html,<a href='{service.url}'>a link in a chat</a>")
+        visit.page.get_by_role("link").click()
+        expect(visit.page.get_by_label("Token")).to_be_visible()
+        assert visit.page.request.get(f"{service.url}/tensorboard/index.js").status == 401

@@ -2,11 +2,12 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
 from tallyboard.wire import JSON
-from tallyboard_server.api.chartmessages import QueryBody
+from tallyboard_server.api.chartmessages import Field, QueryBody
 from tallyboard_server.api.query import BUCKETS_MAX, SERIES_MAX
 from tallyboard_server.settings import Settings
 from tests.service import RunningService
@@ -26,6 +27,8 @@ def test_its_table_names_every_field() -> None:
     table = "".join(line.split("|")[1] for line in PAGE.splitlines() if line.startswith("| `"))
     fields = {field.encode_name for field in msgspec.structs.fields(QueryBody)}
     assert set(re.findall(r"`(\w+)`", table)) == fields
+    (told,) = re.findall(r"^\| `fields` \|(.*)", PAGE, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", told) == list(get_args(Field))
 
 
 def test_its_limits_are_those_that_hold() -> None:

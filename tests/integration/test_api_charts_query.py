@@ -68,6 +68,74 @@ def test_buckets_show_spikes_and_non_finite_values(trained: RunningService) -> N
     assert "x" not in buckets["first"]
 
 
+LEAN = ("x", "end", "first", "min", "max", "last", "mean", "count", "nonfinite")
+
+
+@pytest.mark.parametrize("x", ["step", "relative"])
+def test_lean_columns_are_those_of_the_whole_answer(trained: RunningService, x: str) -> None:
+    question = {"runs": ["long/*", "seeds/three"], "tags": ["loss"], "buckets": 10, "x": x}
+    whole = chart(trained, question)["series"]
+    lean = chart(trained, question | {"fields": LEAN})["series"]
+    packed = chart(trained, question | {"fields": LEAN}, Accept=MSGPACK)["series"]
+    assert [series.get("merged", False) for series in lean] == [True, False, False]
+    for full, found, binary in zip(whole, lean, packed, strict=True):
+        assert "buckets" not in found
+        assert "points" not in found
+        assert {key: found[key] for key in ("run", "tag", "counter", "count")} == {
+            key: full[key] for key in ("run", "tag", "counter", "count")
+        }
+        place = "step" if x == "step" else "x"
+        if not found.get("merged"):
+            assert found["lean"] == {"x": full["points"][place], "value": full["points"]["value"]}
+            assert np.frombuffer(binary["lean"]["value"], "<f8")[0] == full["points"]["value"][0]
+            continue
+        buckets = full["buckets"]
+        assert found["lean"] == {
+            "x": buckets["first"][place], "end": buckets["last"][place],
+            **{name: buckets[name]["value"] for name in ("first", "min", "max", "last")},
+            **{name: buckets[name] for name in ("mean", "count", "nonfinite")},
+        }  # fmt: skip
+        assert set(binary["lean"]) == set(LEAN)
+        assert np.frombuffer(binary["lean"]["mean"], "<f8").tolist() == buckets["mean"]
+        assert np.frombuffer(binary["lean"]["count"], "<i8").tolist() == buckets["count"]
+
+
+def test_lean_columns_are_those_asked_for_and_no_others(trained: RunningService) -> None:
+    question: Document = {"runs": ["long/a"], "buckets": 10, "fields": ["mean", "x", "mean"]}
+    (series,) = chart(trained, question)["series"]
+    assert set(series["lean"]) == {"x", "mean"}
+    (by_get,) = trained.get("/scalars?run=long/a&buckets=10&field=mean&field=x").json()["series"]
+    assert by_get == series
+    (without_x,) = chart(trained, {"runs": ["long/b"], "tags": ["loss"], "fields": ["mean"]})["series"]
+    assert without_x["lean"] == {"value": [1.0, 2.0]}
+    first = query(trained, question)
+    assert query(trained, question, If_None_Match=first.headers["etag"]).status == 304
+    assert query(trained, question | {"fields": ["x"]}, If_None_Match=first.headers["etag"]).status == 200
+
+
+def test_a_lean_reader_is_told_what_is_new(trained: RunningService) -> None:
+    train(trained, "lean/a", [1.0, 2.0])
+    question: Document = {"runs": ["lean/*"], "buckets": 100, "fields": ["x", "mean"]}
+    first = chart(trained, question)
+    train(trained, "lean/a", [3.0], first=2)
+    (series,) = chart(trained, question | {"since": first["cursor"]})["series"]
+    assert (series["append"], series["lean"]) == (True, {"x": [2], "value": [3.0]})
+
+
+@pytest.mark.parametrize("fields", [["median"], "x", [None], {"x": 1}])
+def test_what_is_no_field_is_refused(trained: RunningService, fields: Any) -> None:
+    answer = query(trained, {"runs": ["long/a"], "fields": fields})
+    assert (answer.status, answer.json()["code"]) == (422, "invalid_body")
+    assert answer.json()["field"].startswith("$.fields")
+    assert trained.get("/scalars?run=long/a&field=median").status == 422
+
+
+def test_a_gap_is_null_in_lean_columns_too(trained: RunningService) -> None:
+    train(trained, "lean/gap", ["NaN", "Infinity", 1.0, 2.0])
+    (series,) = chart(trained, {"runs": ["lean/gap"], "buckets": 2, "fields": ["min", "last", "mean"]})["series"]
+    assert series["lean"] == {"min": [None, 1.0], "last": ["Infinity", 2.0], "mean": [None, 1.5]}
+
+
 def test_few_points_come_as_they_are(trained: RunningService) -> None:
     (series,) = chart(trained, {"runs": ["long/a"], "buckets": 10, "from": 20, "to": 29})["series"]
     assert series["points"]["step"] == list(range(20, 30))
@@ -196,6 +264,22 @@ def test_an_answer_that_is_known_is_not_made_again(trained: RunningService, monk
     assert trained.get(f"/scalars?run={run}&buckets=5", {"If-None-Match": fresh.headers["etag"]}).status == 304
 
 
+def test_groups_by_name(service: RunningService) -> None:
+    runs = ("ranked/a", "ranked/a/rank00", "ranked/a/rank01", "ranked/b/rank7", "ranked/b/rankless")
+    for value, run in enumerate(runs):
+        service.send("PUT", f"/runs/{run}", {"config": {"run": {"ranks": "own"}}})
+        service.report(run, {"step": 1, "scalars": {"loss": value}})
+    question = {"runs": runs, "tags": ["loss"]}
+    ranks = chart(service, question | {"group": "run.ranks"})["groups"]
+    assert [(group["value"], group["runs"], group["points"]["min"], group["points"]["max"]) for group in ranks] == [
+        ("ranked/a", 3, [0], [2]), ("ranked/b", 1, [3], [3]), ("ranked/b/rankless", 1, [4], [4]),
+    ]  # fmt: skip
+    (together,) = chart(service, question | {"group": "run.all"})["groups"]
+    assert (together["value"], together["runs"], together["points"]["mean"]) == (None, 5, [2])
+    (own,) = chart(service, question | {"group": "config.run.ranks"})["groups"]
+    assert (own["value"], own["runs"]) == ("own", 5)
+
+
 def test_an_etag_of_groups_hangs_on_the_config(trained: RunningService) -> None:
     question = {"runs": ["seeds/one"], "group": "note"}
     etag = query(trained, question).headers["etag"]
@@ -257,6 +341,7 @@ def test_a_cursor_of_another_question_or_none_is_refused(trained: RunningService
     ({"attempts": "all", "group": "lr"}, "attempts"), ({"group": ""}, "group"),
     ({"group": "lr", "since": "x"}, "since"), ({"tags": [f"t{i}" for i in range(10_001)]}, "tag"),
     ({"runs": [f"a/{i}" for i in range(10_001)]}, "run"), ({"x": "tokens"}, "x"),
+    ({"group": "lr", "fields": ["x"]}, "fields"),
 ])  # fmt: skip
 def test_a_wrong_question_names_the_field(trained: RunningService, changes: Document, field: str) -> None:
     answer = query(trained, {"runs": ["long/b"]} | changes)

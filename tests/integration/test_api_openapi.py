@@ -18,6 +18,7 @@ from tallyboard_server.api.problems import HTTP_KINDS, KINDS
 from tallyboard_server.api.routes import ROUTERS, described_routes
 from tests.conftest import StartService
 from tests.service import Answer, RunningService
+from tests.sse import listening
 
 PROBLEM_JSON = "application/problem+json"
 METHODS = ("put", "get", "post", "patch", "delete")
@@ -39,11 +40,11 @@ def test_every_route_of_the_app_is_documented(document: Any) -> None:
     documented = {(method.upper(), path) for method, path, _ in operations(document)}
     served = {(method, path) for path, route in described_routes() for method in route.methods or ()}
     assert documented == served | {("POST", "/api/v1/scalars/{run}")}
-    assert len(documented) == 23
+    assert len(documented) == 28
     hidden = [
         r.path for _, router in ROUTERS for r in router.routes if isinstance(r, APIRoute) and not shown(r, router)
     ]
-    assert hidden == ["/"]
+    assert hidden == ["/", "/login", "/login", "/logout"]
 
 
 def shown(route: APIRoute, router: APIRouter) -> bool:
@@ -132,7 +133,8 @@ def test_examples_fit_their_schemas(document: Any) -> None:
 
 
 ORDER = (
-    "put_run", "report", "post_events", "get_blob", "get_run", "list_runs", "get_scalars", "query", "export",
+    "put_run", "report", "post_events", "get_blob", "get_run", "list_runs", "get_scalars", "query", "get_tags",
+    "post_tags", "columns", "service", "live", "export",
     "refused", "alert", "alerts", "heartbeat", "patch_run", "rewind", "verify", "repair", "prune", "backup", "healthz",
     "readyz", "metrics", "delete_run",
 )  # fmt: skip
@@ -150,7 +152,7 @@ def test_every_example_works_as_it_is(start_service: StartService) -> None:
             bodies = operation.get("requestBody", {}).get("content", {}).get(JSON, {}).get("examples", {"": {}})
             for body_name, body in bodies.items():
                 value = body.get("value")
-                answer = call(service, method, url, value)
+                answer = listened(service) if operation_id == "live" else call(service, method, url, value)
                 where = (operation_id, name, body_name, answer.body)
                 assert 200 <= answer.status < 300, where
                 check_answer(document, operation, answer, where)
@@ -179,6 +181,16 @@ def call(service: RunningService, method: str, url: str, value: Any) -> Answer:
     if value is None:
         return service.request(method.upper(), url)
     return service.request(method.upper(), url, msgspec.json.encode(value), {"Content-Type": JSON})
+
+
+def listened(service: RunningService) -> Answer:
+    """The first event of a stream that has no end."""
+    with listening(service) as stream:
+        name, data = stream.event()
+        content_type = next(line for line in stream.head.splitlines() if line.startswith("content-type: "))
+        assert examples.LIVE.splitlines()[1] == f"event: {name}"
+        assert set(data) == {"version", "boot"}
+    return Answer(200, {"content-type": content_type.removeprefix("content-type: ")}, b"")
 
 
 def check_answer(document: Any, operation: Any, answer: Answer, where: Any) -> None:

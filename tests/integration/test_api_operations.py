@@ -104,12 +104,15 @@ def figures(service: RunningService) -> dict[str, float]:
     return found
 
 
-def test_the_root_page_says_how_to_begin(service: RunningService) -> None:
+def test_without_the_dashboard_the_root_page_says_how_to_begin(start_service: StartService, tmp_path: Path) -> None:
+    service = start_service(static=tmp_path / "nothing")
     answer = service.request("GET", "/")
     page = answer.body.decode()
     assert f"curl {service.url}/api/v1/scalars/mnist/try1 --json" in page
     assert str(service.parts.settings.event_file_dir) in page
     assert "http" not in page.replace(service.url, "")
+    assert "The dashboard is not built" in page
+    assert "npm run" in page
     assert answer.headers["content-security-policy"].startswith("default-src 'none'")
 
 

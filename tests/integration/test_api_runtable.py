@@ -1,6 +1,7 @@
 """GET /runs as a table: columns, filters, orders, pages, and what is known of runs that change meanwhile."""
 
 import threading
+import time
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -139,6 +140,60 @@ def test_values_follow_every_change_of_a_run(service: RunningService, run_name: 
     assert rows(service, columns, filter=where) == [[None, "finished", "n", 0.75, 0.75, 1]]
 
 
+def test_what_tells_of_a_runs_course(service: RunningService, run_name: str) -> None:
+    columns = "attempts,refused,counters.batch,totals.batch,totals.other,rates.batch,rates.epoch,rates.no"
+
+    def shown() -> list[Any]:
+        (row,) = rows(service, columns, filter=f'name = "{run_name}"')
+        return row
+
+    assert service.send("PUT", f"/runs/{run_name}", {"counters": {"batch": {"total": 5_000}}}).status == 201
+    assert shown() == [0, 0, None, 5_000, None, None, None, None]
+
+    def reports(first: int, begin: float, per_s: float, count: int, counter: str = "batch") -> None:
+        made = [
+            {"counter": counter, "step": first + i, "wall_time": begin + i / per_s, "scalars": {f"{counter}/loss": 1.0}}
+            for i in range(count)
+        ]
+        assert service.report(run_name, {"reports": made, "partial": True}).status == 200
+
+    reports(1, 1_000.0, 10.0, 1_000)
+    assert shown() == [1, 0, 1_000, 5_000, None, pytest.approx(10.0), None, None]
+    reports(1_001, 1_101.0, 1.0, 300)
+    reports(1, 1_400.0, 1.0, 1, "epoch")
+    assert shown() == [1, 0, 1_300, 5_000, None, pytest.approx(1.0), None, None]
+    reports(1_000, 1_500.0, 1.0, 2)
+    assert shown()[:3] == [1, 2, 1_300]
+    service.send("POST", f"/rewind/{run_name}", {"next_steps": {"batch": 501}})
+    assert shown() == [2, 2, 500, 5_000, None, pytest.approx(10.0), None, None]
+    reports(501, 2_000.0, 4.0, 5)
+    assert shown() == [2, 2, 505, 5_000, None, pytest.approx(4.0), None, None]
+    reports(506, 2_001.0, 4.0, 1)
+    assert shown()[5] == pytest.approx(5.0)
+
+
+def test_alerts_and_stalled_counters_are_columns(service: RunningService, run_name: str) -> None:
+    def shown() -> list[Any]:
+        (row,) = rows(service, "alerts,alerted_at,stalled", filter=f'name = "{run_name}"')
+        return row
+
+    def found(where: str) -> list[Any]:
+        return rows(service, "name", filter=f'name = "{run_name}" and {where}')
+
+    service.report(run_name, {"step": 0, "scalars": {"loss": 1.0}})
+    assert shown() == [0, None, None]
+    before = time.time()
+    service.send("POST", f"/alerts/{run_name}", {"title": "the disk is nearly full"})
+    kept, at, stalled = shown()
+    assert (kept, before <= at <= time.time(), stalled) == (1, True, None)
+    assert found("alerts > 0 and stalled = null") == [[run_name]]
+    service.report(run_name, {"reports": [{"step": 0, "scalars": {"loss": 2.0}}] * 10, "partial": True})
+    assert shown()[2] == ["global_step"]
+    assert found('stalled = "global_step"') == [[run_name]]
+    service.send("PATCH", f"/runs/{run_name}", {"status": "finished"})
+    assert shown() == [1, at, None]
+
+
 def test_best_values_are_of_visible_points_only(service: RunningService, run_name: str) -> None:
     for step, (loss, acc) in enumerate([(3.0, 0.1), (0.1, 0.9), (2.0, 0.2)]):
         service.report(run_name, {"step": step, "scalars": {"val/loss": loss, "test acc": acc}})
@@ -223,6 +278,29 @@ def test_a_mistake_is_told_with_its_place(
     problem = ask(service, status=422, **query)
     assert (problem["code"], problem["field"]) == ("invalid_query", field)
     assert told in problem["detail"]
+    assert f"at character {problem.get('position')}:" in problem["detail"] or "position" not in problem
+
+
+def test_a_mistake_has_its_position_as_a_number(service: RunningService) -> None:
+    assert ask(service, status=422, filter="status = running")["position"] == 10
+    assert "position" not in ask(service, status=422, cursor="_w")
+
+
+@pytest.mark.parametrize("sort", [{}, {"sort": "-name"}])
+def test_some_runs_are_asked_for_by_their_names(library: RunningService, sort: dict[str, str]) -> None:
+    named = [("run", name) for name in ("lib/r07", "lib/r7", "lib/r03", "lib/r04", "lib/r0", "other/r03", "lib/r03")]
+    asked = [("columns", "name"), ("filter", "config.net.depth != 0"), *named, *sort.items()]
+
+    def answered(*more: tuple[str, str]) -> Any:
+        return library.get(f"/runs?{urlencode([*asked, *more])}").json()
+
+    wanted = [["lib/r04"], ["lib/r07"]]
+    assert answered()["rows"] == (wanted[::-1] if sort else wanted)
+    assert answered(("project", "elsewhere"))["rows"] == []
+    first = answered(("limit", "1"))
+    assert first["rows"] + answered(("cursor", first["cursor"]))["rows"] == answered()["rows"]
+    too_many = library.get(f"/runs?{urlencode([('run', str(n)) for n in range(201)])}")
+    assert (too_many.status, too_many.json()["field"]) == (422, "run")
 
 
 def test_a_cursor_is_for_its_order_only(library: RunningService) -> None:

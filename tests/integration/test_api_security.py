@@ -127,7 +127,7 @@ def test_off_loopback_any_host_goes_unless_names_are_set(start_service: StartSer
 
 
 def test_every_response_is_marked(service: RunningService) -> None:
-    answers: list[Answer] = [service.request("GET", path) for path in ("/", "/healthz", "/nobody", "/api/v1/runs")]
+    answers: list[Answer] = [service.request("GET", path) for path in ("/docs", "/healthz", "/nobody", "/api/v1/runs")]
     for answer in answers:
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"

@@ -298,13 +298,14 @@ class TestAccess:
             assert answer.headers["referrer-policy"] == "no-referrer"
         assert "content-security-policy" in service.request("GET", "/tensorboard/").headers
 
-    def test_left_out_on_request(self, start_service: StartService) -> None:
-        service = start_service(tensorboard=False)
+    def test_left_out_on_request(self, start_service: StartService, tmp_path: Path) -> None:
+        service = start_service(tensorboard=False, static=tmp_path / "nothing")
         assert service.request("GET", "/tensorboard/").status == 404
         assert service.request("GET", "/tensorboard").status == 404
         assert b"tensorboard/" not in service.request("GET", "/").body
 
-    def test_the_front_page_leads_there(self, service: RunningService) -> None:
+    def test_the_front_page_leads_there(self, start_service: StartService, tmp_path: Path) -> None:
+        service = start_service(static=tmp_path / "nothing")
         assert b'<a href="tensorboard/">' in service.request("GET", "/").body
         answer = service.request("GET", "/tensorboard?a=b")
         assert (answer.status, answer.headers["location"]) == (307, "tensorboard/?a=b")

@@ -11,7 +11,7 @@ import numpy as np
 from tallyboard.wire import Columns, Float64, Int64
 from tallyboard.wire.limits import STEP_MAX
 from tallyboard_server.contract import Outcome
-from tallyboard_server.model import Block
+from tallyboard_server.model import AlertCount, Block
 from tallyboard_server.store import envelope
 from tallyboard_server.store.envelope import Cells
 from tallyboard_server.store.protocol import Snapshot
@@ -119,6 +119,14 @@ class CutAtRandom:
     ) -> Iterator[tuple[Int64, Float64]]:
         """See Snapshot.axes."""
         return self._view.axes(run_id, counter_id, attempt, first_step=first_step, last_step=last_step)
+
+    def refused_count(self, run_id: int) -> int:
+        """See Snapshot.refused_count."""
+        return self._view.refused_count(run_id)
+
+    def alert_count(self, run_id: int) -> AlertCount:
+        """See Snapshot.alert_count."""
+        return self._view.alert_count(run_id)
 
     def _starts(self, n: int, rows_max: int) -> Any:
         starts, next_start = [], 0

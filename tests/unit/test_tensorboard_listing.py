@@ -10,10 +10,10 @@ from tensorboard.plugins.hparams import plugin_data_pb2
 
 from tallyboard.wire import Open
 from tallyboard_server.model import RunMeta
+from tallyboard_server.store.perrun import PerRun
 from tallyboard_server.store.protocol import Snapshot
 from tallyboard_server.tensorboard import hparams
 from tallyboard_server.tensorboard.listing import Listing
-from tallyboard_server.tensorboard.perrun import PerRun
 from tests.eventfiles_kit import Service
 
 

@@ -197,7 +197,10 @@ class Receipt(msgspec.Struct, kw_only=True):
 
 
 class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """An error as application/problem+json (RFC 9457): `code` is stable, `detail` says what to do."""
+    """An error as application/problem+json (RFC 9457): `code` is stable, `detail` says what to do.
+
+    position: of the character in `field` where what is wrong begins, from 1.
+    """
 
     type: str = "about:blank"
     title: str
@@ -205,6 +208,7 @@ class Problem(msgspec.Struct, kw_only=True, omit_defaults=True):
     code: str
     detail: str
     field: str | None = None
+    position: int | None = None
     refused: list[Refusal] = []
     refused_count: int = 0
     expected_seq: int | None = None

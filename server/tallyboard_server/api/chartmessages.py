@@ -9,6 +9,9 @@ from tallyboard.wire import Message
 XSource = Literal["recorded", "as_of_time"]
 Attempts = Literal["visible", "all"]
 
+Field = Literal["x", "end", "first", "min", "max", "last", "mean", "count", "nonfinite"]
+"""What of a bucket may be asked for; see Lean."""
+
 Steps = list[int] | memoryview
 Numbers = list[float | str | None] | memoryview
 Xs = list[int | float | None] | memoryview
@@ -26,6 +29,7 @@ class QueryBody(Message, rename={"first": "from", "last": "to"}):
     attempts: Attempts = "visible"
     group: str | None = None
     since: str | None = None
+    fields: tuple[Field, ...] = ()
 
 
 class Points(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -60,8 +64,30 @@ class Buckets(msgspec.Struct, kw_only=True):
     mean: Numbers
 
 
+class Lean(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """As much of a series as was asked for by `fields`: columns of equal length, ascending by x.
+
+    Of buckets: `x` and `end` are the places of the first and the last point; first, min, max, last and mean values,
+    null (in MessagePack NaN) where a bucket has no finite one; count, nonfinite: how many points. Of single points: `x`
+    (if it was asked for) and `value`, which is in the place of all the others. Types are those of Points and Buckets.
+    """
+
+    x: Xs | None = None
+    end: Xs | None = None
+    first: Numbers | None = None
+    min: Numbers | None = None
+    max: Numbers | None = None
+    last: Numbers | None = None
+    mean: Numbers | None = None
+    count: Steps | None = None
+    nonfinite: Steps | None = None
+    value: Numbers | None = None
+
+
 class Series(msgspec.Struct, kw_only=True, omit_defaults=True):
     """The visible points of one tag of one run: either `points`, each of them, or `buckets`. count: of points.
+
+    If `fields` were asked for, there is `lean` in their place, and `merged` says whether it has buckets.
 
     x_source says how another counter's x was found: `recorded` with every report (its `at`), or at least partly
     `as_of_time`, from when that counter moved. It is left out on the other axes.
@@ -75,6 +101,8 @@ class Series(msgspec.Struct, kw_only=True, omit_defaults=True):
     count: int
     points: Points | None = None
     buckets: Buckets | None = None
+    lean: Lean | None = None
+    merged: bool = False
     x_source: XSource | None = None
     superseded: bool = False
     attempt: int | None = None

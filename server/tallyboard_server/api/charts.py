@@ -12,12 +12,13 @@ from starlette.responses import Response
 
 from tallyboard.wire import decode_message
 from tallyboard.wire.limits import MIB
-from tallyboard_server.api import examples
+from tallyboard_server.api import etags, examples
 from tallyboard_server.api.answers import answer, wants_msgpack
-from tallyboard_server.api.chartmessages import Attempts, Chart, QueryBody
+from tallyboard_server.api.chartmessages import Attempts, Chart, Field, QueryBody
 from tallyboard_server.api.documented import BODY, STORE, Given, Sent, documented
+from tallyboard_server.api.etags import ETAG_TOLD, known_etags
 from tallyboard_server.api.problems import InvalidQueryError
-from tallyboard_server.api.queries import check_known
+from tallyboard_server.api.queries import RunPatterns, check_known
 from tallyboard_server.api.query import BUCKETS_MAX, SERIES_MAX, Asked, answer_query
 from tallyboard_server.api.service import Running, Service
 from tallyboard_server.series import Question
@@ -25,17 +26,16 @@ from tallyboard_server.series import Question
 QUERY_BYTES_MAX: Final = 8 * MIB
 """Largest body of a query: ten thousand names, and a cursor."""
 
-_PARAMETERS: Final = ("run", "tag", "x", "from", "to", "buckets", "attempts", "group", "since")
+_PARAMETERS: Final = ("run", "tag", "x", "from", "to", "buckets", "attempts", "group", "since", "field")
 _COLUMNS: Final = (
     "Columns are binary, little-endian: step, count and nonfinite int64, wall_time, value, mean and the rest float64, "
     "x int64 along a counter and else float64."
 )
-_ETAGS: Final = re.compile(r'(?:W/)?("[^"]*")|\*')
 _PROBLEMS: Final = ("invalid_query", "unknown_axis", "too_many_points", "history_changing", *STORE)
 _ANSWERS: Final = {
     200: Given(
         Chart, examples.CHART, "Series in the order of runs, then tags.", msgpack=_COLUMNS,
-        headers={"ETag": "Of this answer: the same question with If-None-Match is answered by 304 until it changes."},
+        headers={"ETag": ETAG_TOLD},
     ),
     304: Given(None, None, "The reader has this answer already: its ETag came in If-None-Match."),
 }  # fmt: skip
@@ -61,13 +61,7 @@ _Number = Annotated[float, PlainValidator(_number), WithJsonSchema({"type": "num
 async def get_scalars(
     request: Request,
     service: Running,
-    run: Annotated[
-        list[str],
-        Query(
-            description="A run, or a pattern of runs such as `mnist/*`; may be repeated.",
-            openapi_examples={"run": {"value": [examples.RUN]}},
-        ),
-    ],
+    run: RunPatterns,
     tag: Annotated[
         list[str] | None,
         Query(description="A tag, or a pattern of tags such as `val/*`; may be repeated. Absent: every tag."),
@@ -87,10 +81,14 @@ async def get_scalars(
     group: Annotated[
         str | None,
         Query(description="A config key (dots reach into nested objects): `groups` of the runs with the same value "
-              "there, in the place of series."),
+              "there, in the place of series. `run.ranks`: the ranks of each run; `run.all`: all runs."),
     ] = None,
     since: Annotated[
         str | None, Query(description="The `cursor` of an answer to the same question: only what is new since.")
+    ] = None,
+    field: Annotated[
+        list[Field] | None,
+        Query(description="What of each bucket is wanted, for smaller answers; may be repeated. Absent: everything."),
     ] = None,
 ) -> Response:  # fmt: skip
     """Visible points, exactly as reported, ascending by step; `*` and `?` in names are wildcards.
@@ -105,11 +103,15 @@ async def get_scalars(
 
     With `since`, unchanged series are left out; those with `append` true go on where the reader's end (points, or
     buckets of the new points only), the others replace what the reader has, and what is `missing` is gone.
+
+    With `field`, each series has `lean` columns of nothing else, a third of the bytes of all of them.
     """
     check_known(request, _PARAMETERS)
     question = Question(x, first, last, buckets, superseded=attempts == "all")
-    return await _answered(request, service, Asked(_once(run), _once(tag or ()), question, group, since,
-                                                   wants_msgpack(request)))  # fmt: skip
+    asked = Asked(
+        _once(run), _once(tag or ()), question, group, since, wants_msgpack(request), tuple(dict.fromkeys(field or ()))
+    )
+    return await _answered(request, service, asked)
 
 
 @router.post(
@@ -134,22 +136,20 @@ async def query(request: Request, service: Running) -> Response:
     if not asked.runs:
         raise InvalidQueryError("name at least one run, or a pattern", field="runs")
     question = Question(asked.x, asked.first, asked.last, asked.buckets, superseded=asked.attempts == "all")
-    return await _answered(
-        request,
-        service,
-        Asked(_once(asked.runs), _once(asked.tags), question, asked.group, asked.since, wants_msgpack(request)),
+    fields = tuple(dict.fromkeys(asked.fields))
+    found = Asked(
+        _once(asked.runs), _once(asked.tags), question, asked.group, asked.since, wants_msgpack(request), fields
     )
+    return await _answered(request, service, found)
 
 
 async def _answered(request: Request, service: Service, asked: Asked) -> Response:
     _check(asked)
-    known = [
-        f"W/{found[1]}" if found[1] else "*" for found in _ETAGS.finditer(request.headers.get("if-none-match", ""))
-    ]
+    known = known_etags(request)
 
     def work() -> Response:
         found = answer_query(service, asked, known)
-        headers = {"ETag": found.etag, "Vary": "Accept", "Cache-Control": "no-cache"}
+        headers = etags.headers(found.etag)
         if found.chart is None:
             return Response(status_code=304, headers=headers)
         return answer(request, found.chart, headers=headers)
@@ -169,6 +169,8 @@ def _check(asked: Asked) -> None:
         raise InvalidQueryError("groups are made of visible points only; leave attempts out", field="attempts")
     if asked.since is not None:
         raise InvalidQueryError("groups come whole; leave since out, and use If-None-Match", field="since")
+    if asked.fields:
+        raise InvalidQueryError("groups have columns of their own; leave fields out", field="fields")
 
 
 def _once(names: list[str] | tuple[str, ...]) -> tuple[str, ...]:

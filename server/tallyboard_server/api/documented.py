@@ -48,7 +48,7 @@ class Sent:
 class Given:
     """An answer: its type, one example (JSON), in words, and its headers by name with what they say.
 
-    media_type: for answers that are neither JSON nor MessagePack; `kind` bytes is a file.
+    media_type: for answers that are neither JSON nor MessagePack; `kind` bytes is a file, str text.
     """
 
     kind: type | None
@@ -128,12 +128,13 @@ def _answer(given: Given) -> dict[str, Any]:
         found["headers"] = {
             name: {"description": text, "schema": {"type": "string"}} for name, text in given.headers.items()
         }
-    if given.kind is bytes and given.media_type is not None:
+    if given.kind is str:
+        media_type = given.media_type or "text/plain"
+        found["content"] = {media_type: {"schema": {"type": "string"}, "example": given.example}}
+    elif given.kind is bytes and given.media_type is not None:
         found["content"] = {given.media_type: {"schema": {"type": "string", "format": "binary"}}}
     elif given.kind is not None and given.media_type is not None:
         found["content"] = {given.media_type: {"schema": reference(given.kind), "example": given.example}}
-    elif given.kind is str:
-        found["content"] = {"text/plain": {"schema": {"type": "string"}, "example": given.example}}
     elif given.kind is not None:
         found["content"] = {
             JSON: {"schema": reference(given.kind), "example": given.example},

@@ -1,13 +1,13 @@
 """Lines and groups as the messages that answer for them, in JSON or MessagePack columns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 
 from tallyboard_server.api.answers import Column, binary_column, json_column
-from tallyboard_server.api.chartmessages import Buckets, GroupColumns, Points, Series
+from tallyboard_server.api.chartmessages import Buckets, Field, GroupColumns, Lean, Points, Series
 from tallyboard_server.model import RunState
 from tallyboard_server.series import Line
 from tallyboard_server.series.groups import Across
@@ -16,16 +16,18 @@ from tallyboard_server.store.envelope import NOWHERE, Bool, Marks
 
 
 class Drawing:
-    """Makes messages for one question. binary: MessagePack. with_x: x is not the step.
+    """Makes messages for one question. binary: MessagePack. with_x: x is not the step. fields: all that is wanted, ()
+    for everything.
 
     Series are encoded one by one: as Python objects, all of a large answer would take several times the memory.
     """
 
-    def __init__(self, *, binary: bool, with_x: bool) -> None:
+    def __init__(self, *, binary: bool, with_x: bool, fields: Sequence[Field] = ()) -> None:
         self._encode: Callable[[Any], bytes] = msgspec.msgpack.encode if binary else msgspec.json.encode
         self._column = binary_column if binary else json_column
         self._binary = binary
         self._with_x = with_x
+        self._fields = fields
 
     def series(self, state: RunState, line: Line, *, append: bool | None) -> msgspec.Raw:
         """A line of a run: a chartmessages.Series."""
@@ -41,7 +43,9 @@ class Drawing:
             found.superseded = True
             found.attempt = line.superseded
             found.writer = state.counters[line.counter].attempts[line.superseded - 1].writer
-        if line.merged:
+        if self._fields:
+            found.lean, found.merged = self._lean(line), line.merged
+        elif line.merged:
             found.buckets = self._buckets(line)
         else:
             found.points = self._points(line.cells.first, line.x.first, None)
@@ -57,6 +61,30 @@ class Drawing:
             min=self._column(found.min),
             max=self._column(found.max),
         )
+
+    def _lean(self, line: Line) -> Lean:
+        cells, x = line.cells, line.x
+        found = Lean()
+        if not line.merged:
+            found.value = self._column(cells.first.values)
+            found.x = self._column(x.first) if "x" in self._fields else None
+            return found
+        absent = cells.min.steps == NOWHERE
+        gaps = absent if absent.any() else None
+        columns: dict[Field, tuple[Column, Bool | None]] = {
+            "x": (x.first, None),
+            "end": (x.last, None),
+            "first": (cells.first.values, None),
+            "min": (cells.min.values, gaps),
+            "max": (cells.max.values, gaps),
+            "last": (cells.last.values, None),
+            "mean": (cells.mean, gaps),
+            "count": (cells.count, None),
+            "nonfinite": (cells.nonfinite, None),
+        }
+        for name in self._fields:
+            setattr(found, name, self._with_gaps(*columns[name]))
+        return found
 
     def _buckets(self, line: Line) -> Buckets:
         cells = line.cells

@@ -204,8 +204,69 @@ CHART: Final[dict[str, Any]] = {
 QUERIES: Final[dict[str, Any]] = {
     "curves": {"runs": ["mnist/*"], "tags": ["loss", "val/*"], "x": "relative", "buckets": 1_000},
     "a zoom": {"runs": [RUN], "tags": ["loss"], "from": 1, "to": 2, "buckets": 500},
+    "a page's lines": {"runs": ["mnist/*"], "buckets": 200, "fields": ["x", "min", "max", "mean"]},
     "superseded, too": {"runs": [RUN], "attempts": "all"},
     "mean over seeds": {"runs": ["mnist/*"], "tags": ["loss"], "group": "lr", "buckets": 200},
+}
+LIVE: Final = """retry: 2000
+event: hello
+data: {"version":"0.1.0","boot":"9f86d081884c7d65"}
+
+event: changed
+data: {"runs":["mnist/try1"],"deleted":[],"resync":false}
+
+: nothing new
+
+"""
+TAGS: Final[dict[str, Any]] = {
+    "runs": 3,
+    "tags": [
+        {"tag": "loss", "runs": 3, "counters": {"global_step": 3}},
+        {"tag": "val/acc", "runs": 2, "counters": {"epoch": 1, "tag:val/acc": 1}},
+    ],
+    "kinds": [{"kind": "images", "tags": ["samples"], "runs": 1}],
+    "missing": ["mnist/nobody"],
+    "truncated": False,
+}
+TAGS_ASKED: Final[dict[str, Any]] = {
+    "runs by name": {"runs": [RUN, "mnist/nobody"]},
+    "a project": {"runs": ["mnist/*"], "limit": 200},
+}
+COLUMNS: Final[dict[str, Any]] = {
+    "runs": 3,
+    "config": [
+        {
+            "column": "config.lr",
+            "runs": 3,
+            "sorts": {"number": 3},
+            "distinct": 2,
+            "values": [0.001, 0.01],
+            "least": 0.001,
+            "greatest": 0.01,
+        },
+        {
+            "column": "config.net.sizes",
+            "runs": 1,
+            "sorts": {"list": 1},
+            "distinct": None,
+            "values": [],
+            "least": None,
+            "greatest": None,
+        },
+    ],
+    "summary": [],
+    "tags": [{"column": "last.loss", "tag": "loss", "runs": 3}],
+    "counters": [{"column": "counters.global_step", "counter": "global_step", "runs": 3, "totals": 1}],
+    "truncated": False,
+}
+SERVICE: Final[dict[str, Any]] = {
+    "version": "0.1.0",
+    "boot": "9f86d081884c7d65",
+    "now": 1_760_000_000.5,
+    "tensorboard": True,
+    "protected": False,
+    "logdir": "/data/logdir",
+    "lost_after_s": 300.0,
 }
 VERIFY_LINE: Final[dict[str, Any]] = {
     "scalars_read": 2,

@@ -27,9 +27,14 @@ def matcher(pattern: str) -> re.Pattern[str]:
     return re.compile(fnmatch.translate(pattern.replace("[", "[[]")))
 
 
+def fixed_beginning(pattern: str) -> str:
+    """What every name that fits begins with."""
+    return pattern[: found.start()] if (found := _WILD.search(pattern)) is not None else pattern
+
+
 def matching_runs(store: Store, pattern: str, most: int) -> list[str]:
     """Names of runs in byte order; raises NamesTooManyError if they are more than `most`, or too many to look at."""
-    prefix = pattern[: found.start()] if (found := _WILD.search(pattern)) is not None else pattern
+    prefix = fixed_beginning(pattern)
     fits = matcher(pattern)
     names: list[str] = []
     after = ""

@@ -1,6 +1,7 @@
 """Runs put together by a value of their config, and what each group shows."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -12,6 +13,13 @@ from tallyboard_server.series import Line, PointsTooManyError
 from tallyboard_server.series.groups import INTERPOLATION, Curve, across, common_grid, curve_of
 
 _PREFIX: Final = "config."
+_RANK: Final = re.compile(r"/rank\d+$", re.ASCII)
+_BY_NAME: Final[Mapping[str, Callable[[str], str | None]]] = {
+    "run.all": lambda _: None,
+    "run.ranks": lambda name: _RANK.sub("", name),
+}
+"""Ways to group that are no keys of a config: all runs together; the ranks of each run (`a/b/rank00`, `a/b/rank01`),
+and the run itself. A config's own `run.all` is still there as `config.run.all`."""
 
 
 class Grouping:
@@ -20,7 +28,7 @@ class Grouping:
     interpolation = INTERPOLATION
 
     def __init__(self, path: str, places_max: int) -> None:
-        """path: of a config key, dots reach into nested objects; places_max: on a common axis."""
+        """path: of a config key, dots reach into nested objects, or one of _BY_NAME; places_max: on a common axis."""
         self._path = path
         self._places_max = places_max
         self._curves: dict[str, dict[bytes, list[Curve]]] = {}
@@ -28,7 +36,8 @@ class Grouping:
 
     def add(self, state: RunState, lines: list[Line]) -> None:
         """Take in a run."""
-        value = config_value(state.meta.config, self._path)
+        by_name = _BY_NAME.get(self._path)
+        value = by_name(state.name) if by_name else config_value(state.meta.config, self._path)
         key = msgspec.json.encode(_plain(value), order="sorted")
         self._values.setdefault(key, value)
         for line in lines:

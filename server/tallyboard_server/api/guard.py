@@ -1,8 +1,7 @@
-"""The door: token, Host, Origin, requests in flight, and what a response must carry, as one thin ASGI layer."""
+"""The door: token or cookie, Host, Origin, requests in flight, what a response must carry; as one thin ASGI layer."""
 
 import base64
 import binascii
-import hmac
 import re
 from functools import lru_cache
 from typing import Final
@@ -10,7 +9,8 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from tallyboard_server.api import problems
+from tallyboard_server.api import login, problems
+from tallyboard_server.api.sessions import Sessions
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.settings import LOOPBACK_NAMES, Settings
 
@@ -29,10 +29,11 @@ class Guard:
     What the app raises and nobody foresaw becomes a 500 problem here, logged under the id that it carries.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, traffic: Traffic) -> None:
+    def __init__(self, app: ASGIApp, *, settings: Settings, traffic: Traffic, sessions: Sessions | None) -> None:
+        """sessions: who has given the token; None: there is none, and all may ask."""
         self._app = app
         self._traffic = traffic
-        self._token = None if (token := settings.token_text) is None else token.encode()
+        self._sessions = sessions
         own_names = LOOPBACK_NAMES if settings.on_loopback else frozenset()
         self._public_names = frozenset(settings.allowed_hosts)
         self._host_names = own_names | self._public_names
@@ -52,11 +53,15 @@ class Guard:
             if message["type"] == "http.response.start":
                 started = True
                 self._traffic.answered(message["status"])
-                message["headers"] = [*message["headers"], _NOSNIFF, _REFERRER]
+                own_policy = any(name == _REFERRER[0] for name, _ in message["headers"])
+                message["headers"] = [*message["headers"], _NOSNIFF, *(() if own_policy else (_REFERRER,))]
             await send(message)
 
         try:
             self._check(scope)
+        except problems.UnauthorizedError as error:
+            await (login.page_instead(scope) or problems.answer(error))(scope, receive, send_marked)
+            return
         except problems.ApiError as error:
             await problems.answer(error)(scope, receive, send_marked)
             return
@@ -72,11 +77,12 @@ class Guard:
             self._traffic.in_flight -= 1
 
     def _check(self, scope: Scope) -> None:
-        if scope["path"] in OPEN_PATHS:
+        path = login.path_of(scope)
+        if path in OPEN_PATHS:
             return
         hosts: list[bytes] = []
         origins: list[bytes] = []
-        authorization = b""
+        authorization = cookie = b""
         for name, value in scope["headers"]:
             if name == b"host":
                 hosts.append(value)
@@ -84,12 +90,14 @@ class Guard:
                 origins.append(value)
             elif name == b"authorization":
                 authorization = value
+            elif name == b"cookie":
+                cookie = value
         if self._host_names:
             self._check_host(hosts)
         if origins:
             self._check_origin(origins, hosts)
-        if self._token is not None:
-            _check_token(authorization, self._token)
+        if self._sessions is not None and path not in login.OPEN_TO_ALL:
+            _check_token(authorization, cookie, self._sessions)
         _check_path(scope)
         if (in_flight := self._traffic.in_flight) >= self._in_flight_max:
             raise problems.TooBusyError(f"{in_flight} requests are being served; try again in a second")
@@ -116,7 +124,7 @@ class Guard:
             )
 
 
-def _check_token(authorization: bytes, token: bytes) -> None:
+def _check_token(authorization: bytes, cookie: bytes, sessions: Sessions) -> None:
     scheme, _, credentials = authorization.partition(b" ")
     match scheme.lower():
         case b"bearer":
@@ -124,8 +132,10 @@ def _check_token(authorization: bytes, token: bytes) -> None:
         case b"basic":
             given = _password(credentials)
         case _:
+            if cookie and sessions.holds(cookie):
+                return
             raise problems.UnauthorizedError(f"this service is protected by a token; {_HOW_TO_SEND}")
-    if not hmac.compare_digest(given, token):
+    if not sessions.is_token(given):
         raise problems.UnauthorizedError(f"the token is wrong; {_HOW_TO_SEND}")
 
 

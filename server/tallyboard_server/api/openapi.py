@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 
 from tallyboard.wire import Alert, EventsMessage, Open, Problem, Receipt
 from tallyboard.wire.messages import BatchMessage
-from tallyboard_server.api import chartmessages, examples, messages, reports
+from tallyboard_server.api import chartmessages, examples, messages, overviewmessages, reports
 from tallyboard_server.api.documented import SCHEMA_REF
 from tallyboard_server.api.routes import API_PREFIX, described_routes
 
@@ -20,7 +20,8 @@ _KINDS: Final = (
     messages.RewindBody, messages.HeartbeatBody, messages.HeartbeatAnswer, messages.RefusedPage, messages.AlertsPage,
     chartmessages.Chart, chartmessages.Series, chartmessages.QueryBody,
     messages.Readiness, messages.RepairBody, messages.RepairAnswer, messages.VerifyLine,
-    messages.PruneBody, messages.PruneLine,
+    messages.PruneBody, messages.PruneLine, overviewmessages.TagsBody, overviewmessages.TagsAnswer,
+    overviewmessages.ColumnsAnswer, overviewmessages.ServiceAnswer,
 )  # fmt: skip
 _DESCRIPTION: Final = """Training jobs report scalars keyed by named step counters; the service checks that each counter
 only increases, stores the scalars durably and writes TensorBoard event files.
@@ -46,7 +47,7 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     schemas["RunTablePage"]["properties"]["rows"]["items"] = {"type": "array", "items": {}}
     schemas["RunPage"]["properties"]["runs"]["items"] = {"$ref": SCHEMA_REF.format(name="RunRow")}
     schemas["Chart"]["properties"]["series"]["items"] = {"$ref": SCHEMA_REF.format(name="Series")}
-    for block in ("Block", "Points", "Buckets", "GroupColumns"):
+    for block in ("Block", "Points", "Buckets", "Lean", "GroupColumns"):
         _say_binary(schemas[block]["properties"])
     columns = schemas["EventBlock"]["properties"]
     _say_binary({name: columns[name] for name in ("steps", "wall_times")})

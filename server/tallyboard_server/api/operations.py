@@ -19,6 +19,7 @@ from tallyboard_server.api.messages import Readiness
 from tallyboard_server.api.page import ROOT_CSP, root_page
 from tallyboard_server.api.prometheus import CONTENT_TYPE, Sample, exposition
 from tallyboard_server.api.service import Running, Service
+from tallyboard_server.api.static import INDEX
 from tallyboard_server.ingest.errors import IngestError
 from tallyboard_server.store.protocol import StoreError
 
@@ -77,7 +78,9 @@ def metrics(service: Running) -> Response:
 
 @root.get("/")
 async def index(request: Request, service: Running) -> Response:
-    """A page that says what this is."""
+    """The dashboard or, if it was never built, a page that says what this is."""
+    if service.page.has(INDEX):
+        return await service.page.get_response(INDEX, request.scope)
     settings = service.settings
     page = root_page(str(request.base_url).rstrip("/"), str(settings.event_file_dir), tensorboard=settings.tensorboard)
     return HTMLResponse(page, headers={"Content-Security-Policy": ROOT_CSP})

@@ -1,4 +1,4 @@
-"""The page at the root: what this service is and how to send it a first point. One file, nothing from elsewhere."""
+"""The page at the root where the dashboard is not built: what this service is, and how to send it a first point."""
 
 from html import escape
 from typing import Final
@@ -19,6 +19,8 @@ h2 {{ font-size: 1.05rem; margin: 2rem 0 .3rem; }}
 <h1>Tallyboard</h1>
 <p>Metrics logging for machine-learning training. Jobs report scalars keyed by named step counters; this service
 checks that each counter only increases, stores the scalars durably and writes TensorBoard event files.</p>
+<p>The dashboard is not built. In a source tree: <code>cd server/dashboard &amp;&amp; npm ci &amp;&amp; npm run
+build</code></p>
 <h2>Send a point</h2>
 <pre>curl {base}/api/v1/scalars/mnist/try1 --json '{{"step": 1, "scalars": {{"loss": 0.5}}}}'</pre>
 <h2>From Python</h2>

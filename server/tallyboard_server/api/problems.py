@@ -50,7 +50,11 @@ class InvalidRunNameError(ApiError):
 
 
 class InvalidQueryError(ApiError):
-    """A query parameter that is wrong or missing."""
+    """A query parameter that is wrong or missing. position: of the character where what is wrong begins, from 1."""
+
+    def __init__(self, detail: str, *, field: str | None = None, position: int | None = None) -> None:
+        super().__init__(detail, field=field)
+        self.position = position
 
 
 class UnauthorizedError(ApiError):
@@ -208,6 +212,8 @@ def described(error: Exception) -> tuple[Problem, dict[str, str]]:
         case StoreError():
             headers["Retry-After"] = str(_RETRY_AFTER_S)
             log.warning("the store refused: %s", error)
+        case InvalidQueryError():
+            problem.field, problem.position = error.field, error.position
         case ApiError():
             problem.field = error.field
             headers.update(error.headers)

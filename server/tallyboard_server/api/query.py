@@ -7,8 +7,9 @@ from typing import Any, Final
 import msgspec
 
 from tallyboard_server.api import cursors
-from tallyboard_server.api.chartmessages import Chart, Missing
+from tallyboard_server.api.chartmessages import Chart, Field, Missing
 from tallyboard_server.api.drawn import Drawing
+from tallyboard_server.api.etags import is_known
 from tallyboard_server.api.globs import NamesTooManyError, chosen, is_pattern, matching_runs
 from tallyboard_server.api.grouping import Grouping
 from tallyboard_server.api.problems import InvalidQueryError
@@ -18,6 +19,7 @@ from tallyboard_server.model import RunState
 from tallyboard_server.series import (
     Allowance,
     HistoryChangedError,
+    Levels,
     Line,
     PointsTooManyError,
     Question,
@@ -35,6 +37,8 @@ SERIES_MAX: Final = 10_000
 BUCKETS_MAX: Final = 10_000
 GROUPED_MAX: Final = 4_000_000
 """Points and buckets that groups are made of, which are read but not sent: 24 bytes each."""
+CELLS_MAX: Final = Levels().cells_max
+"""Cells beyond which an answer, all of its runs together, makes do with coarser ones, where they are enough."""
 _TRIES: Final = 3
 """Times that a run is read in short snapshots, before one is held for as long as may be."""
 
@@ -44,6 +48,7 @@ class Asked:
     """A question to many runs: names or patterns of runs and tags (no tag: all), and what of them.
 
     group: path in config by whose values runs are put together. since: cursor of an answer to the same question.
+    fields: what of each bucket is wanted; (): everything.
     """
 
     runs: Sequence[str]
@@ -52,6 +57,7 @@ class Asked:
     group: str | None = None
     since: str | None = None
     binary: bool = False
+    fields: tuple[Field, ...] = ()
 
     @property
     def identity(self) -> bytes:
@@ -96,7 +102,7 @@ def answer_query(service: Service, asked: Asked, known_etags: Sequence[str]) -> 
     runs, missing = _runs(service, asked)
     if known_etags:
         etag = _etag(asked, runs, [_print(asked, _state(service, run)) for run in runs])
-        if etag in known_etags or "*" in known_etags:
+        if is_known(etag, known_etags):
             return Answered(None, etag)
     return _Answer(service, asked, seen).of(runs, missing)
 
@@ -110,7 +116,8 @@ class _Answer:
         self._seen = seen
         most = service.settings.points_per_answer_max if asked.group is None else GROUPED_MAX
         self._allowance = Allowance(most, SERIES_MAX)
-        self._drawing = Drawing(binary=asked.binary, with_x=asked.question.x != "step")
+        self._levels = Levels()
+        self._drawing = Drawing(binary=asked.binary, with_x=asked.question.x != "step", fields=asked.fields)
         self._found = _Found()
         self._grouping = None if asked.group is None else Grouping(asked.group, asked.question.buckets or BUCKETS_MAX)
 
@@ -119,6 +126,7 @@ class _Answer:
         found, asked = self._found, self._asked
         found.missing.extend(Missing(run=pattern) for pattern in missing)
         asked_runs = set(runs)
+        self._levels = Levels(cells_max=CELLS_MAX // max(1, len(runs)))
         found.missing.extend(Missing(run=name) for name in self._seen if name not in asked_runs)
         for run in runs:
             self._add(run)
@@ -188,7 +196,7 @@ class _Answer:
     def _read_in(self, reader: RunReader, state: RunState) -> _RunFound:
         tags, missing = _tags(state, self._asked)
         news = News(state, self._seen.get(state.name))
-        lines = read_lines(reader, state, tags, self._asked.question, self._allowance, news.wanted)
+        lines = read_lines(reader, state, tags, self._asked.question, self._allowance, news.wanted, self._levels)
         return _RunFound(state, lines, missing, news)
 
     def _way_out(self) -> str:
@@ -249,4 +257,4 @@ def _extras(asked: Asked, state: RunState) -> Iterator[Any]:
 
 
 def _etag(asked: Asked, runs: Sequence[str], prints: Sequence[object]) -> str:
-    return f'W/"{cursors.digest(asked.identity, asked.since, asked.binary, runs, prints).hex()}"'
+    return f'W/"{cursors.digest(asked.identity, asked.since, asked.binary, asked.fields, runs, prints).hex()}"'

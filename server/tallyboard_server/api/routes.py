@@ -6,7 +6,19 @@ from typing import Final
 from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
-from tallyboard_server.api import charts, events, export, operations, prune, reports, runs, safety
+from tallyboard_server.api import (
+    charts,
+    events,
+    export,
+    live,
+    login,
+    operations,
+    overviews,
+    prune,
+    reports,
+    runs,
+    safety,
+)
 
 API_PREFIX: Final = "/api/v1"
 
@@ -15,11 +27,14 @@ ROUTERS: Final[tuple[tuple[str, APIRouter], ...]] = (
     (API_PREFIX, reports.router),
     (API_PREFIX, events.router),
     (API_PREFIX, charts.router),
+    (API_PREFIX, live.router),
+    (API_PREFIX, overviews.router),
     (API_PREFIX, export.router),
     (API_PREFIX, safety.router),
     (API_PREFIX, prune.router),
     ("", operations.router),
     ("", operations.root),
+    ("", login.router),
 )
 """All but POST /scalars, which goes past FastAPI's parameter machinery: it is asked all the time."""
 

@@ -33,7 +33,7 @@ from tallyboard_server.api.names import RunName
 from tallyboard_server.api.queries import check_known
 from tallyboard_server.api.reading import load_run
 from tallyboard_server.api.reports import checked_producer
-from tallyboard_server.api.search import LIMIT_MAX, Asked, RunFilter, config_filter, find_runs
+from tallyboard_server.api.search import LIMIT_MAX, NAMES_MAX, Asked, RunFilter, config_filter, find_runs
 from tallyboard_server.api.service import Running, Service
 from tallyboard_server.api.views import run_view
 from tallyboard_server.ingest.commands import Append, Delete, Patch
@@ -43,7 +43,8 @@ from tallyboard_server.runtable.parse import COLUMNS_EXAMPLE, FILTER_EXAMPLE, SO
 router = APIRouter(tags=["runs"])
 
 _PARAMETERS: Final = (
-    "project", "status", "q", "group", "archived", "filter", "columns", "sort", "limit", "cursor", "config.<key>",
+    "project", "run", "status", "q", "group", "archived", "filter", "columns", "sort", "limit", "cursor",
+    "config.<key>",
 )  # fmt: skip
 
 
@@ -106,6 +107,15 @@ async def list_runs(
     request: Request,
     service: Running,
     project: Annotated[str | None, Query(description="What the name begins with, up to a slash.")] = None,
+    run: Annotated[
+        list[str] | None,
+        Query(
+            description="Only the run with this name; may be repeated. A page that shows a table asks so for the runs "
+            "of which GET /live told.",
+            max_length=NAMES_MAX,
+            openapi_examples={"run": {"value": [examples.RUN]}},
+        ),
+    ] = None,
     status: Annotated[
         ShownStatus | None, Query(description="Only runs of this status; lost: running, but no longer heard of.")
     ] = None,
@@ -138,7 +148,7 @@ async def list_runs(
         status=status, text=q, group=group, archived=archived,
         config=tuple(config_filter(key.removeprefix("config."), text) for key, text in config),
     )  # fmt: skip
-    asked = Asked(project, single, where, columns, sort, limit, cursor)
+    asked = Asked(project, tuple(run or ()), single, where, columns, sort, limit, cursor)
 
     def work() -> Response:
         return answer(request, find_runs(service, asked, encoder(request)))

@@ -27,6 +27,8 @@ from tallyboard_server.runtable import (
 
 LIMIT_MAX: Final = 5_000
 """Most runs in a page."""
+NAMES_MAX: Final = 200
+"""Most names in one question: they have to fit into a URL."""
 
 _TEXT_COLUMNS: Final = (Column("name"), Column("display_name"), Column("notes"))
 _STATUS: Final = Column("status")
@@ -75,6 +77,7 @@ class Asked:
     """The parameters of GET /runs as they were sent."""
 
     project: str | None
+    names: tuple[str, ...]
     single: RunFilter
     filter: str | None
     columns: str | None
@@ -107,6 +110,7 @@ def find_runs(service: Service, asked: Asked, encode: Encode) -> RunPage | RunTa
         make=brief if asked.columns is None else cells,
         limit=asked.limit,
         prefix="" if asked.project is None else f"{asked.project}/",
+        names=asked.names or None,
         filters=filters,
         sort=[] if asked.sort is None else _parsed("sort", parse_sort, asked.sort),
         cursor=asked.cursor,
@@ -130,7 +134,7 @@ def _parsed(field: str, parse: Callable[[str], _T], source: str) -> _T:
     try:
         return parse(source)
     except ExpressionError as error:
-        raise InvalidQueryError(str(error), field=field) from error
+        raise InvalidQueryError(str(error), field=field, position=error.position) from error
 
 
 def _says(value: Any, wanted: str) -> bool:

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -23,6 +24,15 @@ class Traffic:
     def answered(self, status: int) -> None:
         """A response of that status began."""
         self.by_status[status] = self.by_status.get(status, 0) + 1
+
+    @contextmanager
+    def set_aside(self) -> Iterator[None]:
+        """A request that lasts as long as its reader likes, and does no work: it is in nobody's way."""
+        self.in_flight -= 1
+        try:
+            yield
+        finally:
+            self.in_flight += 1
 
     def acknowledged(self, seconds: float) -> None:
         """A report was stored and answered."""

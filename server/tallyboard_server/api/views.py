@@ -67,7 +67,7 @@ def run_view(
             refused_at=refused[0].at if refused else None,
             alerts_kept=alerts.kept,
             alerted_at=alerts.newest_at,
-            stalled=[c.name for c in state.counters.values() if c.stalled] if meta.status == "running" else [],
+            stalled=state.stalled,
         ),
     )
 
@@ -120,14 +120,10 @@ def alerts_page(run: str, alerts: Sequence[KeptAlert]) -> AlertsPage:
 
 def visible_tags(state: RunState, *, scalars: bool = False) -> dict[int, list[str]]:
     """The names of the tags with visible points, sorted, by counter id; scalars: only those of numbers."""
-    limits = {counter.id: counter.limits() for counter in state.counters.values()}
     found: dict[int, list[str]] = {}
-    for tag in state.tags.values():
-        if tag.counter_id not in limits or (scalars and not tag.is_scalar):
-            continue
-        limit = limits[tag.counter_id].get(tag.attempts_then)
-        if limit is None or tag.first_step < limit:  # as Tag.is_bound, which would look at every attempt again
-            found.setdefault(tag.counter_id, []).append(tag.name)
+    for tag, counter in state.visible_tags():
+        if tag.is_scalar or not scalars:
+            found.setdefault(counter.id, []).append(tag.name)
     for names in found.values():
         names.sort()
     return found

@@ -8,6 +8,7 @@ from tallyboard_server.cli import looking
 from tallyboard_server.cli.copies import backup, restore
 from tallyboard_server.cli.demo import demo
 from tallyboard_server.cli.demo.preempt import demo_preempt
+from tallyboard_server.cli.demo.thousand import demo_thousand
 from tallyboard_server.cli.doctor import doctor
 from tallyboard_server.cli.exporting import export
 from tallyboard_server.cli.http import ApiProblemError, UnreachableError
@@ -56,7 +57,7 @@ def options(
 app.command(epilog=environment_help())(serve)
 for command in (
     runs, looking.counters, looking.tail, looking.alerts, rewind, export, sync, verify, repair, backup, restore, prune,
-    doctor, demo, demo_preempt,
+    doctor, demo, demo_preempt, demo_thousand,
 ):  # fmt: skip
     app.command()(command)
 app.command(name="import")(import_logdir)

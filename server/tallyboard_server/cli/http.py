@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 import urllib3
 
-from tallyboard.wire import JSON, Problem
+from tallyboard.wire import JSON, MSGPACK, Batch, Problem, Receipt, encode_batch
 from tallyboard_server.api.messages import PruneBody, PruneLine, Readiness, RunPage, RunRow, VerifyLine
 
 URL_DEFAULT: Final = "http://127.0.0.1:6007"
@@ -17,6 +17,8 @@ _TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=60.0)
 """Seconds; a service that answers at all answers a read well within them."""
 _DOWNLOAD_TIMEOUT: Final = urllib3.Timeout(connect=5.0, read=3600.0)
 """A backup is copied before its first byte is sent."""
+_CONNECTIONS_KEPT: Final = 4
+"""For a command whose threads ask at the same time."""
 _CHUNK_BYTES: Final = 1024 * 1024
 
 _T = TypeVar("_T")
@@ -62,7 +64,7 @@ class Service:
         self._has_token = bool(token)
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        self._pool = urllib3.PoolManager(headers=headers, timeout=_TIMEOUT, retries=False)
+        self._pool = urllib3.PoolManager(headers=headers, timeout=_TIMEOUT, retries=False, maxsize=_CONNECTIONS_KEPT)
 
     def get(self, path: str, kind: type[_T], **query: str | int | float | None) -> _T:
         """GET a path below /api/v1; queries that are None are left out. Raises UnreachableError, ApiProblemError."""
@@ -72,6 +74,12 @@ class Service:
     def post(self, path: str, body: Any, kind: type[_T]) -> _T:
         """POST a JSON document to a path below /api/v1. Raises UnreachableError, ApiProblemError."""
         return self._decode(self._request("POST", _api(path), msgspec.json.encode(body)), kind)
+
+    def report(self, run: str, batch: Batch) -> Receipt:
+        """POST a batch to a run, as MessagePack. Raises as `post` does."""
+        return self._decode(
+            self._request("POST", _api(run_path("/scalars", run)), encode_batch(batch), MSGPACK), Receipt
+        )
 
     def runs(self, **query: str | int) -> Iterator[RunRow]:
         """All runs that GET /runs finds, page after page. Raises as `get` does."""
@@ -134,8 +142,10 @@ class Service:
         """GET any path, whatever the answer. Raises UnreachableError."""
         return self._request("GET", path)
 
-    def _request(self, method: str, path: str, body: bytes | None = None) -> urllib3.BaseHTTPResponse:
-        headers = dict(self._pool.headers) | ({"Content-Type": JSON} if body is not None else {})
+    def _request(
+        self, method: str, path: str, body: bytes | None = None, content_type: str = JSON
+    ) -> urllib3.BaseHTTPResponse:
+        headers = dict(self._pool.headers) | ({"Content-Type": content_type} if body is not None else {})
         try:
             return self._pool.request(method, self.url + path, body=body, headers=headers)
         except (urllib3.exceptions.HTTPError, ValueError) as error:

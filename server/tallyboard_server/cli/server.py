@@ -29,11 +29,14 @@ Python's 5 ms it would sit out half of its time."""
 class AnnouncedServer(uvicorn.Server):
     """A server that says where to look once it takes requests."""
 
-    def __init__(self, config: uvicorn.Config, announcement: str, then: Callable[[], None]) -> None:
-        """then: what to do once it takes requests."""
+    def __init__(
+        self, config: uvicorn.Config, announcement: str, then: Callable[[], None], at_end: Callable[[], None]
+    ) -> None:
+        """then: what to do once it takes requests; at_end: before it waits for those under way to end."""
         super().__init__(config)
         self._announcement = announcement
         self._then = then
+        self._at_end = at_end
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, then the announcement."""
@@ -41,6 +44,11 @@ class AnnouncedServer(uvicorn.Server):
         if self.started:
             stdout.print(self._announcement, markup=False)
             self._then()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's, with nothing under way that would never end."""
+        self._at_end()
+        await super().shutdown(sockets)
 
 
 class StartUp:
@@ -77,7 +85,8 @@ def raise_file_limit() -> None:
 def run(settings: Settings, listener: socket.socket, announcement: str) -> None:
     """Serve on a bound socket until a signal to stop; ends the command if the service could not start."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    app = StartUp(create_app(settings))
+    made = create_app(settings)
+    app = StartUp(made)
     config = uvicorn.Config(
         app,
         loop="uvloop",
@@ -97,7 +106,7 @@ def run(settings: Settings, listener: socket.socket, announcement: str) -> None:
         if settings.take_in_spools:
             take_in(settings, listener.getsockname()[1])
 
-    server = AnnouncedServer(config, announcement, once_up)
+    server = AnnouncedServer(config, announcement, once_up, made.end_streams)
     raise_file_limit()
     sys.setswitchinterval(THREAD_SWITCH_S)
     try:

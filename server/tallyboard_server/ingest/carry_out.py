@@ -41,7 +41,7 @@ def carry_out(command: Command, transaction: Transaction, now: float) -> Done:
             if since is not None and state.meta.updated_at > since:
                 raise RunChangedError(f"run {state.name!r} has changed meanwhile")
             transaction.delete_run(state)
-            return Done(Receipt(run=state.name), state)
+            return Done(Receipt(run=state.name), state, deleted=True)
 
 
 def _append(command: Append, transaction: Transaction, now: float) -> Done:

@@ -53,9 +53,10 @@ Command = Append | Patch | Delete
 class Done:
     """A command that is durable: the receipt to answer with, and the run as it is now (as it was, for Delete).
 
-    created: the run did not exist before.
+    created: the run did not exist before. deleted: it does not any more.
     """
 
     receipt: Receipt
     state: RunState
     created: bool = False
+    deleted: bool = False

@@ -4,6 +4,7 @@ from tallyboard_server.runtable.cache import ValueCache
 from tallyboard_server.runtable.columns import Column
 from tallyboard_server.runtable.conditions import Condition, Where, columns_of
 from tallyboard_server.runtable.cursor import CursorError
+from tallyboard_server.runtable.overview import Overview
 from tallyboard_server.runtable.parse import SortKey, parse_columns, parse_filter, parse_sort
 from tallyboard_server.runtable.table import Filter, Page, Question, Row, RunsTooManyError, RunTable, StillReadingError
 from tallyboard_server.runtable.tokens import ExpressionError
@@ -14,6 +15,7 @@ __all__ = [
     "CursorError",
     "ExpressionError",
     "Filter",
+    "Overview",
     "Page",
     "Question",
     "Row",

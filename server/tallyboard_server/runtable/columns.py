@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tallyboard_server.model import RunState
+from tallyboard_server.model import AlertCount, RunState
 from tallyboard_server.series.summary import TagSummary
 
 RUN_COLUMNS: Final[Mapping[str, Callable[[RunState], Any]]] = {
@@ -17,6 +17,8 @@ RUN_COLUMNS: Final[Mapping[str, Callable[[RunState], Any]]] = {
     "notes": lambda state: state.meta.notes,
     "archived": lambda state: state.meta.archived,
     "owner": lambda state: state.meta.provenance.get("user"),
+    "attempts": lambda state: max((len(counter.attempts) for counter in state.counters.values()), default=0),
+    "stalled": lambda state: state.stalled or None,
     "created_at": lambda state: state.meta.created_at,
     "updated_at": lambda state: state.meta.updated_at,
 }
@@ -28,8 +30,21 @@ LIVE_COLUMNS: Final = ("status", "last_seen", "age", "idle")
 DOCUMENTS: Final = ("config", "summary", "provenance")
 """Columns `config.<key>` and so on: a value of one of the run's documents."""
 
+REFUSED: Final = "refused"
+"""How many refused reports are kept of the run."""
+OF_ALERTS: Final[Mapping[str, Callable[[AlertCount], Any]]] = {
+    "alerts": lambda count: count.kept,
+    "alerted_at": lambda count: count.newest_at,
+}
+"""How many alerts are kept of the run, and when the newest of them came."""
+
 COUNTERS: Final = "counters"
 """`counters.<name>`: the counter's value, its largest visible step."""
+TOTALS: Final = "totals"
+"""`totals.<name>`: the step that the counter is expected to reach."""
+RATES: Final = "rates"
+"""`rates.<name>`: the counter's steps per second, lately."""
+OF_COUNTERS: Final = (COUNTERS, TOTALS, RATES)
 
 FIGURES: Final[Mapping[str, Callable[[TagSummary], Any]]] = {
     "first": lambda tag: tag.first.value,
@@ -54,8 +69,9 @@ BEST: Final = ("at_min", "at_max")
 """`at_min(A, B)`: the value of tag A where tag B is least, `at_max` where it is greatest."""
 
 KINDS_TOLD: Final = (
-    f"{', '.join((*RUN_COLUMNS, *LIVE_COLUMNS))}, config.<key>, summary.<key>, provenance.<key>, counters.<name>, "
-    "last.<tag> (first, min, max, mean, count, …), at_min(<tag>, <tag>), at_max(<tag>, <tag>)"
+    f"{', '.join((*RUN_COLUMNS, *LIVE_COLUMNS, REFUSED, *OF_ALERTS))}, config.<key>, summary.<key>, provenance.<key>, "
+    "counters.<name>, totals.<name>, rates.<name>, last.<tag> (first, min, max, mean, count, …), at_min(<tag>, <tag>), "
+    "at_max(<tag>, <tag>)"
 )
 
 BARE: Final = re.compile(r"""[^\s()<>=!~,"']+""")

@@ -9,11 +9,13 @@ from typing import Final, Literal, Never, TypeVar, cast
 
 from tallyboard_server.runtable.columns import (
     BEST,
-    COUNTERS,
     DOCUMENTS,
     FIGURES,
     KINDS_TOLD,
     LIVE_COLUMNS,
+    OF_ALERTS,
+    OF_COUNTERS,
+    REFUSED,
     RUN_COLUMNS,
     Column,
 )
@@ -257,11 +259,11 @@ class _Reader:
         kind, *rest = token.parts
         if kind in BEST and not rest:
             return self._best(kind)
-        if kind in (*RUN_COLUMNS, *LIVE_COLUMNS) and not rest:
+        if kind in (*RUN_COLUMNS, *LIVE_COLUMNS, REFUSED, *OF_ALERTS) and not rest:
             return Column(kind)
         if any(rest) and kind in DOCUMENTS:
             return Column(kind, tuple(rest))
-        if any(rest) and (kind in FIGURES or kind == COUNTERS):
+        if any(rest) and (kind in FIGURES or kind in OF_COUNTERS):
             return Column(kind, (".".join(rest),))
         raise ExpressionError(
             token.start + 1,

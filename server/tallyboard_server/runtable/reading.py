@@ -5,9 +5,21 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from tallyboard_server.model import Producer, RunState, frozen
-from tallyboard_server.runtable.columns import BEST, COUNTERS, DOCUMENTS, FIGURES, LIVE_COLUMNS, RUN_COLUMNS, Column
+from tallyboard_server.runtable.columns import (
+    BEST,
+    DOCUMENTS,
+    FIGURES,
+    LIVE_COLUMNS,
+    OF_ALERTS,
+    OF_COUNTERS,
+    RATES,
+    REFUSED,
+    RUN_COLUMNS,
+    TOTALS,
+    Column,
+)
 from tallyboard_server.series.reading import Source
-from tallyboard_server.series.summary import TagSummary, point_as_of_step, point_as_of_time, summarise
+from tallyboard_server.series.summary import TagSummary, point_as_of_step, point_as_of_time, rate, summarise
 
 
 class Heard(Protocol):
@@ -91,13 +103,24 @@ def _value(origin: _Origin, column: Column) -> Any:
         return RUN_COLUMNS[kind](state)
     if kind in DOCUMENTS:
         return at_path(getattr(state.meta, kind), column.arguments)
-    if kind == COUNTERS:
-        counter = state.counters.get(column.arguments[0])
-        return None if counter is None else counter.last_step
+    if kind == REFUSED:
+        return origin.points.refused_count(state.id)
+    if kind in OF_ALERTS:
+        return OF_ALERTS[kind](origin.points.alert_count(state.id))
+    if kind in OF_COUNTERS:
+        return _of_counter(origin, kind, column.arguments[0])
     if kind in BEST:
         return _at_best(origin, column)
     summary = origin.tags.get(column.arguments[0])
     return None if summary is None else FIGURES[kind](summary)
+
+
+def _of_counter(origin: _Origin, kind: str, name: str) -> Any:
+    if (counter := origin.state.counters.get(name)) is None:
+        return None
+    if kind == RATES:
+        return rate(origin.points, origin.state, counter)
+    return counter.total if kind == TOTALS else counter.last_step
 
 
 def _at_best(origin: _Origin, column: Column) -> Any:

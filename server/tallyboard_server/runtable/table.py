@@ -2,7 +2,7 @@
 
 import heapq
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
@@ -18,6 +18,7 @@ from tallyboard_server.runtable.parse import SortKey
 from tallyboard_server.runtable.reading import Heard, live_value, pulse, read_values
 from tallyboard_server.series.question import HistoryChangedError
 from tallyboard_server.series.reading import HOLD_S, RunReader
+from tallyboard_server.store.perrun import every_run, named_runs
 from tallyboard_server.store.protocol import SNAPSHOT_S_MAX, RunVersion, Store
 
 PAGE_BYTES_MAX: Final = 8 * MIB
@@ -27,8 +28,6 @@ SORTED_MAX: Final = 20_000
 """Runs that are put in order: all of them are looked at before the first is known."""
 PAGE_S_MAX: Final = 10.0
 """Time for one page. In the order of names it ends there; in another, what was read is kept for the next attempt."""
-_SLICE: Final = 500
-"""Runs listed at a time."""
 
 
 class RunsTooManyError(ValueError):
@@ -64,13 +63,15 @@ class Row:
 class Question:
     """Which runs (their names begin with `prefix`, every filter holds), which columns, and in which order.
 
-    sort: none is the order of names. make: a row as it will be answered; None if the run is gone.
+    names: only runs that are called so; None: any. sort: none is the order of names. make: a row as it will be
+    answered; None if the run is gone.
     """
 
     columns: Sequence[Column]
     make: Callable[[Row], bytes | None]
     limit: int
     prefix: str = ""
+    names: Collection[str] | None = None
     filters: Sequence[Filter] = ()
     sort: Sequence[SortKey] = ()
     cursor: str | None = None
@@ -121,13 +122,21 @@ class RunTable:
         """One page. Raises CursorError, RunsTooManyError, StillReadingError, HistoryChangedError."""
         return self._sorted(question) if question.sort else self._by_name(question)
 
+    def _heads(self, question: Question, after: str = "") -> Iterator[RunVersion]:
+        """The runs to look at, in the order of their names, from behind one of them."""
+        if question.names is None:
+            return every_run(self.store, prefix=question.prefix, after=after)
+        return named_runs(
+            self.store, {name for name in question.names if name > after and name.startswith(question.prefix)}
+        )
+
     def _by_name(self, question: Question) -> Page:
         """Rows are made as the runs go by."""
         after = "" if question.cursor is None else open_name(question.cursor)
         give_up = self.elapsed() + PAGE_S_MAX
         asked, shown = _asked(question), _Wanted.of(question.columns)
         page = _Growing(question, self.clock())
-        for seen, head in enumerate(self._heads(question.prefix, after), 1):
+        for seen, head in enumerate(self._heads(question, after), 1):
             values = self._values(head, asked, page.now)
             if values is not None and _holds(question, values):
                 page.add(head, self._values(head, shown, page.now))
@@ -153,7 +162,7 @@ class RunTable:
         asked = _asked(question)
         behind = None if place is None else row_key(place.ranks, place.name, question.sort)
         found: list[_Found] = []
-        for seen, head in enumerate(self._heads(question.prefix, "")):
+        for seen, head in enumerate(self._heads(question)):
             if seen >= SORTED_MAX:
                 raise RunsTooManyError(
                     f"more than {SORTED_MAX} runs to put in order; narrow them down with project, or leave out sort"
@@ -167,16 +176,6 @@ class RunTable:
                 if behind is None or key > behind:
                     found.append(_Found(key, ranked, head))
         return heapq.nsmallest(question.limit + 1, found, key=attrgetter("key"))
-
-    def _heads(self, prefix: str, after: str) -> Iterator[RunVersion]:
-        """Runs in the order of their names, listed slice by slice."""
-        while True:
-            with self.store.snapshot() as view:
-                heads = view.run_versions(prefix=prefix, after=after, limit=_SLICE)
-            yield from heads
-            if len(heads) < _SLICE:
-                return
-            after = heads[-1].name
 
     def _values(self, head: RunVersion, wanted: _Wanted, now: float) -> Mapping[str, Any] | None:
         """What is wanted of a run, and perhaps more; None if the run is gone."""

@@ -1,6 +1,6 @@
 """Chart data: the visible points of a run's tags, or buckets of them, read from blocks of every level."""
 
-from tallyboard_server.series.lines import read_lines
+from tallyboard_server.series.lines import Levels, read_lines
 from tallyboard_server.series.points import Points, read_points
 from tallyboard_server.series.question import (
     Allowance,
@@ -17,6 +17,7 @@ from tallyboard_server.series.reading import RunReader, Source
 __all__ = [
     "Allowance",
     "HistoryChangedError",
+    "Levels",
     "Line",
     "Places",
     "Points",

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Final, Protocol, Self
 
 from tallyboard.wire import Float64, Int64
-from tallyboard_server.model import Block, RunState
+from tallyboard_server.model import AlertCount, Block, RunState
 from tallyboard_server.series.question import HistoryChangedError
 from tallyboard_server.store.envelope import Cells
 from tallyboard_server.store.protocol import Snapshot
@@ -64,6 +64,14 @@ class Source(Protocol):
         self, run_id: int, counter_id: int, attempt: int, *, first_step: int = 0, last_step: int = 2**63 - 1
     ) -> Iterator[tuple[Int64, Float64]]:
         """See Snapshot.axes."""
+        ...
+
+    def refused_count(self, run_id: int) -> int:
+        """See Snapshot.refused_count."""
+        ...
+
+    def alert_count(self, run_id: int) -> AlertCount:
+        """See Snapshot.alert_count."""
         ...
 
 
@@ -162,6 +170,14 @@ class RunReader:
     ) -> Iterator[tuple[Int64, Float64]]:
         """See Snapshot.axes; to be read before anything else is."""
         return self._fresh().axes(run_id, counter_id, attempt, first_step=first_step, last_step=last_step)
+
+    def refused_count(self, run_id: int) -> int:
+        """See Snapshot.refused_count."""
+        return self._fresh().refused_count(run_id)
+
+    def alert_count(self, run_id: int) -> AlertCount:
+        """See Snapshot.alert_count."""
+        return self._fresh().alert_count(run_id)
 
     def _fresh(self) -> Snapshot:
         if self._hold_s is not None and self._clock() - self._since > self._hold_s:

@@ -15,6 +15,10 @@ from tallyboard_server.store.envelope import NOWHERE, Cells, Marks
 
 ANY_ROWS: Final = 2**62
 """rows_max of those to whom the coarsest cells are fine."""
+RATE_S: Final = 60.0
+"""What a rate goes back, at least."""
+_RATE_ROWS: Final = 128
+"""Points that it may go back further."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -87,6 +91,42 @@ def point_as_of_time(source: Source, state: RunState, tag: str, wall_time: float
         if within < len(cells):
             break
     return reached
+
+
+def rate(source: Source, state: RunState, counter: Counter) -> float | None:
+    """A counter's steps per second (by its reports' wall times) over the last RATE_S of what is visible.
+
+    Of the newest attempt that is visible, by the points of one tag; None if these are less than two, or no time passed.
+    """
+    parts = visible_history(counter).parts
+    if not parts or (tag_id := _newest_tag(state, counter)) is None:
+        return None
+    cells = _read(source, state, counter, parts[-1], [tag_id]).get(tag_id)
+    if cells is None or not len(cells):
+        return None
+    end = _mark(cells.last, len(cells) - 1)
+    begin, last = _last_before(cells, end.wall_time - RATE_S)
+    if begin.wall_time < end.wall_time - RATE_S:
+        within = Part(parts[-1].attempt, begin.step, last)
+        finer = _read(source, state, counter, within, [tag_id], rows_max=_RATE_ROWS).get(tag_id)
+        if finer is not None and len(finer):
+            begin, _ = _last_before(finer, end.wall_time - RATE_S)
+    passed = end.wall_time - begin.wall_time
+    return (end.step - begin.step) / passed if passed > 0 and end.step > begin.step else None
+
+
+def _newest_tag(state: RunState, counter: Counter) -> int | None:
+    """A scalar that the counter's newest attempt reported last, or else any scalar that is visible on it."""
+    visible = [tag.id for tag, of in state.visible_tags() if of.id == counter.id and tag.is_scalar]
+    tail = set() if counter.current is None else set(counter.current.tail_tags.tolist())
+    return next((tag_id for tag_id in visible if tag_id in tail), visible[0] if visible else None)
+
+
+def _last_before(cells: Cells, wall_time: float) -> tuple[Mark, int]:
+    """Where the last cell begins that begins by a time, and its last step; of the first cell if none does."""
+    by_then = np.flatnonzero(cells.first.wall_times <= wall_time)
+    index = int(by_then[-1]) if len(by_then) else 0
+    return _mark(cells.first, index), int(cells.last.steps[index])
 
 
 def _refined(source: Source, state: RunState, counter: Counter, tag: Tag, wall_time: float) -> Iterator[Cells]:

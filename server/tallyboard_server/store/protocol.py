@@ -330,6 +330,10 @@ class Snapshot(Protocol):
         """The newest refusals kept of a run, newest first."""
         ...
 
+    def refused_count(self, run_id: int) -> int:
+        """How many refusals are kept of a run."""
+        ...
+
     def alerts(self, run_id: int, *, limit: int = 100) -> list[KeptAlert]:
         """The newest alerts kept of a run, newest first."""
         ...

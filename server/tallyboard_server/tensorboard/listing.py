@@ -3,26 +3,21 @@
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
 
 from tensorboard.data import provider
 
 from tallyboard.wire.summaries import SCALARS
-from tallyboard_server.model import Counter, RunState, Tag
-from tallyboard_server.store.protocol import RunVersion, Snapshot, Store
+from tallyboard_server.model import Counter, RunState
+from tallyboard_server.store.perrun import KnownRuns, every_run, named_runs
+from tallyboard_server.store.protocol import Store
 from tallyboard_server.tensorboard import hparams
 from tallyboard_server.tensorboard.kinds import BLOBS, TENSOR, described
-from tallyboard_server.tensorboard.perrun import PerRun
 
 WEIGHT_MAX: Final = 500_000
 """Units of roughly 100 bytes held in all: 50 MB, which is 10,000 runs of 40 tags."""
 _BASE_WEIGHT: Final = 10
 _UNIT_BYTES: Final = 100
-_SLICE: Final = 1_000
-"""Runs in one look at the store's list of them."""
-_HOLD_S: Final = 0.1
-"""A snapshot is left after so long."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -59,53 +54,18 @@ class Listing:
         self, store: Store, *, weight_max: int = WEIGHT_MAX, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._store = store
-        self._clock = clock
-        self._known: PerRun[Listed] = PerRun(weight_max)
+        self._known: KnownRuns[Listed] = KnownRuns(store, _weighed, weight_max, clock=clock)
 
     def runs(self, names: Collection[str] | None = None) -> Iterator[Listed]:
         """All runs by name, or those of these names that are there; no snapshot is held between two of them."""
-        heads = self._all() if names is None else self._named(names)
-        while some := list(islice(heads, _SLICE)):
-            yield from self._listed(some)
+        heads = every_run(self._store) if names is None else named_runs(self._store, names)
+        return self._known.of(heads)
 
-    def _listed(self, heads: list[RunVersion]) -> Iterator[Listed]:
-        found = [self._known.get(head.run_id, head.version) for head in heads]
-        missing = iter([place for place, known in enumerate(found) if known is None])
-        place = next(missing, None)
-        while place is not None:
-            with self._store.snapshot() as view:
-                until = self._clock() + _HOLD_S
-                while place is not None and self._clock() < until:
-                    found[place] = self._read(view, heads[place])
-                    place = next(missing, None)
-        return (known for known in found if known is not None)
 
-    def _read(self, view: Snapshot, head: RunVersion) -> Listed | None:
-        """The run as it is now, which may be newer than `head`; then it is read again the next time."""
-        state = view.load_by_id(head.run_id)
-        if state is None:
-            return None
-        listed = listed_run(state, head.version)
-        size = sum(len(series.plugin_content) for series in listed.tensors.get(hparams.KIND, {}).values())
-        self._known.put(head.run_id, head.version, listed, _BASE_WEIGHT + len(state.tags) + size // _UNIT_BYTES)
-        return listed
-
-    def _all(self) -> Iterator[RunVersion]:
-        after = ""
-        while True:
-            with self._store.snapshot() as view:
-                heads = view.run_versions(after=after, limit=_SLICE)
-            yield from heads
-            if len(heads) < _SLICE:
-                return
-            after = heads[-1].name
-
-    def _named(self, names: Collection[str]) -> Iterator[RunVersion]:
-        wanted = iter(sorted(names))
-        while some := list(islice(wanted, _SLICE)):
-            with self._store.snapshot() as view:
-                found = [view.run_versions(prefix=name, limit=1) for name in some]
-            yield from (heads[0] for name, heads in zip(some, found, strict=True) if heads and heads[0].name == name)
+def _weighed(state: RunState, version: int) -> tuple[Listed, int]:
+    listed = listed_run(state, version)
+    size = sum(len(series.plugin_content) for series in listed.tensors.get(hparams.KIND, {}).values())
+    return listed, _BASE_WEIGHT + len(state.tags) + size // _UNIT_BYTES
 
 
 def listed_run(state: RunState, version: int) -> Listed:
@@ -114,7 +74,7 @@ def listed_run(state: RunState, version: int) -> Listed:
     tensors: dict[str, dict[str, Any]] = {}
     blobs: dict[str, dict[str, Any]] = {}
     alike: dict[int, Any] = {}
-    for tag, counter in _visible(state):
+    for tag, counter in state.visible_tags():
         if tag.is_scalar:
             if counter.id not in alike:
                 alike[counter.id] = _series(provider.ScalarTimeSeries, state, counter)
@@ -142,17 +102,6 @@ def listed_run(state: RunState, version: int) -> Listed:
         blobs,
         hparams.numbers(state.meta.summary),
     )
-
-
-def _visible(state: RunState) -> Iterator[tuple[Tag, Counter]]:
-    """Tags that have a visible point, and the counters that they belong to."""
-    counters = {counter.id: (counter, counter.limits()) for counter in state.counters.values()}
-    for tag in state.tags.values():
-        if tag.counter_id in counters:
-            counter, limits = counters[tag.counter_id]
-            limit = limits.get(tag.attempts_then)
-            if limit is None or tag.first_step < limit:
-                yield tag, counter
 
 
 def _series(kind: Any, state: RunState, counter: Counter | None, **about: Any) -> Any:

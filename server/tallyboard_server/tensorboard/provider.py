@@ -12,10 +12,10 @@ from typing import Any, Final
 from tensorboard.data import provider
 
 from tallyboard.wire.summaries import SCALARS
+from tallyboard_server.store.perrun import PerRun
 from tallyboard_server.store.protocol import Store
 from tallyboard_server.tensorboard.blobs import TENSOR_BYTES_MAX, BlobReader
 from tallyboard_server.tensorboard.listing import Listed, Listing
-from tallyboard_server.tensorboard.perrun import PerRun
 from tallyboard_server.tensorboard.scalars import Series, read_last, read_series
 
 POINTS_MAX: Final = 250_000

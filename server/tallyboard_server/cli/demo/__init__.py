@@ -2,14 +2,13 @@
 
 import signal
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Final, Never
+from typing import Annotated, Final
 
 import typer
 from rich.table import Table
 
 from tallyboard_server.cli.demo.compare import Line
-from tallyboard_server.cli.demo.process import StartError
+from tallyboard_server.cli.demo.process import StartError, interrupt
 from tallyboard_server.cli.demo.running import logdir_of, service, train_for_ever, train_once_and_compare
 from tallyboard_server.cli.demo.trainings import ExamplesMissingError, check_examples
 from tallyboard_server.cli.output import fail, stdout, table
@@ -28,7 +27,7 @@ def demo(
     With --once it trains each model once and shows, for each run and counter, how many scalars were sent, are
     stored, and are shown by a real TensorBoard that reads the event files. Exit code 1 if any point differs.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         check_examples()  # before the service says where to look
         with service(port, data_dir) as running:
@@ -55,7 +54,3 @@ def as_table(lines: list[Line]) -> Table:
         counts = (f"{number:,}" for number in (line.sent, line.stored, line.shown))
         shown.add_row(line.run, line.counter, *counts, "✗" if line.difference else "✓")
     return shown
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> Never:
-    raise KeyboardInterrupt

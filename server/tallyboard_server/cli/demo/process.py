@@ -5,7 +5,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import IO, Final
+from types import FrameType
+from typing import IO, Final, Never
 
 START_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 15.0
@@ -52,6 +53,11 @@ def free_port(host: str, wanted: int = 0) -> int:
                 probe.bind((host, port))
                 return int(probe.getsockname()[1])
     raise StartError(f"no port can be had on {host}")
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> Never:
+    """A signal's handler: end as by Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def _wait(process: subprocess.Popen[bytes], answers: Callable[[], bool]) -> None:

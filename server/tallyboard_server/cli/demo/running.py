@@ -1,7 +1,8 @@
 """The demo's two halves: a service in a process of its own, and trainings that report to it."""
 
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -20,13 +21,16 @@ _FINISH_TIMEOUT_S: Final = 30.0
 
 
 @contextmanager
-def service(port: int, data_dir: Path) -> Iterator[Service]:
-    """Run `tallyboard serve` on the port, or another if it is in use, until the block ends. Raises StartError."""
+def service(port: int, data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[Service]:
+    """Run `tallyboard serve` on the port, or another if it is in use, until the block ends. Raises StartError.
+
+    settings: variables that it gets besides ours.
+    """
     port = free_port(HOST, port)
     command = serve_command(port, data_dir)
     running = service_from(url=f"http://{HOST}:{port}")
     try:
-        with child(command, running.is_alive):
+        with child(command, running.is_alive, environment={**os.environ, **(settings or {})}):
             yield running
     except StartError as error:
         raise StartError(f"the service: {error}") from error

@@ -39,6 +39,12 @@ def load_alerts(connection: apsw.Connection, run_id: int, limit: int) -> list[Ke
     return [KeptAlert(at, producer, msgspec.json.decode(text, type=Alert)) for at, producer, text in rows]
 
 
+def count_refused(connection: apsw.Connection, run_id: int) -> int:
+    """How many refusals are kept of a run."""
+    found = connection.execute("SELECT count(*) FROM refused WHERE run_id = ?", (run_id,)).get
+    return found if isinstance(found, int) else 0
+
+
 def count_alerts(connection: apsw.Connection, run_id: int) -> AlertCount:
     """How many alerts there are of a run, by their ids, which have no gaps."""
     newest = connection.execute(

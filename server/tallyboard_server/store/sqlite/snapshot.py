@@ -15,7 +15,7 @@ from tallyboard_server.store.sqlite import journal
 from tallyboard_server.store.sqlite.cache import StateCache
 from tallyboard_server.store.sqlite.cells import Range, count_points, read_cells
 from tallyboard_server.store.sqlite.connection import mapped_errors
-from tallyboard_server.store.sqlite.kept import count_alerts, load_alerts, load_refused
+from tallyboard_server.store.sqlite.kept import count_alerts, count_refused, load_alerts, load_refused
 from tallyboard_server.store.sqlite.state import load_state
 
 _T = TypeVar("_T")
@@ -187,6 +187,11 @@ class SqliteSnapshot:
         """See Snapshot.refused."""
         with mapped_errors():
             return load_refused(self._connection, run_id, limit)
+
+    def refused_count(self, run_id: int) -> int:
+        """See Snapshot.refused_count."""
+        with mapped_errors():
+            return count_refused(self._connection, run_id)
 
     def alerts(self, run_id: int, *, limit: int = 100) -> list[KeptAlert]:
         """See Snapshot.alerts."""
