@@ -61,8 +61,13 @@ export function listen(area: HTMLElement, gestures: Gestures): void {
     end();
     if (found) gestures.chosen(found);
     else {
-      gestures.moved(placeOf(event));
-      click = setTimeout(() => gestures.clicked(), DOUBLE_MS);
+      const at = placeOf(event);
+      gestures.moved(at);
+      click = setTimeout(() => {
+        gestures.moved(at); // the pointer may be elsewhere by now
+        gestures.clicked();
+        if (!area.matches(':hover')) gestures.moved(null);
+      }, DOUBLE_MS);
     }
   });
   area.addEventListener('pointercancel', end);
