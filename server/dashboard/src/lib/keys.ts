@@ -19,6 +19,7 @@ export const BINDINGS: readonly Binding[] = [
   { keys: ['?'], action: 'help', told: 'This list' },
   { keys: ['Esc'], action: null, told: 'Close what is open' },
   { keys: ['Space'], action: null, told: 'Select the run that has the focus' },
+  { keys: ['Enter'], action: null, told: 'Show the run that has the focus' },
   { keys: ['←', '→'], action: null, told: 'Move the axis that has the focus' },
   { keys: ['↑', '↓'], action: null, told: 'Move the end of an axis’s range' },
   { keys: ['Del'], action: null, told: 'Clear an axis’s range' },

@@ -2,6 +2,8 @@
 
 /** The least way, in CSS pixels, that makes a drag of a press. */
 const DRAG_MIN = 6;
+/** After a click, how long a second one is waited for: what a click shows must not come under a double click. */
+const DOUBLE_MS = 250;
 
 export interface Stretch {
   axis: 'x' | 'y';
@@ -23,6 +25,7 @@ export interface Gestures {
 export function listen(area: HTMLElement, gestures: Gestures): void {
   let begun: { x: number; y: number; axis: 'x' | 'y' } | null = null;
   let stretch: Stretch | null = null;
+  let click: ReturnType<typeof setTimeout> | undefined;
 
   const placeOf = (event: PointerEvent) => {
     const box = area.getBoundingClientRect();
@@ -36,6 +39,7 @@ export function listen(area: HTMLElement, gestures: Gestures): void {
 
   area.addEventListener('pointerdown', (event) => {
     if (event.button !== 0) return;
+    clearTimeout(click);
     begun = { ...placeOf(event), axis: event.shiftKey || event.altKey ? 'y' : 'x' };
     area.setPointerCapture(event.pointerId);
   });
@@ -56,10 +60,20 @@ export function listen(area: HTMLElement, gestures: Gestures): void {
     const found = stretch;
     end();
     if (found) gestures.chosen(found);
-    else gestures.moved(placeOf(event));
-    if (!found) gestures.clicked();
+    else {
+      const at = placeOf(event);
+      gestures.moved(at);
+      click = setTimeout(() => {
+        gestures.moved(at); // the pointer may be elsewhere by now
+        gestures.clicked();
+        if (!area.matches(':hover')) gestures.moved(null);
+      }, DOUBLE_MS);
+    }
   });
   area.addEventListener('pointercancel', end);
   area.addEventListener('pointerleave', () => !begun && gestures.moved(null));
-  area.addEventListener('dblclick', () => gestures.reset());
+  area.addEventListener('dblclick', () => {
+    clearTimeout(click);
+    gestures.reset();
+  });
 }
