@@ -49,9 +49,12 @@ class Visit:
         return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Debian's Chromium, driven by Playwright; no other one is looked for."""
+    """Debian's Chromium, driven by Playwright; no other one is looked for.
+
+    It ends with its module: until then Playwright keeps an event loop in this thread, where others' could not run.
+    """
     executable = shutil.which("chromium")
     if executable is None:
         pytest.skip("there is no chromium on this machine: apt-get install chromium")

@@ -134,7 +134,7 @@ def test_what_is_not_there(filled: RunningService) -> None:
             tallyboard.read(runs)
     with pytest.raises(tallyboard.ReadError, match="the counters of mnist/one are global_step"):
         tallyboard.read("mnist/one", x="tokens")
-    with pytest.raises(tallyboard.ConfigurationError, match="attempts='some'"):
+    with pytest.raises(tallyboard.ConfigurationError, match="attempts 'some' is not known"):
         tallyboard.read("mnist/one", attempts="some")  # type: ignore[arg-type]
     with pytest.raises(tallyboard.ConfigurationError, match="url"):
         tallyboard.read("mnist/one", url="nowhere")

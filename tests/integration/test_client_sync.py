@@ -228,7 +228,7 @@ def test_the_command_ends_with_a_status_for_scripts(
     assert f"{run_name}: away: 100 left in {tmp_path}" in away.out
     wrong = cli("sync", str(tmp_path), "--url", "localhost")
     assert wrong.code == 2
-    assert "url 'localhost' is none" in wrong.err
+    assert "url 'localhost' is not one of a service" in wrong.err
     sent = cli("sync", str(tmp_path))
     assert sent == (0, f"{run_name}: sent: 100 reports sent, checked and removed here\n", "")
 
