@@ -84,8 +84,8 @@ class Run:
 
     @property
     def url(self) -> str:
-        """Where the service shows it; empty if it reports to none."""
-        return f"{self._server_url}/api/v1/runs/{quote(self.name)}" if self._server_url else ""
+        """Where the service's dashboard shows its charts; empty if it reports to none."""
+        return f"{self._server_url}/?run={quote(self.name)}" if self._server_url else ""
 
     @property
     def recorder(self) -> Recorder:

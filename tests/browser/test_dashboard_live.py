@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+import tallyboard
 from tallyboard_server.settings import Settings
 from tests.browser.conftest import Visit, visiting
 from tests.conftest import StartService
@@ -51,6 +52,15 @@ def test_the_first_run_appears_by_itself(bare: RunningService, visit: Visit) -> 
     point(bare, "first/run", 1)
     expect(page.locator("#runs")).to_contain_text("run")
     expect(page.get_by_role("heading", name="No runs yet")).to_be_hidden()
+
+
+def test_the_address_that_a_job_says_shows_its_charts(bare: RunningService, visit: Visit) -> None:
+    with tallyboard.init("first/it's #1?", url=bare.url) as run:
+        run.log({"loss": 0.5}, step=1)
+        run.log({"loss": 0.4}, step=2)
+    visit.page.goto(run.url)
+    expect(visit.page.locator("main").get_by_role("article", name="loss")).to_be_visible()
+    expect(visit.page.locator("#runs").get_by_role("checkbox", checked=True).first).to_be_visible()
 
 
 def test_only_what_changed_is_asked_for(bare: RunningService, visit: Visit) -> None:

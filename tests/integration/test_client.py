@@ -65,7 +65,7 @@ def test_what_was_logged_is_there(service: RunningService, run_name: str) -> Non
     assert told["counters"]["global_step"]["total"] == 300
     assert told["counters"]["epoch"]["last_step"] == 3
     assert {"host", "pid", "user", "argv"} <= told["provenance"].keys()
-    assert run.url == f"{service.url}/api/v1/runs/{run_name}"
+    assert run.url == f"{service.url}/?run={run_name}"
 
 
 def test_the_other_counters_are_an_x_axis(service: RunningService, run_name: str) -> None:

@@ -31,8 +31,8 @@ def test_a_script_that_just_ends_has_sent_everything(script: Script, service: Ru
     """)
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr.splitlines() == [
-        f"tallyboard: run {run_name} · {service.url}/api/v1/runs/{run_name}",
-        f"tallyboard: run {run_name}: 1,000 reports sent, 0 refused, 0 dropped · {service.url}/api/v1/runs/{run_name}",
+        f"tallyboard: run {run_name} · {service.url}/?run={run_name}",
+        f"tallyboard: run {run_name}: 1,000 reports sent, 0 refused, 0 dropped · {service.url}/?run={run_name}",
     ]
     assert len(service.points(run_name, "loss")) == 1000
     assert status(service, run_name) == "finished"
