@@ -349,6 +349,21 @@ def test_a_table_is_filled_as_ever() -> None:
     assert Table(dataframe=frame).data == [[1], [2]]
 
 
+class Hostile:
+    """A foreign object that can't even be asked."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise ZeroDivisionError(name)
+
+
+def test_a_foreign_value_never_stops_the_training(told: list[str]) -> None:
+    logging = Logging()
+    logging.run.log({"loss": 1.0, "odd": Hostile()})
+    logging.run.log({"loss": 2.0})
+    assert [row[2] for row in logging.rows()] == [{"loss": 2.0}]
+    assert "left out by an error inside the client: ZeroDivisionError" in told[0]
+
+
 # ── config and summary ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -60,11 +60,19 @@ class Run:
         if run.finished or not isinstance(data, Mapping):  # in a forked child, the lock may be held for ever
             run.log(data)
             return
-        sorted_ = sort(data)
-        if sorted_.odd:
-            run.log(sorted_.odd)  # which says what is wrong with them, and reports nothing
+        try:
+            self._log(data, step, commit)
+        except tallyboard.TallyboardError:  # of a strict run
+            raise
+        except Exception as error:  # noqa: BLE001 - a foreign value may raise anything, and training goes on
+            tell(f"wandb.log: left out by an error inside the client: {type(error).__name__}: {error}")
+
+    def _log(self, data: Mapping[str, Any], step: int | None, commit: bool | None) -> None:
+        found = sort(data)
+        if found.odd:
+            self.tallyboard.log(found.odd)  # which says what is wrong with them, and reports nothing
         with self._lock:
-            for row in self._counting().add(sorted_.values, step, commit):
+            for row in self._counting().add(found.values, step, commit):
                 self._report(row)
             if self._aggregates and self._clock() >= self._summarised_at + SUMMARY_EVERY_S:
                 self._summarise()
