@@ -106,10 +106,11 @@ def test_a_reader_that_does_not_read_holds_up_nobody(service: RunningService, ru
     with listening(service), listening(service) as reading:
         said_hello(reading)
         for i in range(20):
-            service.report(f"{run_name}/{'long' * 40}/{i}", {"step": 1, "scalars": {"loss": 1.0}})
+            assert service.report(f"{run_name}/{'long' * 40}/{i}", {"step": 1, "scalars": {"loss": 1.0}}).status == 200
         heard: set[str] = set()
         while len(heard) < 20:
             heard.update(reading.event()[1]["runs"])
+    assert heard == {f"{run_name}/{'long' * 40}/{i}" for i in range(20)}
 
 
 def test_the_service_stops_at_once_with_streams_open(start_service: StartService) -> None:
