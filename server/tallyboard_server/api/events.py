@@ -30,7 +30,7 @@ from tallyboard_server.api.problems import InvalidQueryError, PointNotFoundError
 from tallyboard_server.api.queries import check_known
 from tallyboard_server.api.reading import load_run
 from tallyboard_server.api.reports import CONTRACT
-from tallyboard_server.api.service import Running
+from tallyboard_server.api.service import Asking, Running
 from tallyboard_server.eventfiles.tfrecord import Damage, read_records
 from tallyboard_server.ingest.commands import Append
 from tallyboard_server.series.blobs import read_blob_points
@@ -63,6 +63,7 @@ router = APIRouter(tags=["events"])
 async def post_events(
     request: Request,
     service: Running,
+    asking: Asking,
     run: RunName,
     counter: Annotated[
         str | None, Query(description="Records only: on which all tags count. Absent: each tag on one of its own.")
@@ -91,7 +92,7 @@ async def post_events(
             batch = decode()
         else:
             batch = await anyio.to_thread.run_sync(decode, limiter=service.large_decodes)
-        done = await service.ingest.submit(Append(run, batch))
+        done = await service.ingest.submit(Append(run, batch, by=asking))
     return answer(request, done.receipt)
 
 

@@ -10,8 +10,10 @@ from urllib.parse import unquote_to_bytes
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tallyboard_server.api import login, problems
+from tallyboard_server.api.service import PRINCIPAL
 from tallyboard_server.api.sessions import Sessions
 from tallyboard_server.api.traffic import Traffic
+from tallyboard_server.principal import Principal
 from tallyboard_server.settings import LOOPBACK_NAMES, Settings
 
 OPEN_PATHS: Final = frozenset({"/healthz"})
@@ -65,6 +67,7 @@ class Guard:
         except problems.ApiError as error:
             await problems.answer(error)(scope, receive, send_marked)
             return
+        scope[PRINCIPAL] = Principal("anybody", address=scope["client"][0] if scope.get("client") else "")
         self._traffic.in_flight += 1
         try:
             await self._app(scope, receive, send_marked)

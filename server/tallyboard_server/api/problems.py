@@ -20,6 +20,7 @@ from tallyboard_server.ingest.errors import (
     OverloadedError,
     RunDeletedError,
     RunExistsError,
+    RunForbiddenError,
     RunNotFoundError,
 )
 from tallyboard_server.runtable import RunsTooManyError, StillReadingError
@@ -63,6 +64,10 @@ class UnauthorizedError(ApiError):
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="tallyboard"'}
     for_browsers: ClassVar[str] = 'Basic realm="tallyboard", charset="UTF-8"'
     """Goes into a line of its own: Chromium takes each line for one challenge, and asks for no password otherwise."""
+
+
+class ForbiddenError(ApiError):
+    """A token whose scope does not hold what is asked for."""
 
 
 class ForbiddenHostError(ApiError):
@@ -129,6 +134,8 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     BodyDamagedError: Kind(400, "damaged_body", "The body is cut or damaged"),
     InvalidPathError: Kind(400, "invalid_path", "The path or query can't be used"),
     UnauthorizedError: Kind(401, "unauthorized", "A token is needed"),
+    ForbiddenError: Kind(403, "forbidden", "The token does not allow this"),
+    RunForbiddenError: Kind(403, "forbidden_run", "The token is for another project"),
     ForbiddenOriginError: Kind(403, "forbidden_origin", "Another site's page may not ask"),
     RunNotFoundError: Kind(404, "run_not_found", "There is no such run"),
     BodyTimeoutError: Kind(408, "body_timeout", "The body took too long"),

@@ -32,7 +32,7 @@ from tallyboard_server.api.documented import BODY, STORE, WRITE, Given, Sent, do
 from tallyboard_server.api.messages import AlertsPage, HeartbeatAnswer, HeartbeatBody, RefusedPage, RewindBody
 from tallyboard_server.api.names import RunName, checked_run
 from tallyboard_server.api.reading import load_run
-from tallyboard_server.api.service import Running, Service, service_of
+from tallyboard_server.api.service import Asking, Running, Service, principal_of, service_of
 from tallyboard_server.api.views import alerts_page, refused_page
 from tallyboard_server.ingest.commands import Append
 from tallyboard_server.store.protocol import Store
@@ -67,7 +67,7 @@ async def report(request: Request) -> Response:
     run = checked_run(request.path_params["run"])
     async with service.bodies.body(request) as body:
         batch = await _decoded(service, body)
-        done = await service.ingest.submit(Append(run, batch))
+        done = await service.ingest.submit(Append(run, batch, by=principal_of(request)))
     service.traffic.acknowledged(time.perf_counter() - begun)
     return answer(request, done.receipt)
 
@@ -91,7 +91,7 @@ REPORT_DOCUMENTED: Final = documented(
         problems=("invalid_run_name", "run_not_found", "run_deleted", "run_limit", *BODY, *WRITE),
     ),
 )
-async def rewind(request: Request, service: Running, run: RunName) -> Response:
+async def rewind(request: Request, service: Running, asking: Asking, run: RunName) -> Response:
     """Begin a new attempt of each counter named, at its next step (0: from scratch).
 
     What lies at or beyond it leaves charts and event files and is kept as history. The same `id` again changes
@@ -102,7 +102,7 @@ async def rewind(request: Request, service: Running, run: RunName) -> Response:
         part = Rewind(next_steps=message.next_steps, reason=message.reason, id=message.id)
         check_rewind(part, "$")
         batch = Batch(producer=checked_producer(message.producer), rewind=part, nbytes=len(body.data))
-        done = await service.ingest.submit(Append(run, batch, create=False))
+        done = await service.ingest.submit(Append(run, batch, create=False, by=asking))
     return answer(request, done.receipt)
 
 
@@ -160,7 +160,7 @@ def refused(
         problems=("invalid_run_name", "run_not_found", "run_deleted", *BODY, *WRITE),
     ),
 )
-async def alert(request: Request, service: Running, run: RunName) -> Response:
+async def alert(request: Request, service: Running, asking: Asking, run: RunName) -> Response:
     """Keep an alert of a run that exists: shorthand for a batch with nothing but it.
 
     Sent twice it is kept twice; a numbered batch (POST /scalars with `alerts`) is kept once.
@@ -168,7 +168,7 @@ async def alert(request: Request, service: Running, run: RunName) -> Response:
     async with service.bodies.body(request, bytes_max=DOCUMENT_BYTES_MAX) as body:
         message = decode_message(body.data, body.content_type, Alert)
         batch = Batch(alerts=(checked_alert(message, "$", service.clock()),), nbytes=len(body.data))
-        done = await service.ingest.submit(Append(run, batch, create=False))
+        done = await service.ingest.submit(Append(run, batch, create=False, by=asking))
     return answer(request, done.receipt)
 
 

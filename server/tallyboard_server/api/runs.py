@@ -34,7 +34,7 @@ from tallyboard_server.api.queries import check_known
 from tallyboard_server.api.reading import load_run
 from tallyboard_server.api.reports import checked_producer
 from tallyboard_server.api.search import LIMIT_MAX, NAMES_MAX, Asked, RunFilter, config_filter, find_runs
-from tallyboard_server.api.service import Running, Service
+from tallyboard_server.api.service import Asking, Running, Service
 from tallyboard_server.api.views import run_view
 from tallyboard_server.ingest.commands import Append, Delete, Patch
 from tallyboard_server.model import RunState
@@ -65,6 +65,7 @@ _PARAMETERS: Final = (
 async def put_run(
     request: Request,
     service: Running,
+    asking: Asking,
     run: RunName,
     resume: Annotated[
         Resume | None,
@@ -85,7 +86,7 @@ async def put_run(
         if resume is not None:
             message.resume = resume
         batch = Batch(producer=checked_producer(producer, "producer"), open=message, nbytes=len(body.data))
-        done = await service.ingest.submit(Append(run, batch, explicit=True))
+        done = await service.ingest.submit(Append(run, batch, explicit=True, by=asking))
     view = await run_in_threadpool(_view_of, service, done.state)
     view.warnings = done.receipt.warnings
     if not done.created:
@@ -182,11 +183,11 @@ def get_run(request: Request, service: Running, run: RunName) -> Response:
         problems=("invalid_run_name", "run_not_found", "run_deleted", *BODY, *WRITE),
     ),
 )
-async def patch_run(request: Request, service: Running, run: RunName) -> Response:
+async def patch_run(request: Request, service: Running, asking: Asking, run: RunName) -> Response:
     """Status, names, notes, tags, group, archived; config and summary are merged, null removes a key."""
     async with service.bodies.body(request, bytes_max=DOCUMENT_BYTES_MAX) as body:
         changes = _checked_changes(decode_message(body.data, body.content_type, RunPatch))
-        done = await service.ingest.submit(Patch(run, changes))
+        done = await service.ingest.submit(Patch(run, changes, by=asking))
     return answer(request, await run_in_threadpool(_view_of, service, done.state))
 
 
@@ -199,10 +200,10 @@ async def patch_run(request: Request, service: Running, run: RunName) -> Respons
         problems=("invalid_run_name", "run_not_found", "run_deleted", *WRITE),
     ),
 )
-async def delete_run(service: Running, run: RunName) -> Response:
+async def delete_run(service: Running, asking: Asking, run: RunName) -> Response:
     """Delete a run for good. Its name answers 410 until a PUT creates it again, so that a job still reporting
     doesn't bring it back by accident."""
-    await service.ingest.submit(Delete(run))
+    await service.ingest.submit(Delete(run, by=asking))
     return Response(status_code=204)
 
 

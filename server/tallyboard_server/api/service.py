@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Final, Protocol
 
 from anyio import CapacityLimiter
 from fastapi import Depends
@@ -17,6 +17,7 @@ from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.api.views import Liveness
 from tallyboard_server.ingest import Ingest
 from tallyboard_server.model import RunState
+from tallyboard_server.principal import Principal
 from tallyboard_server.retention import Pruner
 from tallyboard_server.runtable import Overview, ValueCache
 from tallyboard_server.settings import Settings
@@ -94,3 +95,19 @@ def service_of(request: Request) -> Service:
 
 Running = Annotated[Service, Depends(service_of)]
 """A route's parameter for the service."""
+
+
+PRINCIPAL: Final = "tallyboard.principal"
+"""Where a request's scope holds who asks; the guard puts it there."""
+
+
+def principal_of(request: Request) -> Principal:
+    """Who asks."""
+    found: Any = request.scope[PRINCIPAL]
+    if not isinstance(found, Principal):
+        raise TypeError("the request did not come through the guard")
+    return found
+
+
+Asking = Annotated[Principal, Depends(principal_of)]
+"""A route's parameter for who asks."""

@@ -8,6 +8,7 @@ from tallyboard_server.ingest.errors import (
     RunChangedError,
     RunDeletedError,
     RunExistsError,
+    RunForbiddenError,
     RunNotFoundError,
 )
 from tallyboard_server.ingest.heartbeats import HeartbeatKeeper
@@ -29,5 +30,6 @@ __all__ = [
     "RunChangedError",
     "RunDeletedError",
     "RunExistsError",
+    "RunForbiddenError",
     "RunNotFoundError",
 ]

@@ -6,6 +6,7 @@ from typing import Any
 
 from tallyboard.wire import Batch, Receipt
 from tallyboard_server.model import RunState
+from tallyboard_server.principal import SERVICE, Principal
 
 
 @dataclass(slots=True, frozen=True)
@@ -14,13 +15,15 @@ class Append:
 
     create: make the run if it is absent. explicit: the caller asked for the run by name to exist (PUT), which
     also brings back a deleted name. With batch.open.resume == "new" and the name taken by another uid, the next
-    free name is used (`try1-2`); with "must", an absent run is RunNotFoundError.
+    free name is used (`try1-2`); with "must", an absent run is RunNotFoundError. by: who wants it; a batch that would
+    go to a run out of its reach (an open's uid may lead elsewhere) is RunForbiddenError.
     """
 
     name: str
     batch: Batch
     create: bool = True
     explicit: bool = False
+    by: Principal = SERVICE
 
 
 @dataclass(slots=True, frozen=True)
@@ -28,22 +31,25 @@ class Patch:
     """Change what people say of a run (PATCH /runs).
 
     `changes` holds RunMeta fields: status, display_name, notes, group, tags, archived are replaced;
-    config and summary are merged as RFC 7396 has it (null removes a key).
+    config and summary are merged as RFC 7396 has it (null removes a key). by: who wants it.
     """
 
     name: str
     changes: Mapping[str, Any] = field(default_factory=dict)
+    by: Principal = SERVICE
 
 
 @dataclass(slots=True, frozen=True)
 class Delete:
     """Delete a run with all its points and event files (DELETE /runs).
 
-    unless_changed_since: not if anything came after this time (seconds since the epoch): RunChangedError.
+    unless_changed_since: not if anything came after this time (seconds since the epoch): RunChangedError. by: who
+    wants it.
     """
 
     name: str
     unless_changed_since: float | None = None
+    by: Principal = SERVICE
 
 
 Command = Append | Patch | Delete

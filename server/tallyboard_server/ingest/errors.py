@@ -9,6 +9,10 @@ class RunNotFoundError(IngestError):
     """There is no such run, and the command does not create one."""
 
 
+class RunForbiddenError(IngestError):
+    """The run is none of those that whoever asks may touch."""
+
+
 class RunExistsError(IngestError):
     """A run of that name exists, and the command wanted a new one (or no free name was found)."""
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from tallyboard.wire import Blob, Float64, Int64
 from tallyboard_server.model import AlertCount, Block, KeptAlert, KeptRefusal, RunState, frozen
+from tallyboard_server.principal import AuditEntry, Session, Token
 from tallyboard_server.store.envelope import Cells
 
 NO_BLOBS: Final[Mapping[float, Blob]] = frozen()
@@ -23,6 +24,8 @@ ROWS_PER_GROUP: Final = 65_536
 BYTES_PER_GROUP: Final = 8 * 2**20
 """How much one merge takes together, and so how large groups become: one slice of work for the writer."""
 
+AUDIT_ENTRIES_MAX: Final = 1_000_000
+"""Entries of the audit that are kept at least; older ones may be forgotten."""
 
 SNAPSHOT_S_MAX: Final = 0.25
 """How long a snapshot may be held: the log can't be trimmed meanwhile, and the writer waits little longer."""
@@ -201,6 +204,34 @@ class Transaction(Protocol):
         """
         ...
 
+    def save_token(self, token: Token) -> None:
+        """Insert or replace a token by its id."""
+        ...
+
+    def drop_token(self, token_id: str) -> None:
+        """Forget a token, and the sessions that were begun with it."""
+        ...
+
+    def save_session(self, session: Session) -> None:
+        """Keep a browser's session."""
+        ...
+
+    def drop_sessions(self, hashes: Sequence[bytes]) -> None:
+        """Forget sessions; those that are gone are passed over."""
+        ...
+
+    def drop_sessions_of(self, token_id: str) -> None:
+        """Forget the sessions that were begun with a token."""
+        ...
+
+    def append_audit(self, entry: AuditEntry) -> None:
+        """Keep what was done, under the next id; nothing ever changes it. The newest AUDIT_ENTRIES_MAX stay."""
+        ...
+
+    def runs_at_most(self, prefix: str, limit: int) -> int:
+        """How many runs have names that begin with `prefix`, this transaction's own included; counted up to limit."""
+        ...
+
     def purge(self) -> bool:
         """Remove one bounded slice of what deleted runs leave behind; False when nothing is left."""
         ...
@@ -347,6 +378,27 @@ class Snapshot(Protocol):
 
         0.0 if that was never kept.
         """
+        ...
+
+    def tokens(self) -> list[Token]:
+        """All tokens, oldest first; bounded by whoever makes them."""
+        ...
+
+    def sessions(self) -> list[Session]:
+        """All sessions of browsers, those that end first before the others; bounded by whoever begins them."""
+        ...
+
+    def audit(
+        self,
+        *,
+        prefix: str = "",
+        run: str | None = None,
+        action: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[AuditEntry]:
+        """Entries of the audit, newest first: of runs whose names begin with `prefix` ("": all, and what was done to
+        no run), of one run, of one action; those whose id is less than `before`."""
         ...
 
     def generations(self, run_id: int) -> list[Generation]:

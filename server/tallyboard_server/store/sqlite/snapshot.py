@@ -1,17 +1,18 @@
 """A consistent view of the database for reading."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import apsw
 
 from tallyboard.wire import Blob, Float64, Int64
 from tallyboard_server.model import AlertCount, Block, KeptAlert, KeptRefusal, RunState
+from tallyboard_server.principal import AuditEntry, Session, Token
 from tallyboard_server.store.envelope import Cells
 from tallyboard_server.store.protocol import BYTES_PER_GROUP, Generation, Group, RunHead, RunVersion
+from tallyboard_server.store.sqlite import access, journal
 from tallyboard_server.store.sqlite import blobs as blob_rows
 from tallyboard_server.store.sqlite import blocks as block_rows
-from tallyboard_server.store.sqlite import journal
 from tallyboard_server.store.sqlite.cache import StateCache
 from tallyboard_server.store.sqlite.cells import Range, count_points, read_cells
 from tallyboard_server.store.sqlite.connection import mapped_errors
@@ -20,10 +21,6 @@ from tallyboard_server.store.sqlite.state import load_state
 
 _T = TypeVar("_T")
 _HEAD = "SELECT r.id, r.name, h.pos, h.epoch, h.updated_at, r.status FROM heads h JOIN runs r ON r.id = h.run_id "
-
-
-LAST_CHARACTER: Final = "\U0010ffff"
-"""Sorts behind whatever a name goes on with (in UTF-8, which is how SQLite compares)."""
 
 
 class SqliteSnapshot:
@@ -61,7 +58,7 @@ class SqliteSnapshot:
         with mapped_errors():
             rows = self._connection.execute(
                 "SELECT name FROM runs WHERE name > ? AND name >= ? AND name < ? ORDER BY name LIMIT ?",
-                (after, prefix, f"{prefix}{LAST_CHARACTER}", limit),
+                (after, prefix, f"{prefix}{access.LAST_CHARACTER}", limit),
             )
             return [name for (name,) in rows]
 
@@ -71,7 +68,7 @@ class SqliteSnapshot:
             rows = self._connection.execute(
                 "SELECT r.id, r.name, h.version FROM runs r JOIN heads h ON h.run_id = r.id "
                 "WHERE r.name > ? AND r.name >= ? AND r.name < ? ORDER BY r.name LIMIT ?",
-                (after, prefix, f"{prefix}{LAST_CHARACTER}", limit),
+                (after, prefix, f"{prefix}{access.LAST_CHARACTER}", limit),
             )
             return [RunVersion(*row) for row in rows]
 
@@ -213,6 +210,31 @@ class SqliteSnapshot:
             ).fetchall()
             until = self._connection.execute("SELECT until FROM listening").get
         return {str(name): float(at) for name, at in reversed(rows)}, until if isinstance(until, float) else 0.0
+
+    def tokens(self) -> list[Token]:
+        """See Snapshot.tokens."""
+        with mapped_errors():
+            return access.load_tokens(self._connection)
+
+    def sessions(self) -> list[Session]:
+        """See Snapshot.sessions."""
+        with mapped_errors():
+            return access.load_sessions(self._connection)
+
+    def audit(
+        self,
+        *,
+        prefix: str = "",
+        run: str | None = None,
+        action: str | None = None,
+        before: int | None = None,
+        limit: int = 100,
+    ) -> list[AuditEntry]:
+        """See Snapshot.audit."""
+        with mapped_errors():
+            return access.load_audit(
+                self._connection, prefix=prefix, run=run, action=action, before=before, limit=limit
+            )
 
     def generations(self, run_id: int) -> list[Generation]:
         """See Snapshot.generations."""

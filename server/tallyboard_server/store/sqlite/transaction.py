@@ -9,10 +9,11 @@ import apsw
 from tallyboard.wire import Blob
 from tallyboard_server.checksum import add
 from tallyboard_server.model import Block, KeptAlert, KeptRefusal, RunState, frozen
+from tallyboard_server.principal import AuditEntry, Session, Token
 from tallyboard_server.store.protocol import NO_BLOBS, Generation, StoreError
+from tallyboard_server.store.sqlite import access, journal, merging
 from tallyboard_server.store.sqlite import blobs as blob_rows
 from tallyboard_server.store.sqlite import blocks as block_rows
-from tallyboard_server.store.sqlite import journal, merging
 from tallyboard_server.store.sqlite.cache import StateCache
 from tallyboard_server.store.sqlite.connection import mapped_errors
 from tallyboard_server.store.sqlite.kept import save_alerts, save_refused
@@ -207,6 +208,50 @@ class SqliteTransaction:
         with mapped_errors():
             blob_rows.drop_blobs(self._connection, run_id, keys)
         return True
+
+    def save_token(self, token: Token) -> None:
+        """See Transaction.save_token."""
+        with mapped_errors():
+            access.save_token(self._connection, token)
+
+    def drop_token(self, token_id: str) -> None:
+        """See Transaction.drop_token."""
+        with mapped_errors():
+            access.drop_token(self._connection, token_id)
+
+    def save_session(self, session: Session) -> None:
+        """See Transaction.save_session."""
+        with mapped_errors():
+            access.save_session(self._connection, session)
+
+    def drop_sessions(self, hashes: Sequence[bytes]) -> None:
+        """See Transaction.drop_sessions."""
+        with mapped_errors():
+            access.drop_sessions(self._connection, hashes)
+
+    def drop_sessions_of(self, token_id: str) -> None:
+        """See Transaction.drop_sessions_of."""
+        with mapped_errors():
+            access.drop_sessions_of(self._connection, token_id)
+
+    def append_audit(self, entry: AuditEntry) -> None:
+        """See Transaction.append_audit."""
+        with mapped_errors():
+            access.append_audit(self._connection, entry)
+
+    def runs_at_most(self, prefix: str, limit: int) -> int:
+        """See Transaction.runs_at_most: new runs of this transaction have no rows yet."""
+        with mapped_errors():
+            found = self._connection.execute(
+                "SELECT count(*) FROM (SELECT 1 FROM runs WHERE name >= ? AND name < ? LIMIT ?)",
+                (prefix, prefix + access.LAST_CHARACTER, limit),
+            ).get
+        new = sum(
+            1
+            for run_id, state in self._after.items()
+            if state.name.startswith(prefix) and run_id not in self._before and self._committed(run_id) is None
+        )
+        return min(limit, (found if isinstance(found, int) else 0) + new)
 
     def purge(self) -> bool:
         """Remove one slice of a deleted run's rows; False when nothing is left to remove."""
