@@ -53,6 +53,13 @@ def test_without_a_step_it_counts_on_from_the_last() -> None:
     ]  # fmt: skip
 
 
+def test_a_shared_counter_that_nobody_moves_counts_the_reports_without_a_step() -> None:
+    mine = recorded(counters={"*": "global_step"}, strict=True)
+    for value in range(5):
+        single(mine, "loss", float(value))
+    assert [(counter, step) for counter, step, _, _ in mine.rows()] == [("global_step", step) for step in range(1, 6)]
+
+
 def test_a_step_that_goes_back_is_warned_about_once_and_counted() -> None:
     mine = recorded(counters=OWN)
     for step in (5, 3, 2, 6):

@@ -134,20 +134,23 @@ class Recorder:
                 lane = self._single[tag]
                 state = lane.counter
                 if step is None:
-                    step = state.upcoming()
-                elif type(step) is not int:
+                    number = state.upcoming()
+                elif type(step) is int:
+                    number = step
+                else:
                     return False
                 if lane.others:
-                    row = lane.pack(step, self._clock(), *[other.value for other in lane.others], value)
+                    row = lane.pack(number, self._clock(), *[other.value for other in lane.others], value)
                 else:
-                    row = lane.pack(step, self._clock(), value)
-                if step <= state.last:
+                    row = lane.pack(number, self._clock(), value)
+                if number <= state.last:
                     return False
-                state.reached = step, lane, row
-                state.last = step
-                state.moved = True
-                if step > state.value:
-                    state.value = step
+                state.reached = number, lane, row
+                state.last = number
+                if step is not None:
+                    state.moved = True
+                if number > state.value:
+                    state.value = number
                 if self._sections.add(lane, row) and self._sections.full:
                     self._forget()
                 return True
