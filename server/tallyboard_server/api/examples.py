@@ -264,7 +264,8 @@ SERVICE: Final[dict[str, Any]] = {
     "boot": "9f86d081884c7d65",
     "now": 1_760_000_000.5,
     "tensorboard": True,
-    "protected": False,
+    "protected": True,
+    "access": {"name": "viewer", "scope": "read", "project": None},
     "logdir": "/data/logdir",
     "lost_after_s": 300.0,
 }
