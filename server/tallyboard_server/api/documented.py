@@ -83,7 +83,7 @@ def documented(
     needs: the scope without which it is answered 403; None: answered to anybody, token or not. all_projects: it is
     about the whole service, so a token of one project will not do.
     """
-    extra: dict[str, Any] = {NEEDS: needs, ALL_PROJECTS: all_projects}
+    extra: dict[str, Any] = {NEEDS: needs} | ({ALL_PROJECTS: True} if all_projects else {})
     if needs is None:
         extra["security"] = []
     run = ("forbidden_run",) if "invalid_run_name" in problems else ()
