@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from anyio import CapacityLimiter
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -17,25 +18,27 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from tallyboard.version import __version__
+from tallyboard_server.access import Access
 from tallyboard_server.api import board, problems, reports
 from tallyboard_server.api import static as static_files
+from tallyboard_server.api.authorise import authorised, check_complete, protected
 from tallyboard_server.api.board import Board
 from tallyboard_server.api.body import BodyReader
 from tallyboard_server.api.direct import DirectReports
+from tallyboard_server.api.documented import hidden
 from tallyboard_server.api.guard import Guard
 from tallyboard_server.api.listeners import Live
 from tallyboard_server.api.openapi import openapi_document
 from tallyboard_server.api.routes import API_PREFIX, ROUTERS
 from tallyboard_server.api.safety import remove_unfinished_copies
 from tallyboard_server.api.service import Service
-from tallyboard_server.api.sessions import Sessions, Tries
 from tallyboard_server.api.static import STATIC, BuiltFiles
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.eventfiles import Exporter, ExportSettings
 from tallyboard_server.ingest import HeartbeatKeeper, Ingest, Merger
 from tallyboard_server.retention import Pruner, Rules, Worker
 from tallyboard_server.runtable import Overview
-from tallyboard_server.settings import Settings, check_exposure
+from tallyboard_server.settings import Settings
 from tallyboard_server.store.sqlite.store import SqliteStore
 
 LARGE_DECODES_AT_ONCE_MAX: Final = 2
@@ -50,8 +53,9 @@ EXPORTS_AT_ONCE_MAX: Final = 8
 class App:
     """The service as an ASGI app: reports take the direct way, everything else goes through FastAPI."""
 
-    def __init__(self, fastapi: FastAPI, settings: Settings, traffic: Traffic, sessions: Sessions | None) -> None:
-        guarded = partial(Guard, settings=settings, traffic=traffic, sessions=sessions)
+    def __init__(self, fastapi: FastAPI, settings: Settings, traffic: Traffic, access: Access) -> None:
+        guarded = partial(Guard, settings=settings, traffic=traffic, access=access)
+        self.access = access
         self.fastapi = fastapi
         self.fastapi.add_middleware(guarded)
         self._front = DirectReports(fastapi, prefix=API_PREFIX, guarded=guarded)
@@ -71,17 +75,16 @@ class App:
 def create_app(settings: Settings, *, clock: Callable[[], float] = time.time, static: Path = STATIC) -> App:
     """The app for a service that is not running yet; serving it opens the data dir. static: the dashboard's files.
 
-    Raises ExposureError if it would be open to anybody. The lifespan raises StoreError if the data dir can't be had.
+    The lifespan raises StoreError if the data dir can't be had.
     """
-    check_exposure(settings)
     traffic = Traffic()
-    sessions = None if (token := settings.token_text) is None else Sessions(token, clock)
+    access = Access(settings.token_text, may_be_open=settings.on_loopback or settings.insecure, clock=clock)
     page = BuiltFiles(static, immutable=False)
     tensorboard = Board(body_timeout_s=settings.body_timeout_s) if settings.tensorboard else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, clock, traffic, sessions, page) as service, showing(tensorboard, service):
+        async with running(settings, clock, traffic, access, page) as service, showing(tensorboard, service):
             app.state.service = service
             yield
 
@@ -89,23 +92,26 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time, st
         docs_url="/docs", redoc_url=None, static_url="/docs-assets", swagger_ui_oauth2_redirect_url="/docs/oauth2",
         title="Tallyboard", version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        lifespan=lifespan, redirect_slashes=False,
+        lifespan=lifespan, redirect_slashes=False, dependencies=[Depends(authorised)],
     )  # fmt: skip
-    app.router.routes.insert(0, Route(f"{API_PREFIX}/scalars/{{run:path}}", reports.report, methods=["POST"]))
+    _declare_docs(app)
+    reporting = Route(f"{API_PREFIX}/scalars/{{run:path}}", reports.report, methods=["POST"])
+    app.router.routes.insert(0, protected(reporting, reports.NEEDED))
     for prefix, router in ROUTERS:
         app.include_router(router, prefix=prefix)
     if tensorboard is not None:
-        app.router.routes.extend(board.routes(tensorboard))
-    app.router.routes.extend(static_files.routes(page, static))
+        app.router.routes.extend(protected(route, "read") for route in board.routes(tensorboard))
+    app.router.routes.extend(protected(route, "read") for route in static_files.routes(page, static))
     for kind in (*problems.KINDS, problems.ApiError, HTTPException):
         app.add_exception_handler(kind, problems.handle)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
-    return App(app, settings, traffic, sessions)
+    check_complete(app, (router for _, router in ROUTERS))
+    return App(app, settings, traffic, access)
 
 
 @asynccontextmanager
 async def running(
-    settings: Settings, clock: Callable[[], float], traffic: Traffic, sessions: Sessions | None, page: BuiltFiles
+    settings: Settings, clock: Callable[[], float], traffic: Traffic, access: Access, page: BuiltFiles
 ) -> AsyncIterator[Service]:
     """Open the store, start the writer and the views on it; on the way out stop them in the opposite order."""
     async with AsyncExitStack() as stack:
@@ -133,6 +139,8 @@ async def running(
         ingest.on_commit(live.committed)
         ingest.start()
         on_exit(ingest.close)  # after the views: their last records go through the writer
+        await run_in_threadpool(access.open, store, ingest.record)
+        on_exit(access.close)
         keeper = HeartbeatKeeper(ingest.heartbeats, store, ingest.record, clock)
         await run_in_threadpool(keeper.start)
         on_exit(keeper.stop)
@@ -168,14 +176,22 @@ async def running(
             pruner=pruner,
             clock=clock,
             traffic=traffic,
-            sessions=sessions,
-            tries=Tries(),
+            access=access,
             page=page,
             live=live,
             overview=Overview(store),
             views={"exporter": exporter, "merger": merger, "retention": retention, "live": live},
             check_views=partial(check_exporter, exporter, settings.export_backlog_bytes_max),
         )
+
+
+def _declare_docs(app: FastAPI) -> None:
+    """The pages of the documentation, which FastAPI made by itself, are for anybody with a token."""
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            route.openapi_extra = hidden(needs="read")["openapi_extra"]
+        else:
+            protected(route, "read")
 
 
 @asynccontextmanager

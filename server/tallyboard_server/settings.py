@@ -18,10 +18,6 @@ LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _PORT_MAX: Final = 2**16 - 1
 
 
-class ExposureError(ValueError):
-    """The service would be reachable from other machines by anybody."""
-
-
 class Settings(BaseSettings):
     """What can be set. Each field is the variable TALLYBOARD_<FIELD>; arguments win over the environment."""
 
@@ -31,8 +27,8 @@ class Settings(BaseSettings):
     port: int = Field(6007, ge=0, le=_PORT_MAX, description="Port to listen on; 0 takes a free one.")
     data_dir: Path = Field(Path("tallyboard-data"), description="Where the store lives; one process owns it.")
     logdir: Path | None = Field(None, description="Where event files go; <data_dir>/logdir if absent.")
-    token: SecretStr | None = Field(None, description="Protects every route but /healthz.")
-    insecure: bool = Field(False, description="Listen off loopback without a token.")
+    token: SecretStr | None = Field(None, description="An admin's token, beside those that the service makes.")
+    insecure: bool = Field(False, description="Be open to anybody off loopback, too, until a token is made.")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Public names of the service, comma-separated; checked against Host and Origin.",
@@ -111,14 +107,3 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
-
-
-def check_exposure(settings: Settings) -> None:
-    """Raise ExposureError if others could connect and nothing would keep them out."""
-    if settings.on_loopback or settings.token is not None or settings.insecure:
-        return
-    raise ExposureError(
-        f"refusing to listen on {settings.host} without a token: anybody who can reach it could read, change and "
-        "delete every run. Set TALLYBOARD_TOKEN (and give it to the clients), listen on 127.0.0.1, or say "
-        "--insecure if the network itself keeps strangers out."
-    )

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from tallyboard_server.api.sessions import GOOD_S, TRIES_MAX, TRIES_S, Tries
+from tallyboard_server.access import SESSION_S, TRIES_MAX, TRIES_S
 from tallyboard_server.settings import Settings
 from tests.conftest import StartService
 from tests.service import Answer, RunningService, serving
@@ -29,7 +29,8 @@ def protected(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(autouse=True)
 def _no_tries_yet(protected: RunningService) -> None:
-    protected.parts.tries._wrong.clear()
+    protected.parts.access.tries._wrong.clear()
+    protected.parts.access.wrong_tokens._wrong.clear()
 
 
 def log_in(service: RunningService, token: str = TOKEN, then: str = "", **headers: str) -> Answer:
@@ -66,7 +67,7 @@ def test_the_token_is_given_once(protected: RunningService) -> None:
     assert morsel.key.startswith("tallyboard_")
     assert (morsel["path"], morsel["httponly"], morsel["secure"]) == ("/", True, "")
     assert morsel["samesite"].lower() == "strict"
-    assert float(morsel["max-age"]) == GOOD_S
+    assert float(morsel["max-age"]) == SESSION_S
     assert TOKEN not in answer.headers["set-cookie"]
     assert protected.request("GET", "/", headers=HTML | cookie_of(answer)).status == 200
     assert protected.get("/runs", cookie_of(answer)).json()["runs"][0]["run"] == "a/b"
@@ -177,7 +178,6 @@ def test_after_some_wrong_tokens_one_has_to_wait(protected: RunningService) -> N
         assert 1 <= int(answer.headers["retry-after"]) <= TRIES_S
         assert "Too many wrong tokens" in answer.body.decode()
     assert protected.get("/runs", {"Authorization": f"Bearer {TOKEN}"}).status == 200
-    assert isinstance(protected.parts.tries, Tries)
 
 
 def test_logging_out_takes_the_cookie_back(protected: RunningService) -> None:

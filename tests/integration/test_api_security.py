@@ -6,8 +6,6 @@ from pathlib import Path
 import pytest
 from starlette.routing import Mount, Route
 
-from tallyboard_server.app import create_app
-from tallyboard_server.settings import ExposureError, Settings
 from tests.conftest import StartService
 from tests.service import Answer, RunningService
 
@@ -105,17 +103,6 @@ def test_another_sites_page_may_not_ask(start_service: StartService, origin: str
     assert (service.get("/runs/a/b").status == 200) == (status == 200)
     if status == 403:
         assert answer.json()["code"] == "forbidden_origin"
-
-
-def test_off_loopback_it_does_not_start_without_a_token(tmp_path: Path) -> None:
-    for host in ("0.0.0.0", "::", "192.168.1.5", "tally.example", ""):
-        with pytest.raises(ExposureError, match="TALLYBOARD_TOKEN"):
-            create_app(Settings(host=host, data_dir=tmp_path))
-        create_app(Settings(host=host, data_dir=tmp_path, token=TOKEN))
-        create_app(Settings(host=host, data_dir=tmp_path, insecure=True))
-    for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost"):
-        create_app(Settings(host=host, data_dir=tmp_path))
-    assert not any(tmp_path.iterdir())
 
 
 def test_off_loopback_any_host_goes_unless_names_are_set(start_service: StartService, tmp_path: Path) -> None:

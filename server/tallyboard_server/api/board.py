@@ -19,8 +19,9 @@ from starlette.types import Message, Receive, Scope, Send
 
 from tallyboard.wire.limits import MIB
 from tallyboard_server.api.problems import BodyDamagedError, BodyTimeoutError, BodyTooLargeError, TooBusyError
+from tallyboard_server.api.service import PRINCIPAL
 from tallyboard_server.store.protocol import Store
-from tallyboard_server.tensorboard import WsgiApplication, make_application
+from tallyboard_server.tensorboard import ASKING, WsgiApplication, make_application
 
 PATH: Final = "/tensorboard"
 WORKERS: Final = 2
@@ -71,6 +72,7 @@ class Board:
             async def keep(message: Message) -> None:
                 messages.append(message)
 
+            ASKING.set(scope[PRINCIPAL])  # of this task; a2wsgi hands its context on to the thread
             await application(scope, whole, keep)  # type: ignore[arg-type]
         finally:
             self._waiting -= 1

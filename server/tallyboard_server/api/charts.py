@@ -20,7 +20,8 @@ from tallyboard_server.api.etags import ETAG_TOLD, known_etags
 from tallyboard_server.api.problems import InvalidQueryError
 from tallyboard_server.api.queries import RunPatterns, check_known
 from tallyboard_server.api.query import BUCKETS_MAX, SERIES_MAX, Asked, answer_query
-from tallyboard_server.api.service import Running, Service
+from tallyboard_server.api.service import Asking, Running, Service
+from tallyboard_server.principal import Principal
 from tallyboard_server.series import Question
 
 QUERY_BYTES_MAX: Final = 8 * MIB
@@ -56,11 +57,12 @@ def _number(text: Any) -> float:
 _Number = Annotated[float, PlainValidator(_number), WithJsonSchema({"type": "number"})]
 
 
-@router.get("/scalars", **documented("get_scalars", "Read charts of many runs and tags", answers=_ANSWERS,
+@router.get("/scalars", **documented("get_scalars", "Read charts of many runs and tags", needs="read", answers=_ANSWERS,
                                      problems=_PROBLEMS))  # fmt: skip
 async def get_scalars(
     request: Request,
     service: Running,
+    asking: Asking,
     run: RunPatterns,
     tag: Annotated[
         list[str] | None,
@@ -111,7 +113,7 @@ async def get_scalars(
     asked = Asked(
         _once(run), _once(tag or ()), question, group, since, wants_msgpack(request), tuple(dict.fromkeys(field or ()))
     )
-    return await _answered(request, service, asked)
+    return await _answered(request, service, asked, asking)
 
 
 @router.post(
@@ -119,12 +121,13 @@ async def get_scalars(
     **documented(
         "query",
         "Read charts of very many runs and tags",
+        needs="read",
         sent=Sent(QueryBody, examples.QUERIES),
         answers=_ANSWERS,
         problems=(*_PROBLEMS, *BODY),
     ),
 )
-async def query(request: Request, service: Running) -> Response:
+async def query(request: Request, service: Running, asking: Asking) -> Response:
     """The same as GET /scalars, with the question as a document: a thousand names don't fit into a URL."""
     async with service.bodies.body(request, bytes_max=QUERY_BYTES_MAX) as body:
         asked = decode_message(body.data, body.content_type, QueryBody)
@@ -140,15 +143,15 @@ async def query(request: Request, service: Running) -> Response:
     found = Asked(
         _once(asked.runs), _once(asked.tags), question, asked.group, asked.since, wants_msgpack(request), fields
     )
-    return await _answered(request, service, found)
+    return await _answered(request, service, found, asking)
 
 
-async def _answered(request: Request, service: Service, asked: Asked) -> Response:
+async def _answered(request: Request, service: Service, asked: Asked, asking: Principal) -> Response:
     _check(asked)
     known = known_etags(request)
 
     def work() -> Response:
-        found = answer_query(service, asked, known)
+        found = answer_query(service, asked, known, asking)
         headers = etags.headers(found.etag)
         if found.chart is None:
             return Response(status_code=304, headers=headers)

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tallyboard_server.api.reports import report
+from tallyboard_server.api.authorise import check
+from tallyboard_server.api.reports import NEEDED, report
 
 
 class DirectReports:
@@ -28,5 +29,6 @@ class DirectReports:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["path_params"] = {"run": scope["path"][len(self._path) :]}
+        check(scope, NEEDED)
         response = await report(Request(scope, receive))
         await response(scope, receive, send)

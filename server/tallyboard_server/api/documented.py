@@ -9,13 +9,22 @@ from starlette.responses import Response
 
 from tallyboard.wire import JSON, MSGPACK, Problem
 from tallyboard_server.api.problems import HTTP_KINDS, INTERNAL, KINDS, PROBLEM_JSON, Kind
+from tallyboard_server.principal import Scope
+
+NEEDS: Final = "x-tallyboard-needs"
+"""Where a route says which scope it needs; null: none, it is answered to anybody."""
+ALL_PROJECTS: Final = "x-tallyboard-all-projects"
+"""Where a route says that it is about the whole service: no token of one project will do."""
 
 SCHEMA_REF: Final = "#/components/schemas/{name}"
 
 EVERYWHERE: Final = (
-    "invalid_path", "unauthorized", "forbidden_origin", "forbidden_host", "too_busy", "internal_error",
+    "invalid_path", "unauthorized", "forbidden", "forbidden_origin", "forbidden_host", "too_many_wrong_tokens",
+    "too_busy", "internal_error",
 )  # fmt: skip
-"""Problems that any route but /healthz may answer."""
+"""Problems that any route but those open to anybody may answer."""
+OPEN: Final = ("too_busy", "internal_error")
+"""Problems that a route which is open to anybody may answer."""
 
 BODY: Final = (
     "undecodable_body", "damaged_body", "body_timeout", "body_too_large", "unsupported_media_type",
@@ -63,13 +72,22 @@ def documented(
     operation_id: str,
     summary: str,
     *,
+    needs: Scope | None,
     answers: Mapping[int, Given],
     sent: Sent | None = None,
     problems: Sequence[str] = (),
-    everywhere: Sequence[str] = EVERYWHERE,
+    all_projects: bool = False,
 ) -> dict[str, Any]:
-    """Keyword arguments for a FastAPI route: the route's docstring is its description."""
-    extra: dict[str, Any] = {}
+    """Keyword arguments for a FastAPI route: the route's docstring is its description.
+
+    needs: the scope without which it is answered 403; None: answered to anybody, token or not. all_projects: it is
+    about the whole service, so a token of one project will not do.
+    """
+    extra: dict[str, Any] = {NEEDS: needs} | ({ALL_PROJECTS: True} if all_projects else {})
+    if needs is None:
+        extra["security"] = []
+    run = ("forbidden_run",) if "invalid_run_name" in problems else ()
+    everywhere = OPEN if needs is None else (*EVERYWHERE, *run)
     if sent is not None:
         extra["requestBody"] = request_body(sent)
     return {
@@ -80,6 +98,11 @@ def documented(
         "responses": responses(answers, (*problems, *everywhere)),
         "openapi_extra": extra,
     }
+
+
+def hidden(*, needs: Scope | None) -> dict[str, Any]:
+    """Keyword arguments for a FastAPI route that the documentation leaves out; needs: see `documented`."""
+    return {"include_in_schema": False, "openapi_extra": {NEEDS: needs}}
 
 
 def request_body(sent: Sent) -> dict[str, Any]:

@@ -22,4 +22,4 @@ def is_known(etag: str, known: Sequence[str]) -> bool:
 
 def headers(etag: str) -> dict[str, str]:
     """What goes with an answer that has an ETag, and with a 304 in its place."""
-    return {"ETag": etag, "Vary": "Accept", "Cache-Control": "no-cache"}
+    return {"ETag": etag, "Vary": "Accept", "Cache-Control": "private, no-cache"}

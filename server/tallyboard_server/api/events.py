@@ -55,6 +55,7 @@ router = APIRouter(tags=["events"])
     **documented(
         "post_events",
         "Report TensorBoard events",
+        needs="write",
         sent=Sent(EventsMessage, examples.EVENTS, others={TFRECORDS: _TFRECORDS_SAID}),
         answers={200: Given(Receipt, examples.EVENTS_RECEIPT, "Stored: on disk, after fsync.")},
         problems=("invalid_run_name", "invalid_query", "run_not_found", *CONTRACT, *BODY, *WRITE),
@@ -101,6 +102,7 @@ async def post_events(
     **documented(
         "get_blob",
         "Read an image, a text, a histogram, …",
+        needs="read",
         answers={
             200: Given(
                 bytes, None, "A serialised Summary.Value, with tag and metadata.",

@@ -264,7 +264,8 @@ SERVICE: Final[dict[str, Any]] = {
     "boot": "9f86d081884c7d65",
     "now": 1_760_000_000.5,
     "tensorboard": True,
-    "protected": False,
+    "protected": True,
+    "access": {"name": "viewer", "scope": "read", "project": None},
     "logdir": "/data/logdir",
     "lost_after_s": 300.0,
 }
@@ -330,3 +331,24 @@ PRUNE_LINE: Final[dict[str, Any]] = {
         "blob_bytes": 345_678,
     },
 }
+TOKEN: Final[dict[str, Any]] = {
+    "id": "k3v0a9x2mq",
+    "name": "CI",
+    "scope": "write",
+    "project": "mnist",
+    "created_at": 1_760_000_000.5,
+    "created_by": "first start",
+    "expires_at": 1_767_776_000.5,
+    "revoked_at": None,
+    "last_used_at": None,
+    "rate": None,
+}
+TOKENS_WANTED: Final[dict[str, Any]] = {
+    "an admin's": {"scope": "admin", "name": "ada"},
+    "a job's": {"scope": "write", "name": "CI", "project": "mnist", "expires_s": 7_776_000},
+    "a viewer's": {"scope": "read", "name": "wall display"},
+}
+TOKEN_MADE: Final[dict[str, Any]] = TOKEN | {"token": f"tb_k3v0a9x2mq_{'EXAMPLE-' * 5}abc"}
+TOKENS: Final[dict[str, Any]] = {"tokens": [TOKEN | {"last_used_at": 1_760_000_300.0}], "environment": False}
+IN_PATHS: Final[dict[str, str]] = {"run": RUN, "id": TOKEN["id"]}
+"""By the name of a parameter."""

@@ -35,6 +35,7 @@ _PARAMETERS: Final = ("format", "tag", "attempts", "x")
 _DOCUMENTED: Final = documented(
     "export",
     "Download every point of a run",
+    needs="read",
     answers={200: Given(bytes, None, "The file; its name is in Content-Disposition.", media_type=MSGPACK)},
     problems=(
         "invalid_run_name", "invalid_query", "unknown_axis", "run_not_found", "run_deleted", "not_installed",

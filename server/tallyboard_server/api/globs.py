@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from tallyboard_server.api.reach import narrowed
+from tallyboard_server.principal import Principal
 from tallyboard_server.store.protocol import Store
 
 _WILD: Final = re.compile(r"[*?]")
@@ -32,9 +34,12 @@ def fixed_beginning(pattern: str) -> str:
     return pattern[: found.start()] if (found := _WILD.search(pattern)) is not None else pattern
 
 
-def matching_runs(store: Store, pattern: str, most: int) -> list[str]:
-    """Names of runs in byte order; raises NamesTooManyError if they are more than `most`, or too many to look at."""
-    prefix = fixed_beginning(pattern)
+def matching_runs(store: Store, pattern: str, most: int, asking: Principal) -> list[str]:
+    """Names of runs within reach, in byte order.
+
+    Raises NamesTooManyError if they are more than `most`, or too many to look at.
+    """
+    prefix = narrowed(asking, fixed_beginning(pattern))
     fits = matcher(pattern)
     names: list[str] = []
     after = ""

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import logging
 import re
 from functools import lru_cache
 from typing import Final
@@ -9,12 +10,14 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tallyboard_server.access import Access, TokenRefusedError
 from tallyboard_server.api import login, problems
 from tallyboard_server.api.service import PRINCIPAL
-from tallyboard_server.api.sessions import Sessions
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.principal import Principal
 from tallyboard_server.settings import LOOPBACK_NAMES, Settings
+
+log = logging.getLogger(__name__)
 
 OPEN_PATHS: Final = frozenset({"/healthz"})
 """Answered to anybody: a probe learns that the process lives, and nothing else."""
@@ -22,7 +25,10 @@ OPEN_PATHS: Final = frozenset({"/healthz"})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
 _REFERRER: Final = (b"referrer-policy", b"no-referrer")
-_HOW_TO_SEND: Final = 'send "Authorization: Bearer <TALLYBOARD_TOKEN>" (a browser may give it as the password)'
+_HOW_TO_SEND: Final = (
+    'send "Authorization: Bearer <token>" (a browser may give it as the password): the TALLYBOARD_TOKEN of the '
+    "service, or one that `tallyboard token create` made"
+)
 
 
 class Guard:
@@ -31,11 +37,10 @@ class Guard:
     What the app raises and nobody foresaw becomes a 500 problem here, logged under the id that it carries.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, traffic: Traffic, sessions: Sessions | None) -> None:
-        """sessions: who has given the token; None: there is none, and all may ask."""
+    def __init__(self, app: ASGIApp, *, settings: Settings, traffic: Traffic, access: Access) -> None:
         self._app = app
         self._traffic = traffic
-        self._sessions = sessions
+        self._access = access
         own_names = LOOPBACK_NAMES if settings.on_loopback else frozenset()
         self._public_names = frozenset(settings.allowed_hosts)
         self._host_names = own_names | self._public_names
@@ -60,14 +65,15 @@ class Guard:
             await send(message)
 
         try:
-            self._check(scope)
+            asking = self._check(scope)
         except problems.UnauthorizedError as error:
             await (login.page_instead(scope) or problems.answer(error))(scope, receive, send_marked)
             return
         except problems.ApiError as error:
             await problems.answer(error)(scope, receive, send_marked)
             return
-        scope[PRINCIPAL] = Principal("anybody", address=scope["client"][0] if scope.get("client") else "")
+        if asking is not None:
+            scope[PRINCIPAL] = asking
         self._traffic.in_flight += 1
         try:
             await self._app(scope, receive, send_marked)
@@ -79,10 +85,11 @@ class Guard:
         finally:
             self._traffic.in_flight -= 1
 
-    def _check(self, scope: Scope) -> None:
+    def _check(self, scope: Scope) -> Principal | None:
+        """Who asks; None for what is open to everybody. Raises an ApiError."""
         path = login.path_of(scope)
         if path in OPEN_PATHS:
-            return
+            return None
         hosts: list[bytes] = []
         origins: list[bytes] = []
         authorization = cookie = b""
@@ -99,11 +106,41 @@ class Guard:
             self._check_host(hosts)
         if origins:
             self._check_origin(origins, hosts)
-        if self._sessions is not None and path not in login.OPEN_TO_ALL:
-            _check_token(authorization, cookie, self._sessions)
+        asking = None
+        if path not in login.OPEN_TO_ALL:
+            asking = self._asking(authorization, cookie, login.address_of(scope))
         _check_path(scope)
         if (in_flight := self._traffic.in_flight) >= self._in_flight_max:
             raise problems.TooBusyError(f"{in_flight} requests are being served; try again in a second")
+        return asking
+
+    def _asking(self, authorization: bytes, cookie: bytes, address: str) -> Principal:
+        """Who asks. Raises UnauthorizedError, and its WrongTokensError after too many wrong tokens."""
+        if self._access.is_open:
+            return Principal("anybody", address=address)
+        scheme, _, credentials = authorization.partition(b" ")
+        match scheme.lower():
+            case b"bearer":
+                given = credentials.strip()
+            case b"basic":
+                given = _password(credentials)
+            case _:
+                if cookie and (known := self._access.of_cookie(cookie, address)) is not None:
+                    return known
+                raise problems.UnauthorizedError(f"this service is protected by a token; {_HOW_TO_SEND}")
+        try:
+            return self._access.of_token(given, address)
+        except TokenRefusedError as error:
+            raise self._refused(str(error), address) from error
+
+    def _refused(self, reason: str, address: str) -> problems.UnauthorizedError:
+        """Why a token is not taken; a wrong one costs little, so the right one is never kept out."""
+        tries = self._access.wrong_tokens
+        if (wait_s := tries.wait_s(address)) > 0:
+            return problems.WrongTokensError(f"{reason}, as were many from {address} just now; {_HOW_TO_SEND}", wait_s)
+        tries.failed(address)
+        log.warning("a token from %s was refused: %s", address, reason)
+        return problems.UnauthorizedError(f"{reason}; {_HOW_TO_SEND}")
 
     def _check_host(self, hosts: list[bytes]) -> None:
         """Against DNS rebinding: a foreign page that makes its own name resolve to this machine."""
@@ -125,21 +162,6 @@ class Guard:
             raise problems.ForbiddenOriginError(
                 f"Origin {shown!r} is another site; only this service's own pages may ask from a browser"
             )
-
-
-def _check_token(authorization: bytes, cookie: bytes, sessions: Sessions) -> None:
-    scheme, _, credentials = authorization.partition(b" ")
-    match scheme.lower():
-        case b"bearer":
-            given = credentials.strip()
-        case b"basic":
-            given = _password(credentials)
-        case _:
-            if cookie and sessions.holds(cookie):
-                return
-            raise problems.UnauthorizedError(f"this service is protected by a token; {_HOW_TO_SEND}")
-    if not sessions.is_token(given):
-        raise problems.UnauthorizedError(f"the token is wrong; {_HOW_TO_SEND}")
 
 
 def _password(credentials: bytes) -> bytes:

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -69,16 +69,18 @@ class Live:
         finally:
             self._listeners -= 1
 
-    async def events(self, prefix: str) -> AsyncIterator[bytes]:
-        """A stream's text, for runs whose names begin with `prefix`; ends when the service does."""
+    async def events(self, prefix: str, may_listen: Callable[[], bool] = lambda: True) -> AsyncIterator[bytes]:
+        """A stream's text, for runs whose names begin with `prefix`; ends when the service does, or `may_listen`."""
         seen = self._changes.newest
         yield _event("hello", {"version": __version__, "boot": self.boot}, retry_ms=RETRY_MS)
         told_at = self._loop.time()
-        while not self._stopped.is_set():
+        while not self._stopped.is_set() and may_listen():
             if not await self._anything_after(seen, told_at + KEEP_ALIVE_S - self._loop.time()):
                 told_at = self._loop.time()
                 yield b": nothing new\n\n"
                 continue
+            if not may_listen():
+                return
             news = self._changes.since(seen, prefix)
             seen = news.number
             if news:

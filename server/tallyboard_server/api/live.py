@@ -1,6 +1,7 @@
 """GET /live: server-sent events of which runs changed, to pages that stay open."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import Annotated, ClassVar, Final
 
 from fastapi import APIRouter, Query
@@ -13,7 +14,8 @@ from tallyboard_server.api.documented import Given, documented
 from tallyboard_server.api.listeners import Live
 from tallyboard_server.api.problems import TooBusyError
 from tallyboard_server.api.queries import check_known
-from tallyboard_server.api.service import Running
+from tallyboard_server.api.reach import of_project
+from tallyboard_server.api.service import Asking, Running
 from tallyboard_server.api.traffic import Traffic
 
 EVENT_STREAM: Final = "text/event-stream"
@@ -30,9 +32,9 @@ class ListenersTooManyError(TooBusyError):
 class LiveResponse(StreamingResponse):
     """A stream that lasts as long as its reader stays: counted as a listener, not as a request in flight."""
 
-    def __init__(self, live: Live, prefix: str, traffic: Traffic) -> None:
+    def __init__(self, live: Live, events: AsyncIterator[bytes], traffic: Traffic) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(live.events(prefix), headers=headers, media_type=EVENT_STREAM)
+        super().__init__(events, headers=headers, media_type=EVENT_STREAM)
         self._live = live
         self._traffic = traffic
 
@@ -47,6 +49,7 @@ class LiveResponse(StreamingResponse):
     **documented(
         "live",
         "Hear which runs change",
+        needs="read",
         answers={200: Given(str, examples.LIVE, "Events, for as long as the connection lasts.",
                             media_type=EVENT_STREAM)},
         problems=("invalid_query",),
@@ -55,6 +58,7 @@ class LiveResponse(StreamingResponse):
 async def live(
     request: Request,
     service: Running,
+    asking: Asking,
     project: Annotated[str | None, Query(description="What the runs' names begin with, up to a slash.")] = None,
 ) -> Response:
     """Server-sent events. The first is `hello`: the service's `version`, and `boot`, which is another after each
@@ -68,4 +72,5 @@ async def live(
     most = service.settings.live_clients_max
     if service.live.listeners >= most:
         raise ListenersTooManyError(f"{most} pages listen already (TALLYBOARD_LIVE_CLIENTS_MAX); close some")
-    return LiveResponse(service.live, "" if project is None else f"{project}/", service.traffic)
+    events = service.live.events(of_project(asking, project), partial(service.access.is_good, asking))
+    return LiveResponse(service.live, events, service.traffic)

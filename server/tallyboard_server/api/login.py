@@ -3,8 +3,10 @@
 import asyncio
 import base64
 import hashlib
+import logging
 import math
 import re
+from collections.abc import Callable
 from html import escape
 from typing import Any, Final
 from urllib.parse import parse_qs, quote
@@ -14,9 +16,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Scope
 
+from tallyboard_server.access import SESSION_S, Access, TokenRefusedError
+from tallyboard_server.access.sessions import cookie_value
+from tallyboard_server.api.documented import hidden
 from tallyboard_server.api.problems import UnauthorizedError
 from tallyboard_server.api.service import Running
-from tallyboard_server.api.sessions import GOOD_S, has_cookie
+from tallyboard_server.principal import Principal
 
 PATH: Final = "/login"
 LOGOUT: Final = "/logout"
@@ -71,7 +76,7 @@ _PAGE: Final = """<!doctype html>
 <main>
 <h1>Tallyboard</h1>
 <form method="post" action="{action}">
-{message}<label for="token">Token <small>that this service was started with (TALLYBOARD_TOKEN)</small></label>
+{message}<label for="token">Token <small>(any that this service made, or its TALLYBOARD_TOKEN)</small></label>
 <input type="text" name="username" value="tallyboard" autocomplete="username" hidden>
 <input type="password" id="token" name="token" autocomplete="current-password" required autofocus{described}>
 <input type="hidden" name="next" value="{then}">
@@ -88,7 +93,8 @@ _AGAIN: Final = """<!doctype html>
 </html>
 """
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter()
+log = logging.getLogger(__name__)
 
 
 def login_page(then: str = "", *, wrong: str = "", status: int = 401, action: str = "login") -> Response:
@@ -124,7 +130,7 @@ def path_of(scope: Scope) -> str:
 def _again(scope: Scope) -> Response | None:
     """For a link of another site, with which a strict cookie is not sent: the page that asks once more, by itself."""
     from_elsewhere = _header(scope, b"sec-fetch-site") == b"cross-site"
-    if not from_elsewhere or has_cookie(_header(scope, b"cookie"), _ASKED_AGAIN):
+    if not from_elsewhere or cookie_value(_header(scope, b"cookie"), _ASKED_AGAIN) is not None:
         return None
     response = HTMLResponse(_AGAIN, 401, HEADERS | CHALLENGE)
     response.set_cookie(_ASKED_AGAIN, "1", max_age=10, httponly=True, samesite="lax")
@@ -140,44 +146,65 @@ def checked_next(text: str) -> str:
     return path + (mark + quote(query, safe="=&%+,;:@!$'()*/?~-._") if query else "")
 
 
-@router.get(PATH)
+def address_of(scope: Scope) -> str:
+    """Where a request comes from; "" if that is not known."""
+    client = scope.get("client")
+    return client[0] if client else ""
+
+
+@router.get(PATH, **hidden(needs=None))
 async def show_login(request: Request, service: Running) -> Response:
-    """The page by itself."""
+    """The page by itself; with a one-time `code`, the way in."""
+    access, cookie = service.access, _header(request.scope, b"cookie")
     then = checked_next(request.query_params.get("next", ""))
-    if service.sessions is None or service.sessions.holds(_header(request.scope, b"cookie")):
+    if access.is_open or access.of_cookie(cookie, address_of(request.scope)) is not None:
         return RedirectResponse(f"./{then}", 303)
-    return login_page(then, status=200)
+    if (code := request.query_params.get("code")) is None:
+        return login_page(then, status=200)
+    return _let_in(request, access, then, access.of_code, code)
 
 
-@router.post(PATH)
+@router.post(PATH, **hidden(needs=None))
 async def log_in(request: Request, service: Running) -> Response:
-    """Compare the token, and set the cookie."""
-    sessions, tries = service.sessions, service.tries
-    if sessions is None:
+    """Look the token up, and set the cookie."""
+    if service.access.is_open:
         return RedirectResponse("./", 303)
-    address = request.client.host if request.client is not None else ""
     form = await _form(request, service.settings.body_timeout_s)
     if form is None:
         return login_page(wrong="That was no form of this page; try again.", status=400)
     then = checked_next(form.get("next", ""))
+    return _let_in(
+        request, service.access, then, lambda text, address: service.access.of_token(text.encode(), address),
+        form.get("token", "").strip(),
+    )  # fmt: skip
+
+
+@router.post(LOGOUT, **hidden(needs=None))
+async def log_out(request: Request, service: Running) -> Response:
+    """End the session and take the cookie back; the first page asks for a token again."""
+    response = RedirectResponse("./", 303, {"Cache-Control": "no-store"})
+    if not service.access.is_open:
+        service.access.log_out(_header(request.scope, b"cookie"))
+        response.delete_cookie(service.access.cookie_name, **_cookie_place(request))
+    return response
+
+
+def _let_in(request: Request, access: Access, then: str, who: Callable[[str, str], Principal], given: str) -> Response:
+    """A cookie for the browser that gave what `who` knows, or the page that says why not."""
+    address, tries = address_of(request.scope), access.tries
     if (wait_s := tries.wait_s(address)) > 0:
         page = login_page(then, wrong=f"Too many wrong tokens; try again in {math.ceil(wait_s)} s.", status=429)
         page.headers["Retry-After"] = str(math.ceil(wait_s))
         return page
-    if not sessions.is_token(form.get("token", "").strip().encode()):
+    try:
+        asking = who(given, address)
+    except TokenRefusedError as error:
         tries.failed(address)
-        return login_page(then, wrong="The token is wrong. It is what TALLYBOARD_TOKEN was when the service started.")
+        log.warning("a login from %s was refused: %s", address, error)
+        said = str(error)
+        return login_page(then, wrong=f"{said[:1].upper()}{said[1:]}. `tallyboard token list` shows which there are.")
     response = RedirectResponse(f"./{then}", 303, {"Cache-Control": "no-store"})
-    response.set_cookie(sessions.cookie_name, sessions.begin(), max_age=int(GOOD_S), **_cookie_place(request))
-    return response
-
-
-@router.post(LOGOUT)
-async def log_out(request: Request, service: Running) -> Response:
-    """Take the cookie back; the first page asks for the token again."""
-    response = RedirectResponse("./", 303, {"Cache-Control": "no-store"})
-    if service.sessions is not None:
-        response.delete_cookie(service.sessions.cookie_name, **_cookie_place(request))
+    response.set_cookie(access.cookie_name, access.log_in(asking), max_age=int(SESSION_S), **_cookie_place(request))
     return response
 
 

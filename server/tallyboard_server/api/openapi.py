@@ -8,7 +8,7 @@ from fastapi.openapi.utils import get_openapi
 
 from tallyboard.wire import Alert, EventsMessage, Open, Problem, Receipt
 from tallyboard.wire.messages import BatchMessage
-from tallyboard_server.api import chartmessages, examples, messages, overviewmessages, reports
+from tallyboard_server.api import chartmessages, examples, messages, overviewmessages, reports, tokenmessages
 from tallyboard_server.api.documented import SCHEMA_REF
 from tallyboard_server.api.routes import API_PREFIX, described_routes
 
@@ -22,6 +22,7 @@ _KINDS: Final = (
     messages.Readiness, messages.RepairBody, messages.RepairAnswer, messages.VerifyLine,
     messages.PruneBody, messages.PruneLine, overviewmessages.TagsBody, overviewmessages.TagsAnswer,
     overviewmessages.ColumnsAnswer, overviewmessages.ServiceAnswer,
+    tokenmessages.TokenBody, tokenmessages.TokenMade, tokenmessages.TokensPage,
 )  # fmt: skip
 _DESCRIPTION: Final = """Training jobs report scalars keyed by named step counters; the service checks that each counter
 only increases, stores the scalars durably and writes TensorBoard event files.
@@ -52,9 +53,19 @@ def openapi_document(app: FastAPI) -> dict[str, Any]:
     columns = schemas["EventBlock"]["properties"]
     _say_binary({name: columns[name] for name in ("steps", "wall_times")})
     document["components"]["securitySchemes"] = {
-        "token": {"type": "http", "scheme": "bearer", "description": "TALLYBOARD_TOKEN, if one is set."}
+        "token": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "A token of POST /tokens, or the service's TALLYBOARD_TOKEN. None while there is none.",
+        },
+        "session": {
+            "type": "apiKey",
+            "in": "cookie",
+            "name": "tallyboard_<service>",
+            "description": "What a browser gets at /login. <service>: 8 hexadecimal digits.",
+        },
     }
-    document["security"] = [{"token": []}]
+    document["security"] = [{"token": []}, {"session": []}]
     document["paths"] = {INGEST_PATH: {"post": _ingest_operation()}} | document["paths"]
     _restore(document["paths"])
     _finish(document["paths"])
@@ -94,14 +105,12 @@ def _restore(paths: dict[str, Any]) -> None:
 
 
 def _finish(paths: dict[str, Any]) -> None:
-    """What holds for every operation: examples of path parameters, no token for the open route."""
-    for path, operations in paths.items():
+    """What holds for every operation: examples of path parameters."""
+    for operations in paths.values():
         for operation in operations.values():
-            if path == "/healthz":
-                operation["security"] = []
             for parameter in operation.get("parameters", ()):
                 if parameter["in"] == "path":
-                    parameter["example"] = examples.RUN
+                    parameter["example"] = examples.IN_PATHS[parameter["name"]]
 
 
 def _say_binary(properties: dict[str, Any]) -> None:

@@ -14,11 +14,11 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from tallyboard.wire.limits import MIB
 from tallyboard_server.api import examples
 from tallyboard_server.api.answers import answer
-from tallyboard_server.api.documented import Given, documented
+from tallyboard_server.api.documented import Given, documented, hidden
 from tallyboard_server.api.messages import Readiness
 from tallyboard_server.api.page import ROOT_CSP, root_page
 from tallyboard_server.api.prometheus import CONTENT_TYPE, Sample, exposition
-from tallyboard_server.api.service import Running, Service
+from tallyboard_server.api.service import Asking, Running, Service
 from tallyboard_server.api.static import INDEX
 from tallyboard_server.ingest.errors import IngestError
 from tallyboard_server.store.protocol import StoreError
@@ -29,7 +29,7 @@ WRITE_TIMEOUT_S: Final = 5.0
 WARNINGS_MAX: Final = 100
 
 router = APIRouter(tags=["operations"])
-root = APIRouter(include_in_schema=False)
+root = APIRouter()
 
 
 @router.get(
@@ -37,8 +37,8 @@ root = APIRouter(include_in_schema=False)
     **documented(
         "healthz",
         "Is the process alive?",
+        needs=None,
         answers={200: Given(str, "ok", "It answers.")},
-        everywhere=("too_busy", "internal_error"),
     ),
 )
 async def healthz() -> Response:
@@ -51,6 +51,7 @@ async def healthz() -> Response:
     **documented(
         "readyz",
         "Can it take reports and show them?",
+        needs="read", all_projects=True,
         answers={
             200: Given(Readiness, examples.READY, "Ready."),
             503: Given(Readiness, examples.READY | {"ready": False, "reasons": ["the disk is full"]},
@@ -67,7 +68,11 @@ def readyz(request: Request, service: Running) -> Response:
 @router.get(
     "/metrics",
     **documented(
-        "metrics", "Figures for Prometheus", answers={200: Given(str, examples.METRICS, "Text format 0.0.4.")}
+        "metrics",
+        "Figures for Prometheus",
+        needs="read",
+        all_projects=True,
+        answers={200: Given(str, examples.METRICS, "Text format 0.0.4.")},
     ),
 )
 def metrics(service: Running) -> Response:
@@ -76,13 +81,14 @@ def metrics(service: Running) -> Response:
     return Response(exposition(samples), media_type=CONTENT_TYPE)
 
 
-@root.get("/")
-async def index(request: Request, service: Running) -> Response:
+@root.get("/", **hidden(needs="read"))
+async def index(request: Request, service: Running, asking: Asking) -> Response:
     """The dashboard or, if it was never built, a page that says what this is."""
     if service.page.has(INDEX):
         return await service.page.get_response(INDEX, request.scope)
     settings = service.settings
-    page = root_page(str(request.base_url).rstrip("/"), str(settings.event_file_dir), tensorboard=settings.tensorboard)
+    logdir = str(settings.event_file_dir) if asking.project is None else None
+    page = root_page(str(request.base_url).rstrip("/"), logdir, tensorboard=settings.tensorboard)
     return HTMLResponse(page, headers={"Content-Security-Policy": ROOT_CSP})
 
 

@@ -3,6 +3,7 @@
 import msgspec
 
 from tallyboard.wire import Message
+from tallyboard_server.principal import Scope
 
 
 class TagsBody(Message):
@@ -92,12 +93,21 @@ class ColumnsAnswer(msgspec.Struct, kw_only=True):
     truncated: bool
 
 
+class AccessView(msgspec.Struct, kw_only=True):
+    """Who asks, by their token. project: the one whose runs they reach; null: all."""
+
+    name: str
+    scope: Scope
+    project: str | None
+
+
 class ServiceAnswer(msgspec.Struct, kw_only=True):
     """What a page has to know of the service. boot: another after each start. now: its clock, in seconds since the
     epoch.
 
-    tensorboard: whether it is shown below tensorboard/. protected: whether a token is needed. logdir: of the event
-    files, on the service's machine. lost_after_s: silence after which a running run is shown as lost.
+    tensorboard: whether it is shown below tensorboard/. protected: whether a token is needed. access: who asks.
+    logdir: of the event files, on the service's machine; null for who does not reach all projects. lost_after_s:
+    silence after which a running run is shown as lost.
     """
 
     version: str
@@ -105,5 +115,6 @@ class ServiceAnswer(msgspec.Struct, kw_only=True):
     now: float
     tensorboard: bool
     protected: bool
-    logdir: str
+    access: AccessView
+    logdir: str | None
     lost_after_s: float

@@ -19,6 +19,7 @@ from tallyboard_server.api.documented import BODY, STORE, Given, Sent, documente
 from tallyboard_server.api.etags import ETAG_TOLD
 from tallyboard_server.api.globs import SCANNED_MAX, fixed_beginning, is_pattern, matcher
 from tallyboard_server.api.overviewmessages import (
+    AccessView,
     ColumnsAnswer,
     CounterColumn,
     KeyColumn,
@@ -31,7 +32,9 @@ from tallyboard_server.api.overviewmessages import (
 )
 from tallyboard_server.api.problems import InvalidQueryError
 from tallyboard_server.api.queries import RunPatterns, check_known
-from tallyboard_server.api.service import Running, Service
+from tallyboard_server.api.reach import narrowed, of_project
+from tallyboard_server.api.service import Asking, Running, Service
+from tallyboard_server.principal import Principal
 from tallyboard_server.runtable.overview import Key, counter_column, figure_column
 from tallyboard_server.store.perrun import every_run, named_runs
 from tallyboard_server.store.protocol import RunVersion, Store
@@ -64,27 +67,29 @@ _TAGS_ANSWERS: Final = {
     **documented(
         "post_tags",
         "List the tags of many runs",
+        needs="read",
         sent=Sent(TagsBody, examples.TAGS_ASKED),
         answers=_TAGS_ANSWERS,
         problems=("invalid_query", *BODY, *STORE),
     ),
 )
-async def post_tags(request: Request, service: Running) -> Response:
+async def post_tags(request: Request, service: Running, asking: Asking) -> Response:
     """The same as GET /tags, with the runs in a document: a thousand names don't fit into a URL."""
     async with service.bodies.body(request, bytes_max=BODY_BYTES_MAX) as body:
         asked = decode_message(body.data, body.content_type, TagsBody)
     if not 1 <= asked.limit <= TAGS_MAX:
         raise InvalidQueryError(f"from 1 to {TAGS_MAX} tags", field="limit")
-    return await _tags(request, service, asked.runs, asked.limit)
+    return await _tags(request, service, asking, asked.runs, asked.limit)
 
 
 @router.get(
-    "/tags", **documented("get_tags", "List the tags of some runs", answers=_TAGS_ANSWERS,
+    "/tags", **documented("get_tags", "List the tags of some runs", needs="read", answers=_TAGS_ANSWERS,
                           problems=("invalid_query", *STORE))
 )  # fmt: skip
 async def get_tags(
     request: Request,
     service: Running,
+    asking: Asking,
     run: RunPatterns,
     limit: Annotated[int, Query(ge=1, le=TAGS_MAX, description="At most so many tags.")] = 1_000,
 ) -> Response:
@@ -94,7 +99,7 @@ async def get_tags(
     are listed as `missing`. If there are more tags than asked for, those that most runs have are answered.
     """
     check_known(request, ("run", "limit"))
-    return await _tags(request, service, run, limit)
+    return await _tags(request, service, asking, run, limit)
 
 
 @router.get(
@@ -102,6 +107,7 @@ async def get_tags(
     **documented(
         "columns",
         "Say what a table of runs can show",
+        needs="read",
         answers={
             200: Given(ColumnsAnswer, examples.COLUMNS, "Columns by kind, each in order.", {"ETag": ETAG_TOLD}),
             304: Given(None, None, "The reader has this answer already: its ETag came in If-None-Match."),
@@ -112,6 +118,7 @@ async def get_tags(
 async def columns(
     request: Request,
     service: Running,
+    asking: Asking,
     project: Annotated[str | None, Query(description="What the runs' names begin with, up to a slash.")] = None,
     limit: Annotated[int, Query(ge=1, le=COLUMNS_MAX, description="At most so many columns of each kind.")] = 500,
 ) -> Response:
@@ -123,7 +130,7 @@ async def columns(
     check_known(request, ("project", "limit"))
 
     def choose() -> _Chosen:
-        heads = every_run(service.store, prefix="" if project is None else f"{project}/")
+        heads = every_run(service.store, prefix=of_project(asking, project))
         return _Chosen(list(islice(heads, RUNS_MAX + 1)), [])
 
     def make(chosen: _Chosen) -> ColumnsAnswer:
@@ -148,11 +155,12 @@ async def columns(
     **documented(
         "service",
         "Say what this service is",
+        needs="read",
         answers={200: Given(ServiceAnswer, examples.SERVICE, "Its version, clock, and what there is besides.")},
         problems=("invalid_query",),
     ),
 )
-async def service_itself(request: Request, service: Running) -> Response:
+async def service_itself(request: Request, service: Running, asking: Asking) -> Response:
     """What a page has to know before it asks for anything."""
     check_known(request, ())
     settings = service.settings
@@ -163,15 +171,16 @@ async def service_itself(request: Request, service: Running) -> Response:
             boot=service.live.boot,
             now=service.clock(),
             tensorboard=settings.tensorboard,
-            protected=settings.token is not None,
-            logdir=str(settings.event_file_dir.resolve()),
+            protected=not service.access.is_open,
+            access=AccessView(name=asking.name, scope=asking.scope, project=asking.project),
+            logdir=str(settings.event_file_dir.resolve()) if asking.project is None else None,
             lost_after_s=settings.lost_after_s,
         ),
         headers={"Cache-Control": "no-store"},
     )
 
 
-async def _tags(request: Request, service: Service, runs: Sequence[str], limit: int) -> Response:
+async def _tags(request: Request, service: Service, asking: Principal, runs: Sequence[str], limit: int) -> Response:
     if not runs:
         raise InvalidQueryError("name at least one run, or a pattern", field="runs")
     if len(runs) > RUNS_MAX:
@@ -190,7 +199,7 @@ async def _tags(request: Request, service: Service, runs: Sequence[str], limit: 
             truncated=found.truncated,
         )
 
-    return await _answered(request, service, ("tags", limit), lambda: _choose(service.store, runs), make)
+    return await _answered(request, service, ("tags", limit), lambda: _choose(service.store, asking, runs), make)
 
 
 async def _answered(
@@ -214,13 +223,16 @@ async def _answered(
     return await anyio.to_thread.run_sync(work, limiter=service.chart_reads)
 
 
-def _choose(store: Store, runs: Sequence[str]) -> _Chosen:
-    """The runs that are meant, each once, and what stands for none. Raises InvalidQueryError if they are too many."""
+def _choose(store: Store, asking: Principal, runs: Sequence[str]) -> _Chosen:
+    """The runs within reach that are meant, each once, and what stands for none.
+
+    Raises InvalidQueryError if they are too many.
+    """
     names = {run for run in runs if not is_pattern(run)}
-    found = {head.name: head for head in named_runs(store, names)}
+    found = {head.name: head for head in named_runs(store, set(filter(asking.reaches, names)))}
     missing = [run for run in dict.fromkeys(runs) if run in names and run not in found]
     for pattern in dict.fromkeys(run for run in runs if run not in names):
-        fits = list(islice(_matching(store, pattern), RUNS_MAX + 1))
+        fits = list(islice(_matching(store, asking, pattern), RUNS_MAX + 1))
         found.update((head.name, head) for head in fits)
         if not fits:
             missing.append(pattern)
@@ -229,9 +241,9 @@ def _choose(store: Store, runs: Sequence[str]) -> _Chosen:
     return _Chosen([found[name] for name in sorted(found)], missing)
 
 
-def _matching(store: Store, pattern: str) -> Iterator[RunVersion]:
+def _matching(store: Store, asking: Principal, pattern: str) -> Iterator[RunVersion]:
     fits = matcher(pattern)
-    for seen, head in enumerate(every_run(store, prefix=fixed_beginning(pattern))):
+    for seen, head in enumerate(every_run(store, prefix=narrowed(asking, fixed_beginning(pattern)))):
         if seen >= SCANNED_MAX:
             raise InvalidQueryError(
                 f"{pattern!r} has to be looked for among more than {SCANNED_MAX} runs", field="runs"

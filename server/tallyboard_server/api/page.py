@@ -30,8 +30,7 @@ run = tallyboard.init("mnist/try1", url="{base}")
 run.log({{"loss": 0.5}}, step=1)
 run.finish()</pre>
 <h2>See it</h2>
-{board}<pre>curl '{base}/api/v1/scalars?run=mnist/try1'
-tensorboard --logdir {logdir}</pre>
+{board}<pre>curl '{base}/api/v1/scalars?run=mnist/try1'{files}</pre>
 <p><a href="docs">The API, route by route</a> · <a href="api/v1/runs">Runs</a> · <a href="readyz">Ready?</a> ·
 <a href="metrics">Metrics</a></p>
 </html>
@@ -41,6 +40,13 @@ _BOARD: Final = """<p><a href="tensorboard/">TensorBoard</a>, the real one: a ne
 """
 
 
-def root_page(base: str, logdir: str, *, tensorboard: bool) -> str:
-    """The page for a service reached at `base` (a URL without a trailing slash); tensorboard: it is shown, too."""
-    return _PAGE.format(base=escape(base), logdir=escape(logdir), board=_BOARD if tensorboard else "")
+def root_page(base: str, logdir: str | None, *, tensorboard: bool) -> str:
+    """The page for a service reached at `base` (a URL without a trailing slash); tensorboard: it is shown, too.
+
+    logdir: of the event files; None: not for whoever asks.
+    """
+    return _PAGE.format(
+        base=escape(base),
+        files="" if logdir is None else f"\ntensorboard --logdir {escape(logdir)}",
+        board=_BOARD if tensorboard else "",
+    )

@@ -15,6 +15,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tallyboard.wire import InvalidBatchError, InvalidNameError, Problem, UndecodableBodyError
+from tallyboard_server.access import (
+    AdminTokenFirstError,
+    BeyondOwnError,
+    LastAdminTokenError,
+    TokenNotFoundError,
+    TokensTooManyError,
+)
 from tallyboard_server.contract.errors import BlobCollisionError, LimitError, RefusedError, SeqGapError, SeqReusedError
 from tallyboard_server.ingest.errors import (
     OverloadedError,
@@ -64,6 +71,14 @@ class UnauthorizedError(ApiError):
     headers: ClassVar[Mapping[str, str]] = {"WWW-Authenticate": 'Bearer realm="tallyboard"'}
     for_browsers: ClassVar[str] = 'Basic realm="tallyboard", charset="UTF-8"'
     """Goes into a line of its own: Chromium takes each line for one challenge, and asks for no password otherwise."""
+
+
+class WrongTokensError(UnauthorizedError):
+    """A wrong token, after many others from the same address. wait_s: until it is told more again."""
+
+    def __init__(self, detail: str, wait_s: float) -> None:
+        super().__init__(detail)
+        self.wait_s = wait_s
 
 
 class ForbiddenError(ApiError):
@@ -135,9 +150,11 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     InvalidPathError: Kind(400, "invalid_path", "The path or query can't be used"),
     UnauthorizedError: Kind(401, "unauthorized", "A token is needed"),
     ForbiddenError: Kind(403, "forbidden", "The token does not allow this"),
+    BeyondOwnError: Kind(403, "forbidden", "The token does not allow this"),
     RunForbiddenError: Kind(403, "forbidden_run", "The token is for another project"),
     ForbiddenOriginError: Kind(403, "forbidden_origin", "Another site's page may not ask"),
     RunNotFoundError: Kind(404, "run_not_found", "There is no such run"),
+    TokenNotFoundError: Kind(404, "token_not_found", "There is no such token"),
     BodyTimeoutError: Kind(408, "body_timeout", "The body took too long"),
     RefusedError: Kind(409, RefusedError.code, "Reports break the rules of their counter"),
     SeqReusedError: Kind(409, SeqReusedError.code, "The seq was used for another batch"),
@@ -146,6 +163,9 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     PointNotFoundError: Kind(404, "point_not_found", "There is no such point"),
     LimitError: Kind(409, LimitError.code, "The run is full"),
     RunExistsError: Kind(409, "run_exists", "The run exists already"),
+    AdminTokenFirstError: Kind(409, "admin_token_first", "An admin token has to be made first"),
+    LastAdminTokenError: Kind(409, "last_admin_token", "It is the last admin token"),
+    TokensTooManyError: Kind(409, "too_many_tokens", "There are as many tokens as may be"),
     RunDeletedError: Kind(410, "run_deleted", "The run was deleted"),
     BodyTooLargeError: Kind(413, "body_too_large", "The body is too large"),
     RunsTooManyError: Kind(413, "too_many_runs", "More runs than can be put in order"),
@@ -159,6 +179,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     UnknownAxisError: Kind(422, "unknown_axis", "The runs have no such x axis"),
     InvalidQueryError: Kind(422, "invalid_query", "A query parameter can't be used"),
     RequestValidationError: Kind(422, "invalid_query", "A query parameter can't be used"),
+    WrongTokensError: Kind(429, "too_many_wrong_tokens", "Too many wrong tokens"),
     NotInstalledError: Kind(501, "not_installed", "The service lacks a package for this"),
     OverloadedError: Kind(503, "overloaded", "Too much is waiting"),
     TooBusyError: Kind(503, "too_busy", "Too many requests at once"),
@@ -193,7 +214,7 @@ def answer(error: Exception) -> Response:
     if isinstance(error, HTTPException):
         return _http(error)
     response = respond(*described(error))
-    if isinstance(error, UnauthorizedError):
+    if isinstance(error, UnauthorizedError) and not isinstance(error, WrongTokensError):
         response.headers.append("WWW-Authenticate", error.for_browsers)
     return response
 
@@ -221,6 +242,8 @@ def described(error: Exception) -> tuple[Problem, dict[str, str]]:
             log.warning("the store refused: %s", error)
         case InvalidQueryError():
             problem.field, problem.position = error.field, error.position
+        case WrongTokensError():
+            headers["Retry-After"] = str(math.ceil(error.wait_s))
         case ApiError():
             problem.field = error.field
             headers.update(error.headers)

@@ -33,6 +33,7 @@ router = APIRouter(tags=["safety"])
     **documented(
         "prune",
         "Remove old points of a run, or look what would go",
+        needs="admin",
         sent=Sent(PruneBody, examples.PRUNE),
         answers={
             200: Given(PruneLine, examples.PRUNE_LINE, "One JSON document a line; the last holds `outcome`.",

@@ -16,6 +16,7 @@ from tallyboard_server.api.problems import InvalidQueryError
 from tallyboard_server.api.service import Service
 from tallyboard_server.api.views import visible_tags
 from tallyboard_server.model import RunState
+from tallyboard_server.principal import Principal
 from tallyboard_server.series import (
     Allowance,
     HistoryChangedError,
@@ -93,13 +94,13 @@ class _RunFound:
     news: News
 
 
-def answer_query(service: Service, asked: Asked, known_etags: Sequence[str]) -> Answered:
-    """Answer a question, unless the reader has the answer already.
+def answer_query(service: Service, asked: Asked, known_etags: Sequence[str], asking: Principal) -> Answered:
+    """Answer a question, unless the reader has the answer already. Runs out of reach are missing, as if not there.
 
     Raises InvalidQueryError, PointsTooManyError, UnknownAxisError, and HistoryChangedError if a run never stood still.
     """
     seen = {} if asked.since is None else cursors.opened(asked.since, asked.identity)
-    runs, missing = _runs(service, asked)
+    runs, missing = _runs(service, asked, asking)
     if known_etags:
         etag = _etag(asked, runs, [_print(asked, _state(service, run)) for run in runs])
         if is_known(etag, known_etags):
@@ -205,16 +206,19 @@ class _Answer:
         return "ask for fewer buckets, or for fewer runs and tags at once"
 
 
-def _runs(service: Service, asked: Asked) -> tuple[list[str], list[str]]:
-    """The runs that are meant, each once, and the patterns that stand for none."""
+def _runs(service: Service, asked: Asked, asking: Principal) -> tuple[list[str], list[str]]:
+    """The runs that are meant, each once; the patterns that stand for none, and the names that are out of reach."""
     found: dict[str, None] = {}
     missing = []
     for wanted in asked.runs:
         if not is_pattern(wanted):
-            found[wanted] = None
+            if asking.reaches(wanted):
+                found[wanted] = None
+            else:
+                missing.append(wanted)
             continue
         try:
-            names = matching_runs(service.store, wanted, SERIES_MAX)
+            names = matching_runs(service.store, wanted, SERIES_MAX, asking)
         except NamesTooManyError as error:
             raise InvalidQueryError(f"{error}; say more of their names", field="run") from error
         found.update(dict.fromkeys(names))

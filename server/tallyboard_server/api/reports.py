@@ -35,6 +35,7 @@ from tallyboard_server.api.reading import load_run
 from tallyboard_server.api.service import Asking, Running, Service, principal_of, service_of
 from tallyboard_server.api.views import alerts_page, refused_page
 from tallyboard_server.ingest.commands import Append
+from tallyboard_server.principal import Scope
 from tallyboard_server.store.protocol import Store
 from tallyboard_server.summaries import first_fault
 
@@ -72,9 +73,12 @@ async def report(request: Request) -> Response:
     return answer(request, done.receipt)
 
 
+NEEDED: Final[Scope] = "write"
+"""The scope that reporting needs."""
 REPORT_DOCUMENTED: Final = documented(
     "report",
     "Report scalars",
+    needs=NEEDED,
     sent=Sent(BatchMessage, examples.REPORTS, msgpack=_MSGPACK_BATCH),
     answers={200: Given(Receipt, examples.RECEIPT, "Stored: on disk, after fsync.")},
     problems=("invalid_run_name", "run_not_found", *CONTRACT, *BODY, *WRITE),
@@ -86,6 +90,7 @@ REPORT_DOCUMENTED: Final = documented(
     **documented(
         "rewind",
         "Go back to a step",
+        needs="write",
         sent=Sent(RewindBody, examples.REWIND),
         answers={200: Given(Receipt, examples.REWOUND, "Rewound; the receipt lists the counters that were not.")},
         problems=("invalid_run_name", "run_not_found", "run_deleted", "run_limit", *BODY, *WRITE),
@@ -111,6 +116,7 @@ async def rewind(request: Request, service: Running, asking: Asking, run: RunNam
     **documented(
         "heartbeat",
         "Say that a run is alive",
+        needs="write",
         sent=Sent(HeartbeatBody, examples.HEARTBEAT, required=False),
         answers={200: Given(HeartbeatAnswer, examples.HEARD, "Heard.")},
         problems=("invalid_run_name", "run_not_found", "run_deleted", *BODY, *STORE),
@@ -133,6 +139,7 @@ async def heartbeat(request: Request, service: Running, run: RunName) -> Respons
     **documented(
         "refused",
         "What was refused of a run, and why",
+        needs="read",
         answers={200: Given(RefusedPage, examples.REFUSED, "The newest refused reports, newest first.")},
         problems=("invalid_run_name", "invalid_query", "run_not_found", "run_deleted", *STORE),
     ),
@@ -155,6 +162,7 @@ def refused(
     **documented(
         "alert",
         "Say something that people should see",
+        needs="write",
         sent=Sent(Alert, examples.ALERT),
         answers={200: Given(Receipt, examples.ALERTED, "Kept: on disk, after fsync.")},
         problems=("invalid_run_name", "run_not_found", "run_deleted", *BODY, *WRITE),
@@ -177,6 +185,7 @@ async def alert(request: Request, service: Running, asking: Asking, run: RunName
     **documented(
         "alerts",
         "What jobs had to say of a run",
+        needs="read",
         answers={200: Given(AlertsPage, examples.ALERTS, "The newest alerts, newest first.")},
         problems=("invalid_run_name", "invalid_query", "run_not_found", "run_deleted", *STORE),
     ),

@@ -18,6 +18,7 @@ from tallyboard_server.api import (
     reports,
     runs,
     safety,
+    tokens,
 )
 
 API_PREFIX: Final = "/api/v1"
@@ -32,6 +33,7 @@ ROUTERS: Final[tuple[tuple[str, APIRouter], ...]] = (
     (API_PREFIX, export.router),
     (API_PREFIX, safety.router),
     (API_PREFIX, prune.router),
+    (API_PREFIX, tokens.router),
     ("", operations.router),
     ("", operations.root),
     ("", login.router),

@@ -31,6 +31,7 @@ from tallyboard_server.api.documented import BODY, STORE, WRITE, Given, Sent, do
 from tallyboard_server.api.messages import RunPage, RunPatch, RunTablePage, RunView, ShownStatus
 from tallyboard_server.api.names import RunName
 from tallyboard_server.api.queries import check_known
+from tallyboard_server.api.reach import of_project
 from tallyboard_server.api.reading import load_run
 from tallyboard_server.api.reports import checked_producer
 from tallyboard_server.api.search import LIMIT_MAX, NAMES_MAX, Asked, RunFilter, config_filter, find_runs
@@ -53,6 +54,7 @@ _PARAMETERS: Final = (
     **documented(
         "put_run",
         "Create a run, or go on with one",
+        needs="write",
         sent=Sent(Open, examples.OPEN, required=False),
         answers={
             200: Given(RunView, examples.RUN_VIEW, "The run was there; this is how it stands."),
@@ -97,6 +99,7 @@ async def put_run(
 _LISTING: Final = documented(
     "list_runs",
     "Search runs, or make a table of them",
+    needs="read",
     answers={200: Given(RunPage, examples.RUN_PAGE, "A page of runs; a RunTablePage if columns are named.")},
     problems=("invalid_query", "too_many_runs", "still_reading", "history_changing", *STORE),
 )
@@ -107,6 +110,7 @@ _LISTING["responses"][200]["content"][JSON]["schema"] = {"anyOf": [reference(Run
 async def list_runs(
     request: Request,
     service: Running,
+    asking: Asking,
     project: Annotated[str | None, Query(description="What the name begins with, up to a slash.")] = None,
     run: Annotated[
         list[str] | None,
@@ -149,7 +153,7 @@ async def list_runs(
         status=status, text=q, group=group, archived=archived,
         config=tuple(config_filter(key.removeprefix("config."), text) for key, text in config),
     )  # fmt: skip
-    asked = Asked(project, tuple(run or ()), single, where, columns, sort, limit, cursor)
+    asked = Asked(of_project(asking, project), tuple(run or ()), single, where, columns, sort, limit, cursor)
 
     def work() -> Response:
         return answer(request, find_runs(service, asked, encoder(request)))
@@ -162,6 +166,7 @@ async def list_runs(
     **documented(
         "get_run",
         "Show a run",
+        needs="read",
         answers={200: Given(RunView, examples.RUN_VIEW, "The run with counters, attempts, tags and health.")},
         problems=("invalid_run_name", "run_not_found", "run_deleted", *STORE),
     ),
@@ -178,6 +183,7 @@ def get_run(request: Request, service: Running, run: RunName) -> Response:
     **documented(
         "patch_run",
         "Change what is said of a run",
+        needs="write",
         sent=Sent(RunPatch, examples.PATCH),
         answers={200: Given(RunView, examples.RUN_VIEW, "Changed.")},
         problems=("invalid_run_name", "run_not_found", "run_deleted", *BODY, *WRITE),
@@ -196,6 +202,7 @@ async def patch_run(request: Request, service: Running, asking: Asking, run: Run
     **documented(
         "delete_run",
         "Delete a run",
+        needs="admin",
         answers={204: Given(None, None, "Deleted, with all its points and event files.")},
         problems=("invalid_run_name", "run_not_found", "run_deleted", *WRITE),
     ),

@@ -55,6 +55,7 @@ router = APIRouter(tags=["safety"])
     **documented(
         "verify",
         "Compare what was sent, stored and exported",
+        needs="read",
         answers={
             200: Given(VerifyLine, examples.VERIFY_LINE, "One JSON document a line; the last holds `report`.",
                        media_type=NDJSON)
@@ -78,6 +79,7 @@ async def verify(service: Running, run: RunName) -> Response:
     **documented(
         "repair",
         "Write a run's event file anew",
+        needs="write",
         sent=Sent(RepairBody, examples.REPAIR, required=False),
         answers={
             200: Given(RepairAnswer, examples.REPAIRED, "The new event file is in place."),
@@ -114,6 +116,7 @@ async def repair(request: Request, service: Running, run: RunName) -> Response:
     **documented(
         "backup",
         "Download a copy of everything",
+        needs="admin", all_projects=True,
         answers={200: Given(bytes, None, "A SQLite database; `tallyboard restore` makes a data directory of it.",
                             media_type=OCTETS)},
         problems=WRITE,

@@ -74,9 +74,9 @@ class RunFilter:
 
 @dataclass(slots=True, frozen=True)
 class Asked:
-    """The parameters of GET /runs as they were sent."""
+    """The parameters of GET /runs as they were sent, but for prefix: what the runs' names begin with."""
 
-    project: str | None
+    prefix: str
     names: tuple[str, ...]
     single: RunFilter
     filter: str | None
@@ -109,7 +109,7 @@ def find_runs(service: Service, asked: Asked, encode: Encode) -> RunPage | RunTa
         columns=columns,
         make=brief if asked.columns is None else cells,
         limit=asked.limit,
-        prefix="" if asked.project is None else f"{asked.project}/",
+        prefix=asked.prefix,
         names=asked.names or None,
         filters=filters,
         sort=[] if asked.sort is None else _parsed("sort", parse_sort, asked.sort),

@@ -9,9 +9,9 @@ from anyio import CapacityLimiter
 from fastapi import Depends
 from starlette.requests import Request
 
+from tallyboard_server.access import Access
 from tallyboard_server.api.body import BodyReader
 from tallyboard_server.api.listeners import Live
-from tallyboard_server.api.sessions import Sessions, Tries
 from tallyboard_server.api.static import BuiltFiles
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.api.views import Liveness
@@ -49,8 +49,7 @@ class Service:
     """One running service. `clock` gives seconds since the epoch; `chart_reads` bounds answers in the making,
     `large_decodes` large bodies being decoded, `verifications` runs being verified, `exports` answers of
     GET /export being sent; `copying` is held while a backup is made; `live` tells pages what changes,
-    `overview` knows what runs have together. sessions: of browsers, None without a token; tries: wrong tokens that were
-    given; page: the dashboard's files.
+    `overview` knows what runs have together. access: who gets in; page: the dashboard's files.
 
     views: the background parts by name. check_views: what is wrong with them, in sentences (nothing: all is well).
     known_values: of runs, as tables of them were last answered.
@@ -67,8 +66,7 @@ class Service:
     copying: asyncio.Lock
     clock: Callable[[], float]
     traffic: Traffic
-    sessions: Sessions | None
-    tries: Tries
+    access: Access
     page: BuiltFiles
     live: Live
     overview: Overview

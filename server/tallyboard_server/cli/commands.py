@@ -19,6 +19,7 @@ from tallyboard_server.cli.pruning import prune
 from tallyboard_server.cli.rewinding import rewind
 from tallyboard_server.cli.serve import environment_help, serve
 from tallyboard_server.cli.syncing import sync
+from tallyboard_server.cli.tokens import tokens
 from tallyboard_server.cli.verifying import repair, verify
 
 EXIT_CODES: Final = {401: Exit.UNAUTHORIZED, 403: Exit.UNAUTHORIZED, 404: Exit.NOT_FOUND, 410: Exit.NOT_FOUND}
@@ -61,6 +62,7 @@ for command in (
 ):  # fmt: skip
     app.command()(command)
 app.command(name="import")(import_logdir)
+app.add_typer(tokens, name="token")
 app.command()(watch)
 
 

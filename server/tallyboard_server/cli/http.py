@@ -75,6 +75,12 @@ class Service:
         """POST a JSON document to a path below /api/v1. Raises UnreachableError, ApiProblemError."""
         return self._decode(self._request("POST", _api(path), msgspec.json.encode(body)), kind)
 
+    def delete(self, path: str) -> None:
+        """DELETE a path below /api/v1. Raises UnreachableError, ApiProblemError."""
+        response = self._request("DELETE", _api(path))
+        if response.status >= 400:
+            raise ApiProblemError(self._problem(response))
+
     def report(self, run: str, batch: Batch) -> Receipt:
         """POST a batch to a run, as MessagePack. Raises as `post` does."""
         return self._decode(
@@ -202,8 +208,11 @@ class Service:
                 f"{self.url} answers with {response.status}, but not as Tallyboard does; is TALLYBOARD_URL right?"
             ) from error
         if problem.status == 401:
-            wrong = "the token is wrong" if self._has_token else f"{self.url} is protected by a token"
-            problem = msgspec.structs.replace(problem, detail=f"{wrong}; set TALLYBOARD_TOKEN to the service's")
+            said = problem.detail.partition(";")[0]
+            wrong = said if self._has_token else f"{self.url} is protected by a token"
+            problem = msgspec.structs.replace(
+                problem, detail=f"{wrong}; set TALLYBOARD_TOKEN to one of the service's"
+            )
         return problem
 
 

@@ -13,11 +13,14 @@ from tallyboard_server.settings import LOOPBACK_NAMES, Settings
 log: Final = logging.getLogger(__name__)
 
 
-def take_in(settings: Settings, port: int) -> None:
-    """Start taking in this user's spools whose jobs are gone, and which no other service was named for."""
+def take_in(settings: Settings, port: int, token: str) -> None:
+    """Start taking in this user's spools whose jobs are gone, and which no other service was named for.
+
+    token: one that the service takes from itself.
+    """
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    thread = threading.Thread(target=_take_in, args=(url, settings.token_text, meant_for(host, port)), daemon=True)
+    thread = threading.Thread(target=_take_in, args=(url, token, meant_for(host, port)), daemon=True)
     thread.name = "spool-intake"
     thread.start()
 

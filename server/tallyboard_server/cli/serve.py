@@ -4,13 +4,16 @@ import errno
 import socket
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from pydantic import ValidationError
 
 from tallyboard_server.cli.output import fail, version
-from tallyboard_server.settings import ExposureError, Settings, check_exposure
+from tallyboard_server.settings import Settings
+
+if TYPE_CHECKING:
+    from tallyboard_server.access import Access
 
 _BACKLOG: Final = 2048
 
@@ -25,14 +28,18 @@ def serve(
         Path | None, typer.Option(help="Where event files go.", show_default="logdir in the data directory")
     ] = None,
     insecure: Annotated[
-        bool | None, typer.Option("--insecure", help="Listen off loopback without a token.", show_default=False)
+        bool | None,
+        typer.Option("--insecure", help="Be open to anybody until a token is made.", show_default=False),
     ] = None,
     tensorboard: Annotated[
         bool | None,
         typer.Option("--tensorboard/--no-tensorboard", help="Show TensorBoard itself.", show_default="yes"),
     ] = None,
 ) -> None:
-    """Run the service. Each option may also be given as TALLYBOARD_HOST and so on; TALLYBOARD_TOKEN is the token."""
+    """Run the service. Each option may also be given as TALLYBOARD_HOST and so on; TALLYBOARD_TOKEN is an admin token.
+
+    Off loopback, a first start makes an admin token and shows it once, with a link to log in.
+    """
     options = {"host": host, "port": port, "data_dir": data_dir, "logdir": logdir, "insecure": insecure,
                "tensorboard": tensorboard}  # fmt: skip
     settings = read_settings({name: value for name, value in options.items() if value is not None})
@@ -40,7 +47,8 @@ def serve(
     from tallyboard_server.cli.server import run  # here: the other commands need no web framework
 
     with listener:
-        run(settings, listener, announcement(settings, listener.getsockname()[1]))
+        port = listener.getsockname()[1]
+        run(settings, listener, lambda access: announcement(settings, port, access))
 
 
 def environment_help() -> str:
@@ -53,12 +61,9 @@ def read_settings(options: Mapping[str, Any]) -> Settings:
     """Settings of the options that were given, and of the environment; ends the command if they can't be."""
     try:
         settings = Settings(**options)
-        check_exposure(settings)
     except ValidationError as error:
         fault = error.errors()[0]
         fail(f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']} (got {fault['input']!r})")
-    except ExposureError as error:
-        fail(str(error))
     return settings
 
 
@@ -79,11 +84,11 @@ def listen(settings: Settings) -> socket.socket:
     return listener
 
 
-def announcement(settings: Settings, port: int) -> str:
-    """Where to look, and the one line that reports something."""
+def announcement(settings: Settings, port: int, access: "Access") -> str:
+    """Where to look, the one line that reports something, and how to get in."""
     host = {"0.0.0.0": "localhost", "::": "localhost"}.get(settings.host, settings.host)  # noqa: S104
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    token = """ -H "Authorization: Bearer $TALLYBOARD_TOKEN\"""" if settings.token else ""
+    token = """ -H "Authorization: Bearer $TALLYBOARD_TOKEN\"""" if not access.is_open else ""
     logdir = settings.event_file_dir
     report = '{"step": 1, "scalars": {"loss": 0.5}}'
     mounted = (f"  TensorBoard  {url}/tensorboard/",) if settings.tensorboard else ()
@@ -95,5 +100,23 @@ def announcement(settings: Settings, port: int) -> str:
             f"  data         {settings.data_dir}",
             f"  event files  tensorboard --logdir {logdir}",
             f"  report       curl {url}/api/v1/scalars/mnist/try1{token} --json '{report}'",
+            *_ways_in(access, url),
         )
+    )
+
+
+def _ways_in(access: "Access", url: str) -> tuple[str, ...]:
+    """How to get in, if not everybody does."""
+    if access.first is not None:
+        return (
+            f"  token        {access.first.text}",
+            "               of an admin, shown this once: keep it, give it to the command line as TALLYBOARD_TOKEN,",
+            "               and make others with it: tallyboard token create --scope write",
+            f"  log in       {url}/login?code={access.first.code}",
+            "               lets one browser in, once, within an hour",
+        )
+    if access.is_open:
+        return ()
+    return (
+        "  tokens       are needed; an admin's TALLYBOARD_TOKEN lists and makes them: tallyboard token list, create",
     )

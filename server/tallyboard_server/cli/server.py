@@ -10,6 +10,7 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tallyboard_server.access import Access
 from tallyboard_server.app import create_app
 from tallyboard_server.cli.intake import take_in
 from tallyboard_server.cli.output import Exit, fail, stdout
@@ -30,7 +31,11 @@ class AnnouncedServer(uvicorn.Server):
     """A server that says where to look once it takes requests."""
 
     def __init__(
-        self, config: uvicorn.Config, announcement: str, then: Callable[[], None], at_end: Callable[[], None]
+        self,
+        config: uvicorn.Config,
+        announcement: Callable[[], str],
+        then: Callable[[], None],
+        at_end: Callable[[], None],
     ) -> None:
         """then: what to do once it takes requests; at_end: before it waits for those under way to end."""
         super().__init__(config)
@@ -42,7 +47,7 @@ class AnnouncedServer(uvicorn.Server):
         """As uvicorn's, then the announcement."""
         await super().startup(sockets)
         if self.started:
-            stdout.print(self._announcement, markup=False)
+            stdout.print(self._announcement(), markup=False)
             self._then()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
@@ -82,8 +87,11 @@ def raise_file_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def run(settings: Settings, listener: socket.socket, announcement: str) -> None:
-    """Serve on a bound socket until a signal to stop; ends the command if the service could not start."""
+def run(settings: Settings, listener: socket.socket, announcement: Callable[[Access], str]) -> None:
+    """Serve on a bound socket until a signal to stop; ends the command if the service could not start.
+
+    announcement: where to look, told once it takes requests.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     made = create_app(settings)
     app = StartUp(made)
@@ -104,9 +112,9 @@ def run(settings: Settings, listener: socket.socket, announcement: str) -> None:
 
     def once_up() -> None:
         if settings.take_in_spools:
-            take_in(settings, listener.getsockname()[1])
+            take_in(settings, listener.getsockname()[1], made.access.own_token)
 
-    server = AnnouncedServer(config, announcement, once_up, made.end_streams)
+    server = AnnouncedServer(config, lambda: announcement(made.access), once_up, made.end_streams)
     raise_file_limit()
     sys.setswitchinterval(THREAD_SWITCH_S)
     try:

@@ -58,7 +58,10 @@ def _append(command: Append, transaction: Transaction, now: float) -> Done:
     batch = command.batch
     name = _settled_name(command, transaction)
     if not command.by.reaches(name):
-        raise RunForbiddenError(f"run {name!r} is not in project {command.by.project!r}, the only one of this token")
+        raise RunForbiddenError(
+            f"the batch's open.uid was used for a run that is not in project {command.by.project!r}, the only one of "
+            "this token; open the run with another uid"
+        )
     before = transaction.load(name)
     if before is None:
         before = _created(name, command, transaction, now)

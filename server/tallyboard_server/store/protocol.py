@@ -380,6 +380,10 @@ class Snapshot(Protocol):
         """
         ...
 
+    def identity(self) -> str:
+        """16 hexadecimal digits that tell this store from any other; a copy of it has the same."""
+        ...
+
     def tokens(self) -> list[Token]:
         """All tokens, oldest first; bounded by whoever makes them."""
         ...

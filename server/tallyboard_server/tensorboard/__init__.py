@@ -5,5 +5,6 @@ used of it. Nothing of it is imported before `make_application`: that takes half
 """
 
 from tallyboard_server.tensorboard.application import WsgiApplication, make_application
+from tallyboard_server.tensorboard.reach import ASKING
 
-__all__ = ["WsgiApplication", "make_application"]
+__all__ = ["ASKING", "WsgiApplication", "make_application"]

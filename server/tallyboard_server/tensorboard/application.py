@@ -11,17 +11,18 @@ WINDOW_TITLE: Final = "TensorBoard · Tallyboard"
 
 
 def make_application(store: Store) -> WsgiApplication:
-    """TensorBoard on what is in the store; imports it."""
+    """TensorBoard on what is in the store, as far as reach.ASKING reaches; imports it."""
     from tensorboard import assets, program
     from tensorboard.backend import application
 
     from tallyboard_server.tensorboard.provider import Reading, StoreProvider
+    from tallyboard_server.tensorboard.reach import prefix_asked
 
     board = program.TensorBoard(plugins(), assets.get_default_assets_zip_provider())
     # It insists on being told where its data is. The address is never asked: the provider is given below.
     board.configure(argv=("tensorboard", "--grpc_data_provider=unused"), window_title=WINDOW_TITLE)
     made: WsgiApplication = application.TensorBoardWSGIApp(
-        board.flags, board.plugin_loaders, StoreProvider(Reading(store)), board.assets_zip_provider
+        board.flags, board.plugin_loaders, StoreProvider(Reading(store, prefix_asked)), board.assets_zip_provider
     )
     return made
 

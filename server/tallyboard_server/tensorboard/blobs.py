@@ -2,7 +2,7 @@
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
 from typing import Any, Final
 
@@ -50,8 +50,10 @@ class Lengths:
 class BlobReader:
     """Reads time series of one store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, prefix: Callable[[], str] = str) -> None:
+        """prefix: what the names of the runs begin with whose blobs may be read just now by their keys."""
         self._store = store
+        self._prefix = prefix
         self._lengths = Lengths()
 
     def length(self, run: str, tag: str) -> int:
@@ -98,6 +100,8 @@ class BlobReader:
             run_id, tag_id, index = int(found[1]), int(found[2]), int(found[4])
             with self._store.snapshot() as view:
                 state = view.load_by_id(run_id)
+                if state is not None and not state.name.startswith(self._prefix()):
+                    state = None
                 tag = None if state is None else next((t for t in state.tags.values() if t.id == tag_id), None)
                 if state is not None and tag is not None and not tag.is_scalar:
                     array = read_array(view, state, tag, unpacked(found[3]))

@@ -51,14 +51,25 @@ class Listing:
     """The runs of a store. A run that did not change since it was last listed is not read again."""
 
     def __init__(
-        self, store: Store, *, weight_max: int = WEIGHT_MAX, clock: Callable[[], float] = time.monotonic
+        self,
+        store: Store,
+        prefix: Callable[[], str] = str,
+        *,
+        weight_max: int = WEIGHT_MAX,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """prefix: what the names of the runs begin with that may be listed just now."""
         self._store = store
+        self._prefix = prefix
         self._known: KnownRuns[Listed] = KnownRuns(store, _weighed, weight_max, clock=clock)
 
     def runs(self, names: Collection[str] | None = None) -> Iterator[Listed]:
         """All runs by name, or those of these names that are there; no snapshot is held between two of them."""
-        heads = every_run(self._store) if names is None else named_runs(self._store, names)
+        prefix = self._prefix()
+        if names is None:
+            heads = every_run(self._store, prefix=prefix)
+        else:
+            heads = named_runs(self._store, [name for name in names if name.startswith(prefix)])
         return self._known.of(heads)
 
 

@@ -57,16 +57,20 @@ class Query:
 
 @dataclass(slots=True)
 class Reading:
-    """What providers of one store share: `listing` of its runs, `blobs`, and `last`: last points by run."""
+    """What providers of one store share: `listing` of its runs, `blobs`, and `last`: last points by run.
+
+    prefix: what the names of the runs begin with that may be read just now. What is kept is kept by run, for all.
+    """
 
     store: Store
+    prefix: Callable[[], str] = str
     listing: Listing = field(init=False)
     blobs: BlobReader = field(init=False)
     last: PerRun[Series] = field(default_factory=lambda: PerRun(_LAST_POINTS_MAX))
 
     def __post_init__(self) -> None:
-        self.listing = Listing(self.store)
-        self.blobs = BlobReader(self.store)
+        self.listing = Listing(self.store, self.prefix)
+        self.blobs = BlobReader(self.store, self.prefix)
 
 
 class StoreProvider(provider.DataProvider):  # type: ignore[misc]

@@ -14,6 +14,12 @@ _TRIM_EVERY: Final = 1_000
 """The audit is cut to its bound every so many entries."""
 
 
+def load_identity(connection: apsw.Connection) -> str:
+    """What tells this store from any other."""
+    (found,) = connection.execute("SELECT id FROM identity")
+    return str(found[0])
+
+
 def save_token(connection: apsw.Connection, token: Token) -> None:
     """Insert or replace a token by its id."""
     connection.execute(

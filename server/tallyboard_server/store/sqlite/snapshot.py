@@ -211,6 +211,11 @@ class SqliteSnapshot:
             until = self._connection.execute("SELECT until FROM listening").get
         return {str(name): float(at) for name, at in reversed(rows)}, until if isinstance(until, float) else 0.0
 
+    def identity(self) -> str:
+        """See Snapshot.identity."""
+        with mapped_errors():
+            return access.load_identity(self._connection)
+
     def tokens(self) -> list[Token]:
         """See Snapshot.tokens."""
         with mapped_errors():

@@ -22,6 +22,10 @@ CREATE TABLE sessions (
     until REAL NOT NULL
 ) WITHOUT ROWID;
 
+-- One row: what tells this store from any other, so that services of one machine name their cookies apart.
+CREATE TABLE identity (id TEXT NOT NULL);
+INSERT INTO identity VALUES (lower(hex(randomblob(8))));
+
 -- Append-only: the triggers keep this program's own mistakes out, too. detail: JSON.
 CREATE TABLE audit (
     id      INTEGER PRIMARY KEY AUTOINCREMENT,
