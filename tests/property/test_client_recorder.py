@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallyboard.delivery import merge
+from tallyboard.delivery import batching
 from tallyboard.summaries.texts import METADATA, text_blob
 from tallyboard.wire import MSGPACK, Batch, Columns, Rewind, decode_batch, encode_batch, summaries
 from tallyboard_server.contract import apply, new_run
@@ -148,7 +148,7 @@ def alone(call: Log | Single | Text | Back) -> Batch:
 
 def deliver(mine: Recorded, service: Service) -> None:
     for section in mine.recorder.take():
-        for batch in merge.batches(section):
+        for batch in batching.batches(section):
             service.take(batch)
 
 

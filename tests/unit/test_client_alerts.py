@@ -9,7 +9,7 @@ import pytest
 import tallyboard
 from tallyboard import Run
 from tallyboard.collect import alerts, recorder, sections
-from tallyboard.delivery import merge
+from tallyboard.delivery import batching
 from tallyboard.errors import InvalidReportError
 from tallyboard.wire import MSGPACK, Alert, Batch, decode_batch, encode_batch, limits
 from tests.unit.client_kit import Recorded, recorded, sending
@@ -61,7 +61,7 @@ def test_whatever_is_said_is_what_the_service_takes(title: str, text: str) -> No
     mine = recorded(strict=True)
     mine.run.alert(title, text)
     (section,) = mine.recorder.take()
-    (batch,) = merge.batches(section)
+    (batch,) = batching.batches(section)
     (alert,) = decode_batch(encode_batch(batch), MSGPACK, now=0.0).alerts
     assert (alert,) == batch.alerts
     for said, given, bytes_max in (

@@ -10,7 +10,7 @@ from tensorboardX.proto.summary_pb2 import Summary
 import tallyboard
 from tallyboard.collect import sections
 from tallyboard.collect.blobs import PendingBlob, encoded
-from tallyboard.delivery import merge
+from tallyboard.delivery import batching
 from tallyboard.errors import InvalidReportError, TagOfOtherKindError, TagRepeatedError
 from tallyboard.summaries.texts import METADATA, text_blob
 from tallyboard.wire import MSGPACK, Batch, decode_batch, encode_batch, limits
@@ -22,7 +22,7 @@ def batches(mine: Recorded) -> list[Batch]:
     return [
         decode_batch(encode_batch(batch), MSGPACK, now=0.0)
         for section in mine.recorder.take()
-        for batch in merge.batches(section)
+        for batch in batching.batches(section)
     ]
 
 
@@ -154,7 +154,7 @@ def test_sections_with_the_largest_blobs_fit_into_a_body() -> None:
             step += 1
             blob = blob_of_size(nbytes, b"%d" % step)
             mine.recorder.log_blob("text", partial(_same, blob), step, None, None, None)
-    bodies = [encode_batch(batch) for section in mine.recorder.take() for batch in merge.batches(section)]
+    bodies = [encode_batch(batch) for section in mine.recorder.take() for batch in batching.batches(section)]
     assert max(map(len, bodies)) <= limits.BODY_BYTES_MAX * 0.8
     assert max(map(len, bodies)) > limits.BLOB_BYTES_MAX + sections.SECTION_COST_MAX - 8192
     assert sum(len(c) for body in bodies for c in decode_batch(body, MSGPACK, now=0.0).columns) == 6
@@ -175,7 +175,7 @@ def test_metadata_counts_too() -> None:
     text = text_blob("a").encode()
     for i in range(300):
         mine.recorder.log_blob(f"tag{i}", lambda: encoded(metadata, text), 1, None, None, None)
-    bodies = [encode_batch(batch) for section in mine.recorder.take() for batch in merge.batches(section)]
+    bodies = [encode_batch(batch) for section in mine.recorder.take() for batch in batching.batches(section)]
     assert len(bodies) > 3
     assert max(map(len, bodies)) <= limits.BODY_BYTES_MAX
 

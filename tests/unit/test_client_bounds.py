@@ -3,7 +3,7 @@
 import pytest
 
 from tallyboard.collect import recorder, sections
-from tallyboard.delivery import merge
+from tallyboard.delivery import batching
 from tallyboard.errors import TallyboardError
 from tallyboard.wire import MSGPACK, decode_batch, encode_batch, limits
 from tests.unit.client_kit import recorded
@@ -18,7 +18,7 @@ def test_sections_are_closed_before_a_batch_gets_too_large() -> None:
     assert mine.woken
     assert max(section.reports for section in taken) <= limits.ROWS_PER_BATCH_MAX // 2
     for section in taken:
-        (batch,) = merge.batches(section)
+        (batch,) = batching.batches(section)
         body = encode_batch(batch)
         assert len(body) <= sections.SECTION_COST_MAX + 1024
         assert len(decode_batch(body, MSGPACK, now=0.0).columns[0]) == section.reports

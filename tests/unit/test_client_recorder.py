@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tallyboard.collect.routing import Router
-from tallyboard.delivery import merge
+from tallyboard.delivery import batching
 from tallyboard.errors import (
     ConfigurationError,
     CounterTakenError,
@@ -329,7 +329,7 @@ def test_late_reports_travel_after_the_others() -> None:
     mine.log({"b": 1.0}, 10)
     mine.log({"a": 1.0}, 7)  # sorted by step, it would slip in between
     (section,) = mine.recorder.take()
-    good, apart = merge.batches(section)
+    good, apart = batching.batches(section)
     assert [c.steps.tolist() for c in good.columns] == [[5], [10]]
     assert [c.steps.tolist() for c in apart.columns] == [[7]]
 
@@ -362,7 +362,7 @@ def test_parts_keep_their_order() -> None:
     mine.recorder.summarise({"acc": 0.5})
     mine.recorder.summarise({"acc": 0.6})
     mine.recorder.close("over", "finished", {"note": "x"})
-    batches = [batch for section in mine.recorder.take() for batch in merge.batches(section)]
+    batches = [batch for section in mine.recorder.take() for batch in batching.batches(section)]
     assert [bool(b.open) for b in batches] == [True, False, False, True]
     assert [bool(b.rewind) for b in batches] == [False, True, False, False]
     assert [sum(map(len, b.columns)) for b in batches] == [0, 0, 1, 1]

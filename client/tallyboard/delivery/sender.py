@@ -1,4 +1,4 @@
-"""The thread that drives collect → merge → spool → transmit."""
+"""The thread that drives collect → batching → spool → transmit."""
 
 import threading
 import time
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from tallyboard.collect.recorder import Recorder
-from tallyboard.delivery import merge
+from tallyboard.delivery import batching
 from tallyboard.delivery.alarm import Alarm
 from tallyboard.delivery.courier import Carrier
 from tallyboard.delivery.dispatch import Dispatcher, Sent, final
@@ -123,7 +123,7 @@ class Sender:
         for section in self._recorder.take():
             self._moved_out = section.number
             self._spool.reports_on(section.counters)
-            split = list(merge.batches(section))
+            split = list(batching.batches(section))
             for batch in split[:-1]:
                 self._spool.append(freeze(batch))
             self._spool.append(freeze(split[-1], closes=self._moved_out))
@@ -263,11 +263,6 @@ class Sender:
     def run_name(self) -> str:
         """The run's name, as far as it is settled."""
         return self._spool.stream.run
-
-    @property
-    def opened(self) -> bool:
-        """Whether the service has answered."""
-        return self._replies.opened
 
     def start(self, wait_s: float) -> None:
         """Start the thread, and wait (bounded) until the service has answered or is seen not to."""

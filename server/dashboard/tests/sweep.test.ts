@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { ColumnsAnswer } from '../src/api/client';
-import { Axis } from '../src/lib/axis';
+import { Axis } from '../src/lib/sweepaxis';
 import {
   axisX,
   jitter,

@@ -29,7 +29,7 @@ class _Trouble:
 
 
 @dataclass(slots=True)
-class Attempt:
+class Try:
     """Something done for one run, and whether it failed."""
 
     failed: bool = False
@@ -50,13 +50,13 @@ class Troubles:
         return run_id in self._by_run
 
     @contextmanager
-    def kept_to(self, run_id: int, name: str) -> Iterator[Attempt]:
+    def kept_to(self, run_id: int, name: str) -> Iterator[Try]:
         """Do something for one run; whatever goes wrong with it is noted, and the others go on."""
-        attempt = Attempt()
+        done = Try()
         try:
-            yield attempt
+            yield done
         except Exception as error:  # noqa: BLE001 - a fault in one run's files must not stop the other runs'
-            attempt.failed = True
+            done.failed = True
             self.note(run_id, name, error)
 
     def note(self, run_id: int, name: str, error: BaseException) -> None:

@@ -1,6 +1,6 @@
 /** How runs do: counters and where they are going, who is lost or stalled, what was refused and what to do about it. */
 import type { ColumnsAnswer, RefusedPage, RunView } from '../api/client';
-import { numberOf } from './axis';
+import { numberOf } from './sweepaxis';
 import { etaS } from './numbers';
 import type { Row } from './sweep';
 import { SHOWS, type Show } from './view';

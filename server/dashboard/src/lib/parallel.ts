@@ -4,7 +4,7 @@
  * An axis has two places beneath it, for NaN (and ±∞, and what has no logarithm) and for what is missing; a line that
  * goes there can be seen, and is not taken for a small value.
  */
-import { Axis, isMissing } from './axis';
+import { Axis, isMissing } from './sweepaxis';
 import type { Row } from './sweep';
 
 export interface Box {

@@ -1,5 +1,5 @@
 /** Scatter plots: a point for each run; pure geometry in pixels. */
-import { isMissing, type Axis } from './axis';
+import { isMissing, type Axis } from './sweepaxis';
 import { jitter, MISSING_GAP, NAN_GAP, type Box } from './parallel';
 import type { Row } from './sweep';
 

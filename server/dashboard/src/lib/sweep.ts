@@ -1,6 +1,6 @@
 /** What a sweep is looked at by: which columns there are to choose from, and which of them to begin with. */
 import type { ColumnsAnswer } from '../api/client';
-import { isMissing, numberOf } from './axis';
+import { isMissing, numberOf } from './sweepaxis';
 import { columnOf } from './columns';
 import { quotedIfNeeded } from './expression';
 import { valueText } from './numbers';

@@ -1,5 +1,5 @@
 /** Draws sweeps on a canvas, from the geometry of lib/parallel and lib/scatter. */
-import type { Axis } from '../../lib/axis';
+import type { Axis } from '../../lib/sweepaxis';
 import { MISSING_GAP, NAN_GAP, type Box, type Layout } from '../../lib/parallel';
 import type { Points } from '../../lib/scatter';
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { Axis, linearTicks, logTicks } from '../src/lib/axis';
+import { Axis, linearTicks, logTicks } from '../src/lib/sweepaxis';
 
 const finite = fc.double({ noNaN: true, noDefaultInfinity: true, min: -1e100, max: 1e100 });
 

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { linesOf, type Arrangement } from '../src/lib/lines';
+import { linesOf, type Arrangement } from '../src/lib/tablelines';
 
 const row = (name: string, lr?: unknown) => ({ name, values: { 'config.lr': lr } });
 const plain: Arrangement = { by: null, folded: new Set(), openRanks: new Set() };

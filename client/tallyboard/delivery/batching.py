@@ -1,4 +1,4 @@
-"""Merge: a section of recorded parts becomes batches.
+"""Batching: a section of recorded parts becomes batches.
 
 Law: applying the batches one after the other does what applying each recorded part by itself, in order, would do.
 """

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { contrast, DARK_BACKGROUND, LIGHT_BACKGROUND, linear, luminance, oklab } from '../src/lib/colours';
-import { colourAt, DARK_SCALE, LIGHT_SCALE } from '../src/lib/scale';
+import { colourAt, DARK_SCALE, LIGHT_SCALE } from '../src/lib/colourscale';
 
 describe.each([
   ['light', LIGHT_SCALE, LIGHT_BACKGROUND],
