@@ -18,8 +18,9 @@ from tallyboard_server.eventfiles.encoder import (
     encode_placeholders,
     encode_session_start,
 )
-from tallyboard_server.eventfiles.ordering import Rows, TagNames
+from tallyboard_server.eventfiles.ordering import Rows
 from tallyboard_server.eventfiles.reader import ScalarPoint, read_event_file
+from tallyboard_server.eventfiles.tagnames import TagNames
 from tallyboard_server.eventfiles.tfrecord import RECORD_BYTES_MAX, Damage, Record, frame, read_records
 from tallyboard_server.model import Block
 

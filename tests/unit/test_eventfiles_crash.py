@@ -8,8 +8,9 @@ import pytest
 
 from tallyboard_server.eventfiles.disk import Disk
 from tallyboard_server.eventfiles.encoder import Encoder
-from tallyboard_server.eventfiles.ordering import TagNames, encode_blocks
+from tallyboard_server.eventfiles.ordering import encode_blocks
 from tallyboard_server.eventfiles.reader import read_event_file
+from tallyboard_server.eventfiles.tagnames import TagNames
 from tallyboard_server.eventfiles.tools import ExportSettings
 from tests.eventfiles_kit import Service, columns, curves, same, settle
 

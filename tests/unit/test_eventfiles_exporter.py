@@ -13,8 +13,9 @@ from tallyboard.wire import Open
 from tallyboard_server.eventfiles.disk import Disk
 from tallyboard_server.eventfiles.encoder import Encoder
 from tallyboard_server.eventfiles.layout import LogDirectory, UnsafePathError
-from tallyboard_server.eventfiles.ordering import TagNames, encode_blocks
+from tallyboard_server.eventfiles.ordering import encode_blocks
 from tallyboard_server.eventfiles.reader import read_event_file
+from tallyboard_server.eventfiles.tagnames import TagNames
 from tallyboard_server.eventfiles.tools import ExportSettings
 from tallyboard_server.store.protocol import StoreFullError
 from tests.eventfiles_kit import Service, columns, curves, same, settle, until

@@ -4,26 +4,19 @@ A counter's step may hold a thousand images. Readers want each tag's points in o
 """
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
-from tallyboard_server.eventfiles.ordering import Rows, TagNames, rows_of
-from tallyboard_server.model import Block, Counter, RunState
-from tallyboard_server.store.paging import Stretch
+from tallyboard_server.eventfiles.ordering import Rows, rows_of
+from tallyboard_server.eventfiles.tagnames import TagNames
+from tallyboard_server.model import Block, RunState
+from tallyboard_server.store.paging import Stretch, visible_stretches
 from tallyboard_server.store.protocol import Snapshot
 
 _ROWS_MAX: Final = 4_096
 """Points looked at for one page."""
-
-
-def visible_stretches(run_id: int, counter: Counter) -> Iterator[Stretch]:
-    """What is visible of a counter's attempts."""
-    for attempt in counter.attempts:
-        if attempt.last_visible is not None:
-            yield Stretch(run_id, counter.id, attempt.number, attempt.start, attempt.last_visible)
 
 
 class BlobStretches:

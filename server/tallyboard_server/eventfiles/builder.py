@@ -10,8 +10,8 @@ from typing import Final
 
 from tallyboard_server.eventfiles.layout import part_name
 from tallyboard_server.eventfiles.opening import Opening
-from tallyboard_server.eventfiles.ordering import TagNames
 from tallyboard_server.eventfiles.runfiles import LIVE, RETIRED, Build, RunFiles, remove_leftover
+from tallyboard_server.eventfiles.tagnames import TagNames
 from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.eventfiles.troubles import Troubles
 from tallyboard_server.model import RunState

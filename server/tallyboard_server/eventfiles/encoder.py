@@ -148,6 +148,11 @@ def encode_session_start(wall_time: float) -> bytes:
     return frame(_event(wall_time, b"\x3a" + _sized(b"\x08\x01")))
 
 
+def file_head(seconds: int) -> bytes:
+    """The records that every event file of ours begins with; `seconds` is the time in its name."""
+    return encode_header(float(seconds)) + encode_session_start(float(seconds))
+
+
 def encode_placeholders(wall_time: float, tags: Sequence[str]) -> bytes:
     """A NaN at step 0 for each tag. Only before a START, which takes it out of the Python reader again."""
     values = (b"\x0a" + _sized(tag.encode()) + b"\x15\x00\x00\xc0\x7f" for tag in tags)

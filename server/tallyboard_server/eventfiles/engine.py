@@ -12,8 +12,8 @@ from typing import Final
 from tallyboard_server.eventfiles.builder import Builder
 from tallyboard_server.eventfiles.cleaner import Cleaner
 from tallyboard_server.eventfiles.disk import OUT_OF_FILES
-from tallyboard_server.eventfiles.ordering import TagNames, TagNamesCache
 from tallyboard_server.eventfiles.runfiles import RunFiles, load_files
+from tallyboard_server.eventfiles.tagnames import TagNames, TagNamesCache
 from tallyboard_server.eventfiles.tails import Tail, Tails
 from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.eventfiles.troubles import Troubles

@@ -11,18 +11,19 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, TypeVar
 
-from tallyboard_server.eventfiles.blobpages import BlobStretches, visible_stretches
+from tallyboard_server.eventfiles.blobpages import BlobStretches
 from tallyboard_server.eventfiles.encoder import (
     Encoder,
     encode_eraser,
-    encode_header,
     encode_placeholders,
     encode_session_start,
+    file_head,
 )
-from tallyboard_server.eventfiles.ordering import Rows, TagNames, encode_pieces, rows_of
+from tallyboard_server.eventfiles.ordering import Rows, encode_pieces, rows_of
 from tallyboard_server.eventfiles.summaries import Series, encode_empty, encode_erasers, encode_vacant, series_of
+from tallyboard_server.eventfiles.tagnames import TagNames
 from tallyboard_server.model import RunState, Tag
-from tallyboard_server.store.paging import read_page
+from tallyboard_server.store.paging import read_page, visible_stretches
 from tallyboard_server.store.protocol import Snapshot
 
 SLICE_BYTES: Final = 4 * 1024 * 1024
@@ -105,11 +106,6 @@ class Opening:
         else:
             self._left[0] = replace(stretch, first=cut)
         return [rows_of(block, self._names) for block in blocks if self._names.series_of(block) is None]
-
-
-def file_head(seconds: int) -> bytes:
-    """The records that every event file of ours begins with; `seconds` is the time in its name."""
-    return encode_header(float(seconds)) + encode_session_start(float(seconds))
 
 
 def _each(tags: list[Tag], scalars: Callable[[list[str]], bytes], others: Callable[[list[Series]], bytes]) -> bytes:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from tallyboard_server.eventfiles.disk import Disk
-from tallyboard_server.eventfiles.encoder import ENCODER_VERSION
+from tallyboard_server.eventfiles.encoder import ENCODER_VERSION, file_head
 from tallyboard_server.eventfiles.layout import (
     EVENT_FILE_MARK,
     LogDirectory,
@@ -14,7 +14,7 @@ from tallyboard_server.eventfiles.layout import (
     newest_seconds,
     part_name,
 )
-from tallyboard_server.eventfiles.opening import Opening, file_head
+from tallyboard_server.eventfiles.opening import Opening
 from tallyboard_server.model import RunState
 from tallyboard_server.store.protocol import Generation, Snapshot
 

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from tallyboard_server.eventfiles.disk import OUT_OF_FILES, NotOurFileError
-from tallyboard_server.eventfiles.ordering import Blobs, Limits, TagNames, encode_blocks, keys_of
+from tallyboard_server.eventfiles.ordering import Blobs, Limits, encode_blocks, keys_of
 from tallyboard_server.eventfiles.runfiles import RunFiles
+from tallyboard_server.eventfiles.tagnames import TagNames
 from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.eventfiles.troubles import Troubles
 from tallyboard_server.model import Block, RunState

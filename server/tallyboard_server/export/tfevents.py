@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from tallyboard_server.eventfiles.encoder import Encoder
-from tallyboard_server.eventfiles.opening import file_head
-from tallyboard_server.eventfiles.ordering import Rows, TagNames, encode_pieces
+from tallyboard_server.eventfiles.encoder import Encoder, file_head
+from tallyboard_server.eventfiles.ordering import Rows, encode_pieces
+from tallyboard_server.eventfiles.tagnames import TagNames
 from tallyboard_server.export.pages import Page, Reader
 from tallyboard_server.export.writer import Writer
 

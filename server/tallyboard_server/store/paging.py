@@ -1,9 +1,9 @@
 """Reading an attempt in pages by step: each short enough for one snapshot, together every row once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tallyboard_server.model import Block
+from tallyboard_server.model import Block, Counter
 from tallyboard_server.store.protocol import Snapshot
 
 
@@ -16,6 +16,13 @@ class Stretch:
     attempt: int
     first: int
     last: int
+
+
+def visible_stretches(run_id: int, counter: Counter) -> Iterator[Stretch]:
+    """What is visible of a counter's attempts."""
+    for attempt in counter.attempts:
+        if attempt.last_visible is not None:
+            yield Stretch(run_id, counter.id, attempt.number, attempt.start, attempt.last_visible)
 
 
 def read_page(

@@ -9,8 +9,8 @@ from typing import BinaryIO
 import numpy as np
 
 from tallyboard_server.eventfiles.columns import PointColumns, read_columns
+from tallyboard_server.eventfiles.encoder import file_head
 from tallyboard_server.eventfiles.layout import is_event_file
-from tallyboard_server.eventfiles.opening import file_head
 from tallyboard_server.eventfiles.reader import BlobPoint, FileVersion, SessionStart
 from tallyboard_server.eventfiles.summaries import VACANT_KEYS
 from tallyboard_server.eventfiles.tfrecord import Damage
