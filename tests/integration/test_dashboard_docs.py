@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 
 from tallyboard.wire import JSON
-from tallyboard_server.api import changes, listeners, overviews, sessions
+from tallyboard_server.access import SESSION_S, TRIES_MAX, TRIES_S
+from tallyboard_server.api import changes, listeners, overviews
 from tallyboard_server.api.overviewmessages import ColumnsAnswer, KeyColumn, TagRow, TagsAnswer
 from tallyboard_server.runtable import facets, overview
 from tallyboard_server.settings import Settings
@@ -30,10 +31,10 @@ def test_its_numbers_are_those_that_hold() -> None:
         f"`TALLYBOARD_LIVE_CLIENTS_MAX` streams ({Settings.model_fields['live_clients_max'].default}) are open",
         f"Up to {overviews.RUNS_MAX:,} runs are looked at, {facets.KEYS_PER_RUN_MAX} keys of each document",
         f"if they are at most {overview.VALUES_SHOWN_MAX}",
-        f"good for {sessions.GOOD_S / 86_400:g} days",
+        f"good for {SESSION_S / 86_400:g} days",
     ):
         assert told in TEXT, told
-    assert (sessions.TRIES_MAX, sessions.TRIES_S) == (10, 60.0)
+    assert (TRIES_MAX, TRIES_S) == (10, 60.0)
     assert "After ten wrong tokens from an address in a minute" in TEXT
 
 

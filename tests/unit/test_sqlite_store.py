@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallyboard_server.model import POSITION_MAX
+from tallyboard_server.principal import AuditEntry
 from tallyboard_server.store.protocol import StoreError, StoreFullError
 from tallyboard_server.store.sqlite import SqliteStore, codec
 from tallyboard_server.store.sqlite import store as sqlite_store
@@ -277,3 +278,16 @@ def test_what_may_be_merged_is_found_without_going_through_the_journal(tmp_path:
     by_index = "USING COVERING INDEX journal_by_attempt (counter_id=? AND attempt=? AND rowid>? AND rowid<?)"
     assert [line for line in plan if "journal" in line] == [f"SEARCH journal {by_index}"] * 2
     assert not [line for line in plan if "SCAN" in line or "TEMP B-TREE" in line]
+
+
+@pytest.mark.parametrize("statement", ["UPDATE audit SET actor = 'x'", "DELETE FROM audit"])
+def test_the_audit_can_not_be_changed_even_by_a_mistake_here(tmp_path: Path, statement: str) -> None:
+    store = SqliteStore.open(tmp_path)
+    with store.transaction() as transaction:
+        transaction.append_audit(AuditEntry(0, 1.0, "ada", None, "", "run.delete", "p/one"))
+    store.close()
+    connection = apsw.Connection(str(tmp_path / "tallyboard.sqlite3"))
+    with pytest.raises(apsw.ConstraintError, match="append-only"):
+        connection.execute(statement)
+    assert connection.execute("SELECT count(*) FROM audit").get == 1
+    connection.close()
