@@ -146,8 +146,10 @@ def remedy(problem: Problem, url: str, run: str) -> str:
 def cause(problem: Problem, url: str, run: str) -> str:
     """Why the service wants nothing more of a run, and what a person can do about it."""
     match problem.status, problem.code:
-        case 401 | 403, _:
-            return f"{url} does not accept the token: set TALLYBOARD_TOKEN to the one it was started with"
+        case 401, _:
+            return f"{url} does not accept the token: set TALLYBOARD_TOKEN to one that it made, or was started with"
+        case 403, _:
+            return f"the token may not report to run {run} at {url}: set TALLYBOARD_TOKEN to one that may"
         case 404, "run_not_found":
             return f"{url} has no run {run}: check its name and TALLYBOARD_URL"
         case 410, _:

@@ -8,9 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from tallyboard_server.settings import Settings
 from tests.cli_process import TALLYBOARD, clean, curl, served, tallyboard
+from tests.service import until
 
 
 def test_it_says_where_to_look_and_its_own_line_reports(tmp_path: Path) -> None:
@@ -30,7 +32,7 @@ def test_with_a_token_the_cli_needs_it(tmp_path: Path) -> None:
         assert 'Authorization: Bearer $TALLYBOARD_TOKEN"' in (tmp_path / "serve.log").read_text()
         refused = tallyboard("runs", service=service)
         assert (refused.returncode, refused.stderr.count("\n")) == (5, 1)
-        expected = f"{service.url} is protected by a token; set TALLYBOARD_TOKEN to the service's\n"
+        expected = f"{service.url} is protected by a token; set TALLYBOARD_TOKEN to one of the service's\n"
         assert refused.stderr == f"tallyboard: {expected}"
         assert tallyboard("runs", service=service, TALLYBOARD_TOKEN="open-sesame").returncode == 0
         doctor = tallyboard("doctor", service=service, TALLYBOARD_TOKEN="wrong")
@@ -57,11 +59,35 @@ def test_a_data_dir_in_use_is_no_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_off_loopback_it_refuses_to_start_without_a_token(tmp_path: Path) -> None:
-    done = tallyboard("serve", "--host", "0.0.0.0", "--port", "0", "--data-dir", str(tmp_path / "data"))
-    assert done.returncode == 1
-    assert "without a token" in done.stderr
-    assert not (tmp_path / "data").exists()
+def test_off_loopback_a_first_start_makes_a_token_and_a_link_to_log_in(tmp_path: Path) -> None:
+    def said() -> str:
+        return (tmp_path / "serve.log").read_text()
+
+    with served(tmp_path, "--host", "0.0.0.0") as service:
+        assert until(lambda: "log in" in said())
+        (token,) = re.findall(r"^  token +(tb_\S+)$", said(), re.MULTILINE)
+        (link,) = re.findall(r"^  log in +http://localhost:\d+(/login\?code=\S+)$", said(), re.MULTILINE)
+        assert urllib3.request("GET", f"{service.url}/api/v1/runs").status == 401
+        made = tallyboard("token", "create", "--scope", "write", "--project", "mnist", "--expires", "12h",
+                          service=service, TALLYBOARD_TOKEN=token)  # fmt: skip
+        job = made.stdout.removesuffix("\n")
+        assert (made.returncode, job.count("\n"), job[:3]) == (0, 0, "tb_")
+        assert "it is shown this once" in made.stderr
+        entered = urllib3.request("GET", service.url + link, redirect=False, retries=False)
+        assert (entered.status, entered.headers["location"]) == (303, "./")
+        cookie = {"Cookie": entered.headers["set-cookie"].partition(";")[0]}
+        assert urllib3.request("GET", f"{service.url}/api/v1/runs", headers=cookie).status == 200
+        again = urllib3.request("GET", service.url + link, redirect=False, retries=False)
+        assert (again.status, b"used before" in again.data, b"<form" in again.data) == (401, True, True)
+    with served(tmp_path, "--host", "0.0.0.0") as service:
+        assert until(lambda: "tokens       are needed" in said())
+        assert "tb_" not in said()
+        assert urllib3.request("GET", f"{service.url}/api/v1/runs", headers=cookie).status == 200
+        sent = urllib3.request(
+            "POST", f"{service.url}/api/v1/scalars/mnist/x", json={"step": 1, "scalars": {"loss": 1}},
+            headers={"Authorization": f"Bearer {job}"},
+        )  # fmt: skip
+        assert sent.status == 200
 
 
 @pytest.mark.parametrize("options", [("--port", "99999"), ("--host", "no-such-host.invalid", "--insecure")])

@@ -1,6 +1,7 @@
 """How jobs end before their time, or begin without a service: each is a script of its own against a real one."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -289,17 +290,24 @@ def test_a_later_serve_on_this_machine_takes_it_in(script: Script, run_name: str
         script.run(code, TALLYBOARD_URL="", TALLYBOARD_RUN=f"{run_name}/a", TALLYBOARD_MODE="offline").returncode == 0
     )
     assert script.run(code, TALLYBOARD_URL=NOBODY, TALLYBOARD_RUN=f"{run_name}/b").returncode == 0
-    with served(tmp_path, TALLYBOARD_SPOOL_DIR=str(spool)) as service:
-        taken_in = wait_for_points(service.url, f"{run_name}/a")
+    with served(tmp_path, "--host", "0.0.0.0", TALLYBOARD_SPOOL_DIR=str(spool)) as service:  # which needs a token
+        assert urllib3.request("GET", f"{service.url}/api/v1/runs").status == 401
+        (token,) = re.findall(r"^  token +(tb_\S+)$", (tmp_path / "serve.log").read_text(), re.MULTILINE)
+        taken_in = wait_for_points(service.url, f"{run_name}/a", token)
     assert taken_in == 1
     assert "taken in from this machine's spool" in (tmp_path / "serve.log").read_text()
     assert len([path for path in spool.iterdir() if (path / "stream.json").exists()]) == 1  # meant for another service
 
 
-def wait_for_points(url: str, run: str) -> int:
+def wait_for_points(url: str, run: str, token: str) -> int:
     """How many points the run's loss has once it has any."""
     for _ in range(200):
-        answer = urllib3.request("GET", f"{url}/api/v1/scalars?run={run}&tag=loss", retries=False)
+        answer = urllib3.request(
+            "GET",
+            f"{url}/api/v1/scalars?run={run}&tag=loss",
+            headers={"Authorization": f"Bearer {token}"},
+            retries=False,
+        )
         series = answer.json().get("series", [])
         if series:
             return int(series[0]["count"])
