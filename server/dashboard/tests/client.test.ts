@@ -71,3 +71,20 @@ it('notices that the login is over', async () => {
   await expect(client.run('a')).rejects.toThrow(Problem);
   expect(loggedOut).toHaveBeenCalledOnce();
 });
+
+it('logs out at the service before the page asks for a token again', async () => {
+  const { client, asked, loggedOut } = answering(() => new Response(null, { status: 204 }));
+  await client.logOut();
+  expect(asked).toEqual([
+    {
+      url: 'https://lab.example/tally/logout',
+      init: { method: 'POST', credentials: 'same-origin', redirect: 'manual' },
+    },
+  ]);
+  expect(loggedOut).toHaveBeenCalledOnce();
+  const busy = answering(() => Response.json({ code: 'too_busy', detail: 'Ask again' }, { status: 503 }));
+  await expect(busy.client.logOut()).rejects.toThrow('Ask again');
+  expect(busy.loggedOut).not.toHaveBeenCalled();
+  const away = answering(() => Promise.reject(new TypeError('Failed to fetch')));
+  await expect(away.client.logOut()).rejects.toThrow('The service does not answer.');
+});

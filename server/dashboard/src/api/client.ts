@@ -107,6 +107,19 @@ export class Client {
     }
   }
 
+  /** End the login of this browser; the page asks for a token again. */
+  async logOut(): Promise<void> {
+    const asked = { method: 'POST', credentials: 'same-origin', redirect: 'manual' } as const;
+    let response: Response;
+    try {
+      response = await this.fetching(new URL('logout', this.base), asked);
+    } catch (error) {
+      throw away(error, undefined);
+    }
+    if (response.type !== 'opaqueredirect' && !response.ok) throw await problemOf(response);
+    this.loggedOut();
+  }
+
   private async json(method: string, route: string, body?: unknown, signal?: AbortSignal): Promise<unknown> {
     const response = await this.send(method, route, body, 'application/json', signal);
     return JSON.parse(new TextDecoder().decode(await this.whole(response, signal)));

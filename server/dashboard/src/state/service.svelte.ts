@@ -7,6 +7,8 @@ export class Service {
   answer = $state.raw<ServiceAnswer | null>(null);
   /** Whether the service is of another version than this page came from. */
   updated = $state(false);
+  /** Whether what changes runs is to be offered: not to who may only look. */
+  readonly mayChange = $derived(this.answer?.access.scope !== 'read');
   readonly loading = new Loading();
 
   constructor(
