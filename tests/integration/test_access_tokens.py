@@ -251,6 +251,18 @@ class TestCommands:
         assert (done.code, done.out) == (code, "")
         assert said in " ".join(done.err.split())
 
+    def test_a_doctor_of_one_project_says_what_it_can_not_know(
+        self, cli: Cli, there: Guarded, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        there.service.headers |= bearer(there.own["write"])
+        assert there.service.report(f"{OWN}/sick", {"step": 1, "scalars": {"loss": 1.0}}).status == 200
+        there.service.headers.clear()
+        monkeypatch.setenv("TALLYBOARD_TOKEN", there.own["read"])
+        done = cli("doctor", f"{OWN}/sick")
+        assert (done.code, "✓ no report was refused" in done.out) == (0, True)
+        for said in ("· it does not say whether it is ready", "· where event files are is not told"):
+            assert said in done.out
+
     def test_a_token_that_may_not_is_told_so(self, cli: Cli, there: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("TALLYBOARD_TOKEN", there.whole["write"])
         done = cli("token", "list")

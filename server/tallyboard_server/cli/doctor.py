@@ -57,8 +57,14 @@ def examine(service: Service, run: str | None, logdir: Path | None) -> Iterator[
         yield bad(f"the service does not let us in: {error}", "set TALLYBOARD_URL and TALLYBOARD_TOKEN as it expects")
         return
     yield good("it lets us in")
-    ready = service.readiness()
-    yield _ready(ready)
+    try:
+        ready = service.readiness()
+        yield _ready(ready)
+    except ApiProblemError as error:
+        if error.problem.status != 403:
+            raise
+        ready = None
+        yield note("it does not say whether it is ready", "that takes a token for all projects")
     view = None
     if run is not None:
         try:
@@ -89,8 +95,8 @@ def _ready(ready: Readiness) -> Finding:
     return bad("it is not ready: " + "; ".join(ready.reasons), "see its log, and GET /readyz")
 
 
-def _logdir_of(ready: Readiness) -> Path | None:
-    logdir = ready.checks.get("logdir")
+def _logdir_of(ready: Readiness | None) -> Path | None:
+    logdir = None if ready is None else ready.checks.get("logdir")
     return Path(logdir) if isinstance(logdir, str) else None
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from tallyboard_server.api.messages import RunView
-from tallyboard_server.cli.finding import Finding, bad, good
+from tallyboard_server.cli.finding import Finding, bad, good, note
 from tallyboard_server.cli.output import ago, count
 from tallyboard_server.eventfiles.layout import is_event_file
 from tallyboard_server.eventfiles.reader import ScalarPoint, read_items
@@ -34,7 +34,9 @@ def look_at_logdir(view: RunView | None, logdir: Path | None, told: Path | None)
             f"tensorboard --logdir {told}",
         )
     directory = logdir or told
-    if directory is None or not (directory.is_dir() or logdir or directory.parent.is_dir()):
+    if directory is None:
+        yield note("where event files are is not told", "that takes a token for all projects; or name them by --logdir")
+    elif not (directory.is_dir() or logdir or directory.parent.is_dir()):
         yield good(f"event files are not on this machine ({directory}); look there, or name a copy with --logdir")
     elif not directory.is_dir():
         yield bad(f"there is no directory {directory}", f"the service writes its event files to {told}")
