@@ -209,10 +209,12 @@ class Connection(HttpToolsProtocol):
             self._watch_reader()
 
     def timeout_keep_alive_handler(self) -> None:
-        """No next request came; if the last answer was not taken either, none of it will be."""
+        """No next request came; whoever still reads the last answer has longer."""
         if self.transport.get_write_buffer_size():
-            self._figures.connections_send_timeouts_total += 1
-            self.transport.abort()
+            self._watch_reader()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self._limits.idle_timeout_s, self.timeout_keep_alive_handler
+            )
         else:
             super().timeout_keep_alive_handler()
 

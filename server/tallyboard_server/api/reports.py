@@ -50,7 +50,8 @@ _MSGPACK_BATCH: Final = (
     "tag, metadata?: bin SummaryMetadata, steps, wall_times?, values: [bin Summary.Value without its tag], at?}."
 )
 CONTRACT: Final = (
-    "reports_refused", "seq_reused", "seq_gap", "run_limit", "run_exists", "run_deleted", "blob_collision",
+    "reports_refused", "seq_reused", "seq_gap", "run_limit", "project_full", "run_exists", "run_deleted",
+    "blob_collision",
 )  # fmt: skip
 """Problems of a route that takes reports."""
 
