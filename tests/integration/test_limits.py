@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import msgspec
 import pytest
 import zstandard
 
 import tallyboard
-from tallyboard.wire import JSON, InvalidNameError, limits
+from tallyboard.wire import JSON, MSGPACK, InvalidNameError, limits
 from tallyboard.wire.names import check_kind
+from tallyboard_server.api.body import DOCUMENT_BYTES_MAX
 from tallyboard_server.api.rates import BURST_S
 from tallyboard_server.settings import Settings
 from tests.conftest import StartService
@@ -126,6 +128,42 @@ def test_bytes_of_a_body(small: RunningService, encoding: str) -> None:
     refused = small.report_bytes("large/body", packed, JSON, Content_Encoding=encoding)
     assert code(refused) == (413, "body_too_large")
     assert str(BODY_BYTES) in refused.json()["detail"]
+
+
+def test_bytes_of_a_body_of_documents(service: RunningService, run_name: str) -> None:
+    assert reported(service, run_name).status == 200
+    for method, path in (("POST", "rewind"), ("POST", "alerts"), ("PUT", "runs"), ("PATCH", "runs")):
+        refused = service.send(method, f"/{path}/{run_name}", {"notes": "x" * DOCUMENT_BYTES_MAX})
+        assert code(refused) == (413, "body_too_large")
+
+
+def test_bytes_of_metadata(service: RunningService, run_name: str) -> None:
+    """A string of that many bytes is SummaryMetadata with a summary_description of four bytes less."""
+    for size, status in ((limits.METADATA_BYTES_MAX, 200), (limits.METADATA_BYTES_MAX + 1, 422)):
+        text = b"d" * (size - 4)
+        metadata = b"\x1a" + bytes([len(text) & 0x7F | 0x80, len(text) >> 7 & 0x7F | 0x80, len(text) >> 14]) + text
+        assert len(metadata) == size
+        value = b"\x42\x05\x08\x07\x42\x01x"  # tensor {dtype: DT_STRING, string_val: "x"}
+        block = {"counter": "c", "tag": f"t{size}", "metadata": metadata, "steps": (1).to_bytes(8, "little"),
+                 "values": [value]}  # fmt: skip
+        answer = service.report_bytes(run_name, msgspec.msgpack.encode({"events": [block]}), MSGPACK)
+        assert answer.status == status, answer.body
+
+
+def test_charts_wait_for_each_other(service: RunningService, run_name: str) -> None:
+    """One that comes when as many as may are being made is answered once one of them is done."""
+    assert reported(service, run_name).status == 200
+    reads = service.parts.chart_reads
+    assert reads.total_tokens == Settings.model_fields["chart_reads_at_once_max"].default
+    with socket.create_connection(("127.0.0.1", service.port), 10) as connection:
+        total, reads.total_tokens = reads.total_tokens, 0
+        try:
+            connection.sendall(f"GET /api/v1/scalars?run={run_name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert until(lambda: reads.statistics().tasks_waiting == 1)
+            assert reported(service, run_name, step=2).status == 200, "reports do not wait for charts"
+        finally:
+            service.parts.live._loop.call_soon_threadsafe(setattr, reads, "total_tokens", total)
+        assert read_response(connection).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize(("name", "most"), [
