@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from tests.bench.load import Loaded, Plan, generate
 from tests.bench.machine import statement
-from tests.bench.plan import Bench, prepared
+from tests.bench.plan import prepared
 from tests.bench.readback import read_back, sent
 from tests.bench.result import Goal, Latency, Row
 from tests.bench.service import Service, Span, serving
@@ -72,7 +72,6 @@ class Crowded:
     loaded: Loaded
     rss_bytes: tuple[float, float]
     abuser: Loaded | None = None
-    notes: list[str] = field(default_factory=list)
 
 
 def crowded(
@@ -147,18 +146,6 @@ def compared(alone: Crowded, others: Sequence[Crowded]) -> None:
         ratio = other.row.latency.p99_ms / alone.row.latency.p99_ms
         other.row.ratio = ratio
         other.row.goals.append(Goal(f"p99 ≤ {RATIO_MAX:g}× alone", f"{ratio:.2f}×", ratio <= RATIO_MAX))
-
-
-def rows(bench: Bench) -> list[Row]:
-    """Rows of `make bench`: the crowd alone, and beside each kind of abuse."""
-    found = []
-    for abuse in (None, *ABUSES):
-        with bench.data_folder() as folder:
-            found.append(crowded(folder, bench.sizes.real_runs, bench.sizes.real_s, abuse, bench.sizes.settings))
-    compared(found[0], found[1:])
-    for each in found:
-        each.row.ratio = None  # of the table's column, which is against the baseline
-    return [each.row for each in found]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

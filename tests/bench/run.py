@@ -15,7 +15,6 @@ from tests.bench import (
     board_rows,
     chart_rows,
     client_rows,
-    crowd,
     delivery_rows,
     export_rows,
     import_rows,
@@ -38,7 +37,6 @@ RowsOf = Callable[[Bench], "Row | list[Row]"]
 ROWS: Final[dict[str, RowsOf]] = {
     "baseline": local_rows.baseline,
     "encoder": local_rows.encoder,
-    "crowd": crowd.rows,
     "real-life": load_rows.real_life,
     **{kind.name: partial(load_rows.burst, kind=kind) for kind in load_rows.BURSTS},
     "sustained": load_rows.sustained,

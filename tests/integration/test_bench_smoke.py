@@ -1,11 +1,12 @@
 """The benchmark itself at its smallest: every row runs, and finds again what it sent. No figure is judged."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.bench import run, soak
+from tests.bench import crowd, run, soak
 from tests.bench.result import Row
 from tests.bench.service import serving
 from tests.bench.sizes import TINY
@@ -13,7 +14,6 @@ from tests.bench.table import render
 
 NAMES = {
     "baseline": ["baseline"],
-    "crowd": ["crowd", "crowd-json", "crowd-msgpack", "crowd-json-64"],
     "encoder": ["encoder-100", "encoder-1", "encoder-1000"],
     "spool": ["spool-write", "spool-drain"],
     "finish": ["finish-idle", "finish-hanging"],
@@ -61,6 +61,19 @@ def check_service_row(row: Row) -> None:
     assert row.stored.sent_scalars == row.stored.stored_scalars > 0
     assert row.stored.points == row.stored.sent_scalars, "at this size every point is read"
     assert row.stored.event_reports > 0
+
+
+@pytest.mark.slow
+def test_a_crowd_beside_an_abusive_client_is_found_again(tmp_path: Path) -> None:
+    found = crowd.crowded(tmp_path, 20, 1.0, crowd.ABUSES[1], TINY.settings)
+    assert found.row.stored is not None
+    assert found.row.stored.faults == ()
+    assert found.abuser is not None
+    assert sum(batches[0] for batches in found.abuser.batches) > crowd.ABUSES[1].connections, "it did abuse"
+    alone = replace(found, abuser=None)
+    crowd.compared(alone, [found])
+    assert found.row.goals[-1].reached == "1.00×"
+    assert all(goal.text in crowd.described(found.row) for goal in found.row.goals)
 
 
 @pytest.mark.slow
