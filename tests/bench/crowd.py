@@ -12,6 +12,7 @@ from typing import Final
 
 import numpy as np
 
+from tallyboard_server.settings import Settings
 from tests.bench.load import Loaded, Plan, generate
 from tests.bench.machine import statement
 from tests.bench.plan import prepared
@@ -79,7 +80,8 @@ def crowded(
 ) -> Crowded:
     """A crowd for so long against a new service, and everything found again afterwards."""
     streams = tuple((Stream(f"crowd/run{i:04d}", tags(TAGS), 1, producer=f"job{i}"),) for i in range(clients))
-    with serving(folder, settings) as service:
+    rate = str(Settings.model_fields["rate_per_token"].default)  # as people get it
+    with serving(folder, [("TALLYBOARD_RATE_PER_TOKEN", rate), *settings]) as service:
         plan = Plan(service.port, streams, seconds, period_s=PERIOD_S)
         loaded, abuser = _load(plan, abuse)
         name = "crowd" if abuse is None else f"crowd-{abuse.name}"

@@ -14,8 +14,13 @@ import zstandard
 import tallyboard
 from tallyboard.wire import JSON, MSGPACK, InvalidNameError, limits
 from tallyboard.wire.names import check_kind
+from tallyboard_server.access.errors import TokensTooManyError
+from tallyboard_server.access.rules import check_room
+from tallyboard_server.access.sessions import SESSIONS_MAX, Sessions
+from tallyboard_server.access.tokens import TOKENS_MAX
 from tallyboard_server.api.body import DOCUMENT_BYTES_MAX
 from tallyboard_server.api.rates import BURST_S
+from tallyboard_server.principal import Token
 from tallyboard_server.settings import Settings
 from tests.conftest import StartService
 from tests.service import Answer, RunningService, read_response, serving, until
@@ -239,6 +244,26 @@ def test_a_run_has_its_share_and_others_theirs(small: RunningService) -> None:
     assert reported(small, "mine/run", step=12).status == 200
 
 
+# ── tokens and sessions ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_tokens_in_use() -> None:
+    """Those that were revoked or have expired are none."""
+    in_use = [Token(str(i), "", "read", None, b"", 0.0, "") for i in range(TOKENS_MAX - 1)]
+    over = [Token("r", "", "read", None, b"", 0.0, "", revoked_at=1.0), Token("e", "", "read", None, b"", 0, "", 1.0)]
+    check_room([*in_use, *over], 2.0)
+    with pytest.raises(TokensTooManyError, match=str(TOKENS_MAX)):
+        check_room([*in_use, over[0], Token("n", "", "read", None, b"", 0.0, "")], 2.0)
+
+
+def test_browsers_that_are_logged_in() -> None:
+    sessions = Sessions(lambda: 0.0)
+    cookies = [sessions.begin("token") for _ in range(SESSIONS_MAX + 1)]
+    assert len(sessions) == SESSIONS_MAX
+    assert sessions.token_of(cookies[0]) is None
+    assert sessions.token_of(cookies[1]) == sessions.token_of(cookies[-1]) == "token"
+
+
 # ── rates ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -257,6 +282,17 @@ def test_more_requests_than_the_rate_are_told_to_come_back(start_service: StartS
     with socket.create_connection(("127.0.0.1", service.port), 10, ("127.0.0.2", 0)) as other:
         other.sendall(request_of(run_name, b'{"step": 101, "scalars": {"loss": 0.5}}'))
         assert read_response(other).startswith(b"HTTP/1.1 200"), "another address has its own"
+
+
+def test_a_token_may_have_a_rate_of_its_own(start_service: StartService, run_name: str) -> None:
+    service = start_service(token="admins", tensorboard=False)
+    made = service.send("POST", "/tokens", {"scope": "write", "rate": 2.0})
+    assert made.status == 201, made.body
+    slow = {"Authorization": f"Bearer {made.json()['token']}"}
+    statuses = [service.get("/runs", slow).status for _ in range(20)]
+    assert statuses[:4] == [200] * 4
+    assert statuses[-1] == 429
+    assert [service.get("/runs").status for _ in range(20)] == [200] * 20, "the admins' has the service's"
 
 
 @pytest.mark.usefixtures("no_run_left")
