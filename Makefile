@@ -19,6 +19,8 @@ BENCH_ARGS ?=
 DEMO_ARGS ?=
 KILLS ?= 100
 RUNS ?= 1000
+LOAD_ARGS ?=
+SECONDS ?= 1800
 SOURCES := client server tests
 # Where the frameworks are kept that Tallyboard has integrations for; else in the user's cache.
 FRAMEWORKS_VENV ?=
@@ -108,6 +110,14 @@ bench: dashboard ## measure speed and memory: a table, and JSON in bench-results
 .PHONY: bench-dashboard
 bench-dashboard: dashboard ## measure the dashboard's charts in Chromium: a table
 	$(BIN)/python -m tests.browser.bench_dashboard $(BENCH_ARGS)
+
+.PHONY: load
+load: dashboard ## 1,000 clients that report once a second, alone and beside one gone wild (LOAD_ARGS="--seconds 20")
+	$(BIN)/python -m tests.bench.crowd $(LOAD_ARGS)
+
+.PHONY: soak
+soak: dashboard ## half an hour of everything at once (SECONDS=480 for less): what grows, and what fails
+	$(BIN)/python -m tests.bench.soak --seconds $(SECONDS)
 
 .PHONY: demo
 demo: dashboard ## serve and train on real data until Ctrl-C (ONCE=1: train once, compare with TensorBoard, end)

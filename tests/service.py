@@ -138,8 +138,8 @@ def serving(settings: Settings, *, root_path: str = "", static: Path = STATIC) -
         listener.listen(128)
         port = listener.getsockname()[1]
         config = uvicorn.Config(
-            app, loop="uvloop", http="httptools", ws="none", lifespan="on", log_config=None, access_log=False,
-            timeout_graceful_shutdown=5, root_path=root_path,
+            app, loop="uvloop", http=app.connections.protocol(), ws="none", lifespan="on", log_config=None,
+            access_log=False, timeout_graceful_shutdown=5, root_path=root_path,
         )  # fmt: skip
         server = _Announced(config, app.end_streams)
         thread = threading.Thread(target=server.run, args=([listener],), name="uvicorn")

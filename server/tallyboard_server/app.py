@@ -24,18 +24,22 @@ from tallyboard_server.api import static as static_files
 from tallyboard_server.api.authorise import authorised, check_complete, protected
 from tallyboard_server.api.board import Board
 from tallyboard_server.api.body import BodyReader
+from tallyboard_server.api.connections import ConnectionLimits, Connections
 from tallyboard_server.api.direct import DirectReports
 from tallyboard_server.api.documented import hidden
+from tallyboard_server.api.fairness import FairShare
 from tallyboard_server.api.guard import Guard
 from tallyboard_server.api.listeners import Live
 from tallyboard_server.api.openapi import openapi_document
+from tallyboard_server.api.rates import Rates
 from tallyboard_server.api.routes import API_PREFIX, ROUTERS
 from tallyboard_server.api.safety import remove_unfinished_copies
 from tallyboard_server.api.service import Service
 from tallyboard_server.api.static import STATIC, BuiltFiles
 from tallyboard_server.api.traffic import Traffic
+from tallyboard_server.contract import RunLimits
 from tallyboard_server.eventfiles import Exporter, ExportSettings
-from tallyboard_server.ingest import HeartbeatKeeper, Ingest, Merger
+from tallyboard_server.ingest import Bounds, HeartbeatKeeper, Ingest, Merger
 from tallyboard_server.retention import Pruner, Rules, Worker
 from tallyboard_server.runtable import Overview
 from tallyboard_server.settings import Settings
@@ -53,9 +57,14 @@ EXPORTS_AT_ONCE_MAX: Final = 8
 class App:
     """The service as an ASGI app: reports take the direct way, everything else goes through FastAPI."""
 
-    def __init__(self, fastapi: FastAPI, settings: Settings, traffic: Traffic, access: Access) -> None:
-        guarded = partial(Guard, settings=settings, traffic=traffic, access=access)
+    def __init__(
+        self, fastapi: FastAPI, settings: Settings, traffic: Traffic, access: Access, connections: Connections
+    ) -> None:
+        """connections: what the server that serves this app makes of those that come."""
+        rates = Rates(settings.rate_per_token)
+        guarded = partial(Guard, settings=settings, traffic=traffic, access=access, rates=rates)
         self.access = access
+        self.connections = connections
         self.fastapi = fastapi
         self.fastapi.add_middleware(guarded)
         self._front = DirectReports(fastapi, prefix=API_PREFIX, guarded=guarded)
@@ -79,12 +88,16 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time, st
     """
     traffic = Traffic()
     access = Access(settings.token_text, may_be_open=settings.on_loopback or settings.insecure, clock=clock)
+    connections = Connections(_connection_limits(settings))
     page = BuiltFiles(static, immutable=False)
     tensorboard = Board(body_timeout_s=settings.body_timeout_s) if settings.tensorboard else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with running(settings, clock, traffic, access, page) as service, showing(tensorboard, service):
+        async with (
+            running(settings, clock, traffic, access, page, connections) as service,
+            showing(tensorboard, service),
+        ):
             app.state.service = service
             yield
 
@@ -106,12 +119,17 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time, st
         app.add_exception_handler(kind, problems.handle)
     app.openapi = lambda: openapi_document(app)  # type: ignore[method-assign]
     check_complete(app, (router for _, router in ROUTERS))
-    return App(app, settings, traffic, access)
+    return App(app, settings, traffic, access, connections)
 
 
 @asynccontextmanager
 async def running(
-    settings: Settings, clock: Callable[[], float], traffic: Traffic, access: Access, page: BuiltFiles
+    settings: Settings,
+    clock: Callable[[], float],
+    traffic: Traffic,
+    access: Access,
+    page: BuiltFiles,
+    connections: Connections,
 ) -> AsyncIterator[Service]:
     """Open the store, start the writer and the views on it; on the way out stop them in the opposite order."""
     async with AsyncExitStack() as stack:
@@ -126,6 +144,7 @@ async def running(
             store,
             budget_bytes=settings.budget_bytes_max,
             backlog_bytes_max=settings.export_backlog_bytes_max,
+            bounds=_bounds(settings),
             clock=clock,
         )
         live = Live()
@@ -161,12 +180,16 @@ async def running(
         )
         retention = Worker(pruner, _retention_rules(settings))
         retention.start()
+        fairness = FairShare(
+            settings.run_requests_at_once_max, settings.run_bytes_at_once_max, settings.run_requests_waiting_max
+        )
         on_exit(retention.stop)
         yield Service(
             settings=settings,
             store=store,
             ingest=ingest,
-            bodies=BodyReader(ingest.budget, settings.body_timeout_s),
+            bodies=BodyReader(ingest.budget, settings.body_timeout_s, settings.body_bytes_max),
+            fairness=fairness,
             chart_reads=CapacityLimiter(settings.chart_reads_at_once_max),
             large_decodes=CapacityLimiter(LARGE_DECODES_AT_ONCE_MAX),
             verifications=CapacityLimiter(VERIFICATIONS_AT_ONCE_MAX),
@@ -180,7 +203,14 @@ async def running(
             page=page,
             live=live,
             overview=Overview(store),
-            views={"exporter": exporter, "merger": merger, "retention": retention, "live": live},
+            views={
+                "exporter": exporter,
+                "merger": merger,
+                "retention": retention,
+                "live": live,
+                "connections": connections,
+                "fairness": fairness,
+            },
             check_views=partial(check_exporter, exporter, settings.export_backlog_bytes_max),
         )
 
@@ -217,6 +247,27 @@ def check_exporter(exporter: Exporter, backlog_bytes_max: int) -> list[str]:
 
 def _export_settings(settings: Settings) -> ExportSettings:
     return ExportSettings(interval_s=settings.export_interval_s, sync_interval_s=settings.export_sync_interval_s)
+
+
+def _bounds(settings: Settings) -> Bounds:
+    run = RunLimits(
+        tags=settings.tags_per_run_max,
+        counters=settings.counters_per_run_max,
+        attempts_per_counter=settings.attempts_per_counter_max,
+        producers=settings.producers_per_run_max,
+    )
+    return Bounds(run, settings.runs_per_project_max)
+
+
+def _connection_limits(settings: Settings) -> ConnectionLimits:
+    return ConnectionLimits(
+        connections_max=settings.connections_max,
+        header_timeout_s=settings.header_timeout_s,
+        body_timeout_s=settings.body_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        send_timeout_s=settings.send_timeout_s,
+        header_bytes_max=settings.header_bytes_max,
+    )
 
 
 def _retention_rules(settings: Settings) -> Rules:

@@ -17,7 +17,8 @@ class Principal:
 
     name: for people to read, as the audit keeps it. project: what the names of the runs that it reaches begin with, up
     to a slash; None: every run, and what belongs to the service as a whole. token: the id of its token, None without
-    one. address: where it asks from, "" if nowhere.
+    one. address: where it asks from, "" if nowhere. rate: requests per second that it may make;
+    None: as the service's setting says, 0: as many as it likes.
     """
 
     name: str
@@ -25,6 +26,7 @@ class Principal:
     project: str | None = None
     token: str | None = None
     address: str = ""
+    rate: float | None = None
 
     @property
     def prefix(self) -> str:

@@ -10,7 +10,15 @@ from typing import Annotated, Final
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from tallyboard.wire.limits import BODY_BYTES_MAX, MIB
+from tallyboard.wire.limits import (
+    ATTEMPTS_PER_COUNTER_MAX,
+    BODY_BYTES_MAX,
+    COUNTERS_PER_RUN_MAX,
+    KIB,
+    MIB,
+    PRODUCERS_PER_RUN_MAX,
+    TAGS_PER_RUN_MAX,
+)
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 """What a Host header may say, without its port, while the service listens on loopback only."""
@@ -38,6 +46,55 @@ class Settings(BaseSettings):
     )
     requests_in_flight_max: int = Field(1024, ge=1, description="Requests served at once; beyond it 503.")
     body_timeout_s: float = Field(30.0, gt=0, description="Time a body may take to arrive; beyond it 408.")
+    body_bytes_max: int = Field(
+        BODY_BYTES_MAX, ge=8 * MIB, le=BODY_BYTES_MAX,
+        description="Largest body, before and after decompression; beyond it 413. The Python client has up to 12 MiB.",
+    )  # fmt: skip
+    connections_max: int = Field(
+        4096, ge=1, description="Connections open at once, as far as the system allows so many files; beyond it 503."
+    )
+    header_timeout_s: float = Field(
+        10.0,
+        gt=0,
+        description="Time from a connection, or a request's first byte, to the end of its headers; then 408.",
+    )
+    header_bytes_max: int = Field(
+        64 * KIB, ge=8 * KIB, description="Bytes of request line and headers together; beyond it 431."
+    )
+    idle_timeout_s: float = Field(
+        75.0, gt=0,
+        description="How long a connection stays open without a request; clients beat at least every 30 s.",
+    )  # fmt: skip
+    send_timeout_s: float = Field(
+        60.0, gt=0, description="A client that takes nothing of its answer for so long is disconnected."
+    )
+    rate_per_token: float = Field(
+        2000.0, ge=0,
+        description="Requests a second of one token, or without tokens of one address; beyond it 429. 0: no limit.",
+    )  # fmt: skip
+    run_requests_at_once_max: int = Field(4, ge=1, description="Reports of one run worked on at once; others wait.")
+    run_bytes_at_once_max: int = Field(
+        MIB, ge=64 * KIB, description="Bytes of such reports; a larger one is worked on alone."
+    )
+    run_requests_waiting_max: int = Field(32, ge=1, description="Reports of one run that may wait; beyond it 503.")
+    runs_per_project_max: int = Field(
+        20_000, ge=1, description="Runs that a project (the first part of their names) may have; beyond it 409."
+    )
+    tags_per_run_max: int = Field(
+        TAGS_PER_RUN_MAX, ge=1, le=TAGS_PER_RUN_MAX, description="Tags that a run may have; further ones are refused."
+    )
+    counters_per_run_max: int = Field(
+        COUNTERS_PER_RUN_MAX, ge=1, le=COUNTERS_PER_RUN_MAX,
+        description="Counters that a run may have, those of single tags apart; further ones are refused.",
+    )  # fmt: skip
+    attempts_per_counter_max: int = Field(
+        ATTEMPTS_PER_COUNTER_MAX, ge=1, le=ATTEMPTS_PER_COUNTER_MAX,
+        description="How often, but for once, a counter may be rewound; beyond it 409.",
+    )  # fmt: skip
+    producers_per_run_max: int = Field(
+        PRODUCERS_PER_RUN_MAX, ge=1, le=PRODUCERS_PER_RUN_MAX,
+        description="Producers that a run remembers; beyond it those who hold no counter are forgotten.",
+    )  # fmt: skip
     lost_after_s: float = Field(
         300.0, gt=0, description="A running run is shown as lost when its producers were silent for so long."
     )

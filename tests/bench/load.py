@@ -33,7 +33,8 @@ class Plan:
     measured (it creates the run); then load runs for `seconds`, or until `scalars_max` were acknowledged.
 
     period_s: every stream sends one batch in each period, phases spread over it; None: as soon as the last answer
-    is there. A paced answer's time counts from when its batch was due.
+    is there. A paced answer's time counts from when its batch was due. address: which the connections come from.
+    patient: waits as long as a 429 or 503 asks it to; else it asks again at once.
     """
 
     port: int
@@ -41,6 +42,8 @@ class Plan:
     seconds: float
     period_s: float | None = None
     scalars_max: int | None = None
+    address: str = HOST
+    patient: bool = True
 
 
 @dataclass(slots=True)
@@ -49,7 +52,7 @@ class Loaded:
 
     begun, ended: the first measured request and the last answer, as time.perf_counter tells in every process of the
     machine; metrics: what /metrics said then. latencies: seconds; acked_at: seconds since `begun`; scalars: in each
-    acknowledged batch. cpu_s: of this process. busy: answers 503. errors: other answers.
+    acknowledged batch. cpu_s: of this process. busy: answers 429 and 503. errors: other answers.
     """
 
     batches: list[list[int]]
@@ -133,10 +136,13 @@ class _Connection:
 
 
 class _Loop:
-    """Drives connections through one phase. Nothing more is sent after an answer that is neither 200 nor 503."""
+    """Drives connections through one phase. Nothing more is sent after an answer that is neither 200, 429 nor 503."""
 
-    def __init__(self, connections: Sequence[_Connection], scalars_max: int | None, scalars: int) -> None:
+    def __init__(
+        self, connections: Sequence[_Connection], scalars_max: int | None, scalars: int, *, patient: bool = True
+    ) -> None:
         self._connections = connections
+        self._patient = patient
         self._selector = selectors.DefaultSelector()
         for index, connection in enumerate(connections):
             self._selector.register(connection.sock, selectors.EVENT_READ, index)
@@ -214,11 +220,11 @@ class _Loop:
                     heapq.heappush(waiting, (at, index))
 
     def _answered(self, connection: _Connection, status: int, answer: bytes, *, begun: float) -> float | None:
-        """Count an answer; returns when to send the same batch again, if that was a 503."""
+        """Count an answer; returns when to send the same batch again, if it was told to."""
         now = time.perf_counter()
-        if status == 503:
+        if status in (429, 503):
             self.busy += 1
-            return now + _retry_after_s(answer)
+            return now + _retry_after_s(answer) if self._patient else now
         connection.pending = None
         if status == 200:
             connection.acked[connection.turn] += 1
@@ -231,14 +237,14 @@ class _Loop:
 
 def generate(plan: Plan) -> Loaded:
     """Carry out a plan; to be called in a process of its own."""
-    connections = [_connect(plan.port, streams, index) for index, streams in enumerate(plan.connections)]
+    connections = [_connect(plan, streams, index) for index, streams in enumerate(plan.connections)]
     scalars = plan.connections[0][0].scalars
     try:
         gc.freeze()
         gc.disable()
         priming = _Loop(connections, None, scalars)
         priming_s = priming.prime()
-        loop = _Loop(connections, plan.scalars_max, scalars)
+        loop = _Loop(connections, plan.scalars_max, scalars, patient=plan.patient)
         metrics_then = _metrics(plan.port)
         cpu_then = _cpu_s()
         begun, ended = loop.run(plan.seconds, plan.period_s)
@@ -267,11 +273,11 @@ def _metrics(port: int) -> str:
         return pool.request("GET", "/metrics").data.decode()
 
 
-def _connect(port: int, streams: Sequence[Stream], index: int) -> _Connection:
-    sock = socket.create_connection((HOST, port), timeout=ANSWER_TIMEOUT_S)
+def _connect(plan: Plan, streams: Sequence[Stream], index: int) -> _Connection:
+    sock = socket.create_connection((HOST, plan.port), ANSWER_TIMEOUT_S, (plan.address, 0))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-    requests = [request(stream, f"{HOST}:{port}", 1000 * index + i) for i, stream in enumerate(streams)]
+    requests = [request(stream, f"{HOST}:{plan.port}", 1000 * index + i) for i, stream in enumerate(streams)]
     return _Connection(sock, requests, [0] * len(streams))
 
 

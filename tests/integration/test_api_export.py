@@ -13,10 +13,10 @@ import pytest
 import urllib3
 from pyarrow import parquet
 
-from tallyboard_server.api import export as export_route
 from tallyboard_server.export import formats, pages
 from tallyboard_server.store.protocol import StoreError
 from tests.cli_process import report
+from tests.conftest import StartService
 from tests.export_kit import bits_of, event_points, frames, rows
 from tests.service import RunningService, until
 
@@ -228,11 +228,9 @@ def test_a_reader_that_goes_away_ends_the_export(service: RunningService, run_na
     assert until(lambda: idle(service))
 
 
-def test_a_reader_that_stands_still_is_given_up(
-    service: RunningService, run_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reader_that_stands_still_is_given_up(start_service: StartService, run_name: str) -> None:
+    service = start_service(send_timeout_s=0.2)
     long_run(service, run_name)
-    monkeypatch.setattr(export_route, "STALL_TIMEOUT_S", 0.2)
     with opened(service, f"/export/{run_name}", buffer_bytes=4096) as connection:
         connection.recv(1000)
         assert until(lambda: idle(service))

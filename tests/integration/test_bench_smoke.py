@@ -1,12 +1,14 @@
 """The benchmark itself at its smallest: every row runs, and finds again what it sent. No figure is judged."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from tests.bench import run
+from tests.bench import crowd, run, soak
 from tests.bench.result import Row
+from tests.bench.service import serving
 from tests.bench.sizes import TINY
 from tests.bench.table import render
 
@@ -59,6 +61,33 @@ def check_service_row(row: Row) -> None:
     assert row.stored.sent_scalars == row.stored.stored_scalars > 0
     assert row.stored.points == row.stored.sent_scalars, "at this size every point is read"
     assert row.stored.event_reports > 0
+
+
+@pytest.mark.slow
+def test_a_crowd_beside_an_abusive_client_is_found_again(tmp_path: Path) -> None:
+    found = crowd.crowded(tmp_path, 20, 1.0, crowd.ABUSES[1], TINY.settings)
+    assert found.row.stored is not None
+    assert found.row.stored.faults == ()
+    assert found.abuser is not None
+    assert sum(batches[0] for batches in found.abuser.batches) > crowd.ABUSES[1].connections, "it did abuse"
+    alone = replace(found, abuser=None)
+    crowd.compared(alone, [found])
+    assert found.row.goals[-1].reached == "1.00×"
+    assert all(goal.text in crowd.described(found.row) for goal in found.row.goals)
+
+
+@pytest.mark.slow
+def test_everything_at_once_goes_well_for_some_seconds(tmp_path: Path) -> None:
+    with serving(tmp_path) as served:
+        found = soak.soaked(served, 2.5)
+    assert found.errors == {}
+    assert found.counts["events heard"] > 0
+    for what in ("POST /api/v1/scalars", "PUT /api/v1/runs", "POST /api/v1/rewind", "GET /api/v1/scalars"):
+        assert found.counts[what] > 0
+    assert soak.slope_per_hour([soak.Look(at, 7 * at, 0, 0, 0) for at in range(10)], "rss_bytes") == pytest.approx(
+        25_200
+    )
+    assert all(word in soak.described(found) for word in ("rss_bytes", "threads", "errors: 0"))
 
 
 def test_difference_fails_the_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

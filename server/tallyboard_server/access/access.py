@@ -116,7 +116,7 @@ class Access:
         if self._environment is not None and hmac.compare_digest(given, self._environment[0]):
             return self._of_environment(address)
         if hmac.compare_digest(given, self._own):
-            return Principal(SERVICE.name, "write", address=address)
+            return Principal(SERVICE.name, "write", address=address, rate=0.0)
         return _principal(self._book.holder(text, self._clock()), address)
 
     def of_cookie(self, header: bytes, address: str) -> Principal | None:
@@ -162,11 +162,6 @@ class Access:
             return True
         token = self._book.get(by.token)
         return token is not None and is_usable(token, self._clock())
-
-    def rate(self, by: Principal) -> float | None:
-        """The requests per second that somebody's token says; None: as the service's setting says."""
-        token = None if by.token is None else self._book.get(by.token)
-        return None if token is None else token.rate
 
     def listed(self, by: Principal) -> list[Token]:
         """The tokens that somebody may see, oldest first, each with its last use."""
@@ -304,7 +299,7 @@ class Access:
 
 
 def _principal(token: Token, address: str) -> Principal:
-    return Principal(token.name, token.scope, token.project, token.id, address)
+    return Principal(token.name, token.scope, token.project, token.id, address, token.rate)
 
 
 def _note(transaction: Transaction, now: float, by: Principal, action: str, token: Token) -> None:

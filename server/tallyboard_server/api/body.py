@@ -70,8 +70,10 @@ class Body:
 class BodyReader:
     """Reads bodies under one budget of bytes and one limit of time."""
 
-    def __init__(self, budget: Budget, timeout_s: float) -> None:
+    def __init__(self, budget: Budget, timeout_s: float, bytes_max: int = BODY_BYTES_MAX) -> None:
+        """bytes_max: of any body, before and after decompression."""
         self._budget = budget
+        self._bytes_max = bytes_max
         self._timeout_s = timeout_s
         self._unpacking = asyncio.Semaphore(_UNPACKING_AT_ONCE_MAX)
 
@@ -90,6 +92,7 @@ class BodyReader:
         MessagePack. Raises an ApiError or OverloadedError.
         """
         headers = request.headers
+        bytes_max = min(bytes_max, self._bytes_max)
         length = headers.get("content-length")
         declared = int(length) if length is not None and length.isdigit() else 0
         if optional and declared == 0 and "transfer-encoding" not in headers:

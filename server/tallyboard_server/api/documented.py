@@ -20,7 +20,7 @@ SCHEMA_REF: Final = "#/components/schemas/{name}"
 
 EVERYWHERE: Final = (
     "invalid_path", "unauthorized", "forbidden", "forbidden_origin", "forbidden_host", "too_many_wrong_tokens",
-    "too_busy", "internal_error",
+    "rate_limited", "too_busy", "internal_error",
 )  # fmt: skip
 """Problems that any route but those open to anybody may answer."""
 OPEN: Final = ("too_busy", "internal_error")

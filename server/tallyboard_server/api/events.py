@@ -25,6 +25,7 @@ from tallyboard_server.api import examples
 from tallyboard_server.api.answers import answer
 from tallyboard_server.api.body import Body
 from tallyboard_server.api.documented import BODY, STORE, WRITE, Given, Sent, documented
+from tallyboard_server.api.fairness import weight
 from tallyboard_server.api.names import RunName
 from tallyboard_server.api.problems import InvalidQueryError, PointNotFoundError
 from tallyboard_server.api.queries import check_known
@@ -82,7 +83,8 @@ async def post_events(
     `__run_graph__`, run metadata is left out with a warning. Anything that TensorBoard could not read is refused (422).
     """
     check_known(request, _QUERY)
-    async with service.bodies.body(request, others=(TFRECORDS,)) as body:
+    turn = service.fairness.turn(run, weight(request, service.fairness.bytes_max))
+    async with turn, service.bodies.body(request, others=(TFRECORDS,)) as body:
         message = None
         if body.content_type == TFRECORDS:
             message = EventsMessage(events=[], counter=counter, producer=producer, seq=seq, partial=partial_)

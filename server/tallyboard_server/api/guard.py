@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tallyboard_server.access import Access, TokenRefusedError
 from tallyboard_server.api import login, problems
+from tallyboard_server.api.rates import Rates
 from tallyboard_server.api.service import PRINCIPAL
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.principal import Principal
@@ -37,10 +38,11 @@ class Guard:
     What the app raises and nobody foresaw becomes a 500 problem here, logged under the id that it carries.
     """
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, traffic: Traffic, access: Access) -> None:
+    def __init__(self, app: ASGIApp, *, settings: Settings, traffic: Traffic, access: Access, rates: Rates) -> None:
         self._app = app
         self._traffic = traffic
         self._access = access
+        self._rates = rates
         own_names = LOOPBACK_NAMES if settings.on_loopback else frozenset()
         self._public_names = frozenset(settings.allowed_hosts)
         self._host_names = own_names | self._public_names
@@ -66,6 +68,8 @@ class Guard:
 
         try:
             asking = self._check(scope)
+            if asking is not None:
+                self._rates.take(asking)
         except problems.UnauthorizedError as error:
             await (login.page_instead(scope) or problems.answer(error))(scope, receive, send_marked)
             return

@@ -25,6 +25,7 @@ from tallyboard_server.access import (
 from tallyboard_server.contract.errors import BlobCollisionError, LimitError, RefusedError, SeqGapError, SeqReusedError
 from tallyboard_server.ingest.errors import (
     OverloadedError,
+    ProjectFullError,
     RunDeletedError,
     RunExistsError,
     RunForbiddenError,
@@ -135,6 +136,14 @@ class TooBusyError(ApiError):
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "1"}
 
 
+class RateLimitedError(ApiError):
+    """More requests a second than whoever asks may make; retry_after_s: when there is room again."""
+
+    def __init__(self, detail: str, retry_after_s: float) -> None:
+        super().__init__(detail)
+        self.retry_after_s = retry_after_s
+
+
 @dataclass(slots=True, frozen=True)
 class Kind:
     """What a kind of error is on the wire: HTTP status, stable code, title."""
@@ -162,6 +171,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     BlobCollisionError: Kind(409, "blob_collision", "Two values can't be told apart"),
     PointNotFoundError: Kind(404, "point_not_found", "There is no such point"),
     LimitError: Kind(409, LimitError.code, "The run is full"),
+    ProjectFullError: Kind(409, "project_full", "The project is full"),
     RunExistsError: Kind(409, "run_exists", "The run exists already"),
     AdminTokenFirstError: Kind(409, "admin_token_first", "An admin token has to be made first"),
     LastAdminTokenError: Kind(409, "last_admin_token", "It is the last admin token"),
@@ -180,6 +190,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     InvalidQueryError: Kind(422, "invalid_query", "A query parameter can't be used"),
     RequestValidationError: Kind(422, "invalid_query", "A query parameter can't be used"),
     WrongTokensError: Kind(429, "too_many_wrong_tokens", "Too many wrong tokens"),
+    RateLimitedError: Kind(429, "rate_limited", "Too many requests a second"),
     NotInstalledError: Kind(501, "not_installed", "The service lacks a package for this"),
     OverloadedError: Kind(503, "overloaded", "Too much is waiting"),
     TooBusyError: Kind(503, "too_busy", "Too many requests at once"),
@@ -195,6 +206,16 @@ HTTP_KINDS: Final[Mapping[int, Kind]] = {
     404: Kind(404, "route_not_found", "There is no such route"),
     405: Kind(405, "method_not_allowed", "The route does not take this method"),
 }
+CONNECTION_KINDS: Final[Mapping[str, Kind]] = {
+    kind.code: kind
+    for kind in (
+        Kind(400, "bad_request", "This is no HTTP request"),
+        Kind(408, "header_timeout", "The headers took too long"),
+        Kind(431, "headers_too_large", "The headers are too large"),
+        Kind(503, "too_many_connections", "Too many connections"),
+    )
+}
+"""What a connection is ended with before there is a request that a route could answer."""
 INTERNAL: Final = Kind(500, "internal_error", "Something went wrong here")
 
 _RETRY_AFTER_S: Final = 1
@@ -233,7 +254,7 @@ def described(error: Exception) -> tuple[Problem, dict[str, str]]:
             problem.expected_seq = error.expected
         case UnknownAxisError():
             problem.field = "x"
-        case OverloadedError():
+        case OverloadedError() | RateLimitedError():
             headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
         case StillReadingError() | HistoryChangedError():
             headers["Retry-After"] = str(_RETRY_AFTER_S)

@@ -29,6 +29,7 @@ from tallyboard_server.api import examples
 from tallyboard_server.api.answers import answer
 from tallyboard_server.api.body import DOCUMENT_BYTES_MAX, Body
 from tallyboard_server.api.documented import BODY, STORE, WRITE, Given, Sent, documented
+from tallyboard_server.api.fairness import weight
 from tallyboard_server.api.messages import AlertsPage, HeartbeatAnswer, HeartbeatBody, RefusedPage, RewindBody
 from tallyboard_server.api.names import RunName, checked_run
 from tallyboard_server.api.reading import load_run
@@ -49,7 +50,8 @@ _MSGPACK_BATCH: Final = (
     "tag, metadata?: bin SummaryMetadata, steps, wall_times?, values: [bin Summary.Value without its tag], at?}."
 )
 CONTRACT: Final = (
-    "reports_refused", "seq_reused", "seq_gap", "run_limit", "run_exists", "run_deleted", "blob_collision",
+    "reports_refused", "seq_reused", "seq_gap", "run_limit", "project_full", "run_exists", "run_deleted",
+    "blob_collision",
 )  # fmt: skip
 """Problems of a route that takes reports."""
 
@@ -66,7 +68,8 @@ async def report(request: Request) -> Response:
     begun = time.perf_counter()
     service = service_of(request)
     run = checked_run(request.path_params["run"])
-    async with service.bodies.body(request) as body:
+    fairness = service.fairness
+    async with fairness.turn(run, weight(request, fairness.bytes_max)), service.bodies.body(request) as body:
         batch = await _decoded(service, body)
         done = await service.ingest.submit(Append(run, batch, by=principal_of(request)))
     service.traffic.acknowledged(time.perf_counter() - begun)

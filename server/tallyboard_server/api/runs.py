@@ -61,7 +61,7 @@ _PARAMETERS: Final = (
             201: Given(RunView, examples.RUN_VIEW, "Created.", {"Location": "Where the run is."}),
         },
         problems=("invalid_run_name", "invalid_query", "run_not_found", "run_deleted", "run_exists", "run_limit",
-                  *BODY, *WRITE),
+                  "project_full", *BODY, *WRITE),
     ),
 )  # fmt: skip
 async def put_run(

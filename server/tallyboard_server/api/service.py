@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from tallyboard_server.access import Access
 from tallyboard_server.api.body import BodyReader
+from tallyboard_server.api.fairness import FairShare
 from tallyboard_server.api.listeners import Live
 from tallyboard_server.api.static import BuiltFiles
 from tallyboard_server.api.traffic import Traffic
@@ -49,7 +50,8 @@ class Service:
     """One running service. `clock` gives seconds since the epoch; `chart_reads` bounds answers in the making,
     `large_decodes` large bodies being decoded, `verifications` runs being verified, `exports` answers of
     GET /export being sent; `copying` is held while a backup is made; `live` tells pages what changes,
-    `overview` knows what runs have together. access: who gets in; page: the dashboard's files.
+    `overview` knows what runs have together, `fairness` gives them their turns. access: who gets in; page: the
+    dashboard's files.
 
     views: the background parts by name. check_views: what is wrong with them, in sentences (nothing: all is well).
     known_values: of runs, as tables of them were last answered.
@@ -59,6 +61,7 @@ class Service:
     store: Store
     ingest: Ingest
     bodies: BodyReader
+    fairness: FairShare
     chart_reads: CapacityLimiter
     large_decodes: CapacityLimiter
     verifications: CapacityLimiter

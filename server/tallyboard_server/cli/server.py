@@ -20,11 +20,14 @@ from tallyboard_server.store.protocol import StoreError
 SHUTDOWN_TIMEOUT_S: Final = 15
 """Time that requests under way get to end; what was acknowledged is on disk anyway."""
 FILES_MAX: Final = 65_536
-KEEP_ALIVE_S: Final = 75
-"""How long a silent connection stays open: longer than the clients' 30 s between two heartbeats."""
+FILES_KEPT: Final = 512
+"""Of the open files that the system allows, so many are the store's and the event files', and no connection's."""
 THREAD_SWITCH_S: Final = 0.001
 """How long a busy thread may keep another waiting. The writer comes back from every fsync and has to get in: at
 Python's 5 ms it would sit out half of its time."""
+
+
+log = logging.getLogger(__name__)
 
 
 class AnnouncedServer(uvicorn.Server):
@@ -79,12 +82,26 @@ class StartUp:
             self.failure = error
 
 
-def raise_file_limit() -> None:
-    """Allow more open files than the usual 1,024: each client that stays connected takes one."""
+def raise_file_limit() -> int:
+    """Allow more open files than the usual 1,024: each client that stays connected takes one. Returns how many."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES_MAX if hard == resource.RLIM_INFINITY else min(hard, FILES_MAX)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return wanted
+    return FILES_MAX if soft == resource.RLIM_INFINITY else soft
+
+
+def within_files(settings: Settings, files: int) -> Settings:
+    """The settings with no more connections than leave enough of so many open files for everything else."""
+    most = max(files - FILES_KEPT, files // 2)
+    if settings.connections_max <= most:
+        return settings
+    log.warning(
+        "the system allows %d open files, so at most %d connections (not %d); raise its limit (ulimit -n)",
+        files, most, settings.connections_max,
+    )  # fmt: skip
+    return settings.model_copy(update={"connections_max": most})
 
 
 def run(settings: Settings, listener: socket.socket, announcement: Callable[[Access], str]) -> None:
@@ -93,12 +110,12 @@ def run(settings: Settings, listener: socket.socket, announcement: Callable[[Acc
     announcement: where to look, told once it takes requests.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    made = create_app(settings)
+    made = create_app(within_files(settings, raise_file_limit()))
     app = StartUp(made)
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=made.connections.protocol(),
         ws="none",
         lifespan="on",
         access_log=False,
@@ -106,7 +123,6 @@ def run(settings: Settings, listener: socket.socket, announcement: Callable[[Acc
         log_level="warning",
         server_header=False,
         proxy_headers=False,
-        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
     )
 
@@ -115,7 +131,6 @@ def run(settings: Settings, listener: socket.socket, announcement: Callable[[Acc
             take_in(settings, listener.getsockname()[1], made.access.own_token)
 
     server = AnnouncedServer(config, lambda: announcement(made.access), once_up, made.end_streams)
-    raise_file_limit()
     sys.setswitchinterval(THREAD_SWITCH_S)
     try:
         server.run(sockets=[listener])

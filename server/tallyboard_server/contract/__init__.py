@@ -16,7 +16,7 @@ from tallyboard_server.contract.errors import (
     SeqReusedError,
 )
 from tallyboard_server.contract.texts import blob_collision
-from tallyboard_server.contract.types import LastStepBefore, Outcome
+from tallyboard_server.contract.types import LastStepBefore, Outcome, RunLimits
 
 __all__ = [
     "BlobCollisionError",
@@ -25,6 +25,7 @@ __all__ = [
     "LimitError",
     "Outcome",
     "RefusedError",
+    "RunLimits",
     "SeqGapError",
     "SeqReusedError",
     "apply",

@@ -11,7 +11,7 @@ from tallyboard_server.contract.errors import BlobCollisionError, RefusedError
 from tallyboard_server.contract.opening import open_run
 from tallyboard_server.contract.rewind import rewind_run
 from tallyboard_server.contract.segments import Segment
-from tallyboard_server.contract.types import LastStepBefore, Outcome
+from tallyboard_server.contract.types import LastStepBefore, Outcome, RunLimits
 from tallyboard_server.model import ANONYMOUS, KeptAlert, KeptRefusal, RunMeta, RunState, counter_values
 
 
@@ -20,12 +20,21 @@ def new_run(run_id: int, name: str, *, now: float, uid: str | None = None) -> Ru
     return RunState(run_id, name, RunMeta(created_at=now, updated_at=now, uid=uid))
 
 
-def apply(state: RunState, batch: Batch, *, now: float, last_step_before: LastStepBefore) -> Outcome:
+def apply(
+    state: RunState,
+    batch: Batch,
+    *,
+    now: float,
+    last_step_before: LastStepBefore,
+    run_limits: RunLimits | None = None,
+) -> Outcome:
     """Apply a batch to a run: open, rewind, reports, alerts, summary and status, in this order.
 
     `now`: seconds since the epoch. `last_step_before` is asked at most once per counter that is rewound, and
     only for what was saved before this batch. Status: the batch's own; else an open makes the run running
     again, and reports alone change nothing (late reports of a finished run don't revive it).
+
+    run_limits: None: those of the protocol.
 
     Raises RefusedError if a report breaks the rules and the batch is all or nothing, SeqReusedError or
     SeqGapError if the batch is out of its producer's order, LimitError if the run is full. Then nothing has
@@ -34,7 +43,7 @@ def apply(state: RunState, batch: Batch, *, now: float, last_step_before: LastSt
     if (replayed := stream.replay(state, batch)) is not None:
         return replayed
     writer = batch.producer or ANONYMOUS
-    draft = Draft(state)
+    draft = Draft(state, run_limits or RunLimits())
     draft.warnings += batch.warnings
     if batch.open is not None:
         open_run(draft, batch.open, batch.producer)

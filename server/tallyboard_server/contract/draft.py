@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from tallyboard.wire import is_implicit, limits
+from tallyboard.wire import is_implicit
 from tallyboard_server.contract.errors import LimitError
+from tallyboard_server.contract.types import RunLimits
 from tallyboard_server.model import POSITION_MAX, Block, Counter, Producer, RunMeta, RunState, Tag
 
 
@@ -20,6 +21,7 @@ class Draft:
         "blocks",
         "counters",
         "epoch",
+        "limits",
         "meta",
         "pos",
         "producers",
@@ -28,8 +30,9 @@ class Draft:
         "warnings",
     )
 
-    def __init__(self, state: RunState) -> None:
+    def __init__(self, state: RunState, limits: RunLimits) -> None:
         self.before = state
+        self.limits = limits
         self.meta: RunMeta = state.meta
         self.pos = state.pos
         self.epoch = state.epoch
@@ -60,7 +63,7 @@ class Draft:
         """How many more counters the run may have; those of single tags are bounded with the tags."""
         if self._named is None:
             self._named = sum(not is_implicit(name) for name in self.counters)
-        return limits.COUNTERS_PER_RUN_MAX - self._named
+        return self.limits.counters - self._named
 
     def put_tag(self, tag: Tag) -> None:
         """Add or replace a tag."""
@@ -75,10 +78,10 @@ class Draft:
         if counter is None:
             if not is_implicit(name) and self.free_counters < 1:
                 raise LimitError(
-                    f"counter {name!r} would be one more than the {limits.COUNTERS_PER_RUN_MAX} of a run; "
+                    f"counter {name!r} would be one more than the {self.limits.counters} of a run; "
                     "use one of its counters, or another run"
                 )
-            if len(self.counters) >= limits.COUNTERS_PER_RUN_MAX + limits.TAGS_PER_RUN_MAX:
+            if len(self.counters) >= self.limits.counters + self.limits.tags:
                 raise LimitError(f"counter {name!r} would be one too many: there are as many as a run may have tags")
             counter = Counter(len(self.counters) + 1, name)
             self.put_counter(counter)

@@ -5,7 +5,7 @@ from typing import Final
 
 import numpy as np
 
-from tallyboard.wire import ALL_IMPLICIT, Rewind, is_implicit, limits
+from tallyboard.wire import ALL_IMPLICIT, Rewind, is_implicit
 from tallyboard_server.contract.draft import Draft
 from tallyboard_server.contract.errors import LimitError
 from tallyboard_server.contract.types import LastStepBefore
@@ -32,7 +32,7 @@ def rewind_run(draft: Draft, message: Rewind, writer: str, last_step_before: Las
     superseded = False
     for name, next_step in _next_steps(draft, message).items():
         counter = draft.add_counter(name)
-        if len(counter.attempts) >= limits.ATTEMPTS_PER_COUNTER_MAX:
+        if len(counter.attempts) >= draft.limits.attempts_per_counter:
             raise LimitError(
                 f"counter {name!r} has {len(counter.attempts)} attempts, the most a counter may have; "
                 "use another counter, or a new run"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from tallyboard.wire import Columns, is_implicit, limits
+from tallyboard.wire import Columns, is_implicit
 from tallyboard_server.contract import texts
 from tallyboard_server.contract.draft import Draft
 from tallyboard_server.contract.segments import Refused, Segment
@@ -37,7 +37,9 @@ def screen(draft: Draft, name: str, segments: Sequence[Segment], writer: str, no
         columns = segment.columns
         at = {n for n in columns.at if n != name and n not in draft.counters and n not in new_counters}
         if free < 0 or len(new_counters) + len(at) > free:
-            segment.whole = Refused("too_many_counters", texts.too_many_counters(), columns.tags, segment.last_step)
+            segment.whole = Refused(
+                "too_many_counters", texts.too_many_counters(draft.limits.counters), columns.tags, segment.last_step
+            )
             continue
         foreign = _foreign_tags(draft, columns.tags, 0 if counter is None else counter.id)
         if foreign:
@@ -50,8 +52,10 @@ def screen(draft: Draft, name: str, segments: Sequence[Segment], writer: str, no
             segment.whole = Refused("tag_of_other_kind", detail, tuple(others), segment.last_step)
             continue
         unknown = [tag for tag in columns.tags if tag not in draft.tags and tag not in new_tags]
-        if unknown and len(draft.tags) + len(new_tags) + len(unknown) > limits.TAGS_PER_RUN_MAX:
-            segment.whole = Refused("too_many_tags", texts.too_many_tags(), tuple(unknown), segment.last_step)
+        if unknown and len(draft.tags) + len(new_tags) + len(unknown) > draft.limits.tags:
+            segment.whole = Refused(
+                "too_many_tags", texts.too_many_tags(draft.limits.tags), tuple(unknown), segment.last_step
+            )
             continue
         new_counters |= at
         new_tags.update(dict.fromkeys(unknown, columns.kind))

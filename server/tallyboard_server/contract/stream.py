@@ -81,7 +81,7 @@ def _replayed_receipt(state: RunState, producer: Producer, seq: int, checksum: i
 
 def _make_room(draft: Draft, producers: dict[str, Producer]) -> None:
     """Forget the producer that was silent for longest and holds no attempt, if there are too many."""
-    if len(producers) < limits.PRODUCERS_PER_RUN_MAX:
+    if len(producers) < draft.limits.producers:
         return
     holders = {attempt.writer for counter in draft.counters.values() for attempt in counter.attempts}
     idle = [producer for producer in producers.values() if producer.name not in holders]

@@ -3,7 +3,6 @@
 import struct
 from collections.abc import Mapping
 
-from tallyboard.wire import limits
 from tallyboard.wire.summaries import SCALARS
 from tallyboard_server.contract.segments import Conflict
 from tallyboard_server.model import ANONYMOUS, Producer
@@ -79,14 +78,14 @@ def blob_collision(key: float) -> str:
     )
 
 
-def too_many_counters() -> str:
+def too_many_counters(most: int) -> str:
     """For a report that would create one counter too many."""
-    return f"a run has at most {limits.COUNTERS_PER_RUN_MAX} counters; is a step or an id part of the counter's name?"
+    return f"a run has at most {most} counters; is a step or an id part of the counter's name?"
 
 
-def too_many_tags() -> str:
+def too_many_tags(most: int) -> str:
     """For a report that would create one tag too many."""
-    return f"a run has at most {limits.TAGS_PER_RUN_MAX} tags; is a step or an id part of the tag's name?"
+    return f"a run has at most {most} tags; is a step or an id part of the tag's name?"
 
 
 def beyond_cut(counter: str, count: int, limit: int, attempt: int, later: int) -> str:

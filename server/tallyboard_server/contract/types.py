@@ -3,11 +3,21 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tallyboard.wire import Blob, Receipt
+from tallyboard.wire import Blob, Receipt, limits
 from tallyboard_server.model import Block, KeptAlert, KeptRefusal, RunState, frozen
 
 LastStepBefore = Callable[[int, int, int], int | None]
 """(counter id, attempt number, step) → the largest step below `step` in that attempt, or None."""
+
+
+@dataclass(slots=True, frozen=True)
+class RunLimits:
+    """How much one run may have; at most what the protocol allows."""
+
+    tags: int = field(default_factory=lambda: limits.TAGS_PER_RUN_MAX)
+    counters: int = field(default_factory=lambda: limits.COUNTERS_PER_RUN_MAX)
+    attempts_per_counter: int = field(default_factory=lambda: limits.ATTEMPTS_PER_COUNTER_MAX)
+    producers: int = field(default_factory=lambda: limits.PRODUCERS_PER_RUN_MAX)
 
 
 @dataclass(slots=True, frozen=True)

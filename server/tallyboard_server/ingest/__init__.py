@@ -1,10 +1,12 @@
 """The one way to change a run: commands wait for the writer, which groups them into transactions."""
 
 from tallyboard_server.ingest.budget import ByteBudget
+from tallyboard_server.ingest.carry_out import Bounds
 from tallyboard_server.ingest.commands import Append, Command, Delete, Done, Patch
 from tallyboard_server.ingest.errors import (
     IngestError,
     OverloadedError,
+    ProjectFullError,
     RunChangedError,
     RunDeletedError,
     RunExistsError,
@@ -17,6 +19,7 @@ from tallyboard_server.ingest.writer import Ingest
 
 __all__ = [
     "Append",
+    "Bounds",
     "ByteBudget",
     "Command",
     "Delete",
@@ -27,6 +30,7 @@ __all__ = [
     "Merger",
     "OverloadedError",
     "Patch",
+    "ProjectFullError",
     "RunChangedError",
     "RunDeletedError",
     "RunExistsError",

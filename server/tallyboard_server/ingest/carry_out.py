@@ -1,6 +1,6 @@
 """What each command does to a run, within a transaction that somebody else began and will commit."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -11,6 +11,7 @@ from tallyboard_server.contract import (
     LimitError,
     Outcome,
     RefusedError,
+    RunLimits,
     apply,
     blob_collision,
     merge_patch,
@@ -19,6 +20,7 @@ from tallyboard_server.contract import (
 )
 from tallyboard_server.ingest.commands import Append, Command, Delete, Done, Patch
 from tallyboard_server.ingest.errors import (
+    ProjectFullError,
     RunChangedError,
     RunDeletedError,
     RunExistsError,
@@ -33,7 +35,15 @@ SUFFIX_MAX: Final = 10_000
 """How many names (`try1-2`, `try1-3`, …) are tried before giving up."""
 
 
-def carry_out(command: Command, transaction: Transaction, now: float) -> Done:
+@dataclass(slots=True, frozen=True)
+class Bounds:
+    """How much there may be: in one run, and runs of one project."""
+
+    run: RunLimits = field(default_factory=RunLimits)
+    runs_per_project: int = 20_000
+
+
+def carry_out(command: Command, transaction: Transaction, now: float, bounds: Bounds | None = None) -> Done:
     """Do what a command says; `now` is in seconds since the epoch.
 
     Raises ContractError, IngestError or StoreError; then it has saved nothing, but for how often counters that do not
@@ -41,7 +51,7 @@ def carry_out(command: Command, transaction: Transaction, now: float) -> Done:
     """
     match command:
         case Append():
-            return _append(command, transaction, now)
+            return _append(command, transaction, now, bounds or Bounds())
         case Patch():
             return _patch(command, transaction, now)
         case Delete():
@@ -54,7 +64,7 @@ def carry_out(command: Command, transaction: Transaction, now: float) -> Done:
             return Done(Receipt(run=state.name), state, deleted=True)
 
 
-def _append(command: Append, transaction: Transaction, now: float) -> Done:
+def _append(command: Append, transaction: Transaction, now: float, bounds: Bounds) -> Done:
     batch = command.batch
     name = _settled_name(command, transaction)
     if not command.by.reaches(name):
@@ -64,7 +74,7 @@ def _append(command: Append, transaction: Transaction, now: float) -> Done:
         )
     before = transaction.load(name)
     if before is None:
-        before = _created(name, command, transaction, now)
+        before = _created(name, command, transaction, now, bounds.runs_per_project)
         created = True
     else:
         created = False
@@ -74,7 +84,7 @@ def _append(command: Append, transaction: Transaction, now: float) -> Done:
         return transaction.last_step_before(run_id, counter_id, attempt, step)
 
     try:
-        outcome = apply(before, batch, now=now, last_step_before=last_step_before)
+        outcome = apply(before, batch, now=now, last_step_before=last_step_before, run_limits=bounds.run)
     except RefusedError as error:
         if not created and error.state is not before:
             transaction.save(error.state)
@@ -133,15 +143,26 @@ def _checked(name: str) -> str:
         raise RunExistsError(f"no free name was found: {error}") from error
 
 
-def _created(name: str, command: Append, transaction: Transaction, now: float) -> RunState:
+def _created(name: str, command: Append, transaction: Transaction, now: float, runs_max: int) -> RunState:
     opening: Open | None = command.batch.open
     if not command.create or (opening is not None and opening.resume == "must"):
         _raise_absent(name, transaction)
     begins = opening is not None and command.batch.seq in (None, 1)  # a later Open amends a run that was begun
     if not command.explicit and not begins and transaction.is_deleted(name):
         _raise_absent(name, transaction)
+    _check_room(name, transaction, runs_max)
     uid = opening.uid if opening is not None else None
     return new_run(transaction.next_run_id(), name, now=now, uid=uid)
+
+
+def _check_room(name: str, transaction: Transaction, runs_max: int) -> None:
+    """Raise ProjectFullError if the project of a new run has as many runs as it may have."""
+    project, slash, _ = name.partition("/")
+    if slash and transaction.runs_at_most(f"{project}/", runs_max) >= runs_max:
+        raise ProjectFullError(
+            f"project {project!r} has {runs_max} runs, as many as it may have (TALLYBOARD_RUNS_PER_PROJECT_MAX); "
+            "delete some, or report to another project"
+        )
 
 
 def _patch(command: Patch, transaction: Transaction, now: float) -> Done:

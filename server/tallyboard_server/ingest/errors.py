@@ -17,6 +17,10 @@ class RunExistsError(IngestError):
     """A run of that name exists, and the command wanted a new one (or no free name was found)."""
 
 
+class ProjectFullError(IngestError):
+    """The project has as many runs as it may have, and the command would make one more."""
+
+
 class RunDeletedError(IngestError):
     """The run was deleted; only an explicit PUT creates it again."""
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from tallyboard.wire.limits import MIB
 from tallyboard_server.contract import ContractError
 from tallyboard_server.ingest.budget import ByteBudget
-from tallyboard_server.ingest.carry_out import carry_out
+from tallyboard_server.ingest.carry_out import Bounds, carry_out
 from tallyboard_server.ingest.commands import Command, Delete, Done
 from tallyboard_server.ingest.errors import IngestError, OverloadedError
 from tallyboard_server.ingest.heartbeats import Heartbeats
@@ -38,12 +38,17 @@ class Ingest:
         *,
         budget_bytes: int = 128 * MIB,
         backlog_bytes_max: int = 512 * MIB,
+        bounds: Bounds | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """budget_bytes bounds request data in memory; backlog_bytes_max what views may lag behind the journal."""
+        """budget_bytes bounds request data in memory; backlog_bytes_max what views may lag behind the journal.
+
+        bounds: of runs and projects; None: those of the protocol.
+        """
         self.budget = ByteBudget(budget_bytes)
         self.heartbeats = Heartbeats()
         self._store = store
+        self._bounds = bounds or Bounds()
         self._clock = clock
         self._queue = WaitingQueue(budget_bytes)
         self._backlog_bytes_max = backlog_bytes_max
@@ -181,13 +186,12 @@ class Ingest:
         self._figures["ingest_groups_total"] += 1
         return results
 
-    @staticmethod
-    def _carry_out(work: Command | Record, transaction: Transaction, now: float) -> object:
+    def _carry_out(self, work: Command | Record, transaction: Transaction, now: float) -> object:
         """A result, or the error of a command that by contract has changed nothing."""
         if callable(work):
             return work(transaction)
         try:
-            return carry_out(work, transaction, now)
+            return carry_out(work, transaction, now, self._bounds)
         except (ContractError, IngestError) as error:
             return error
 

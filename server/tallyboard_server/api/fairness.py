@@ -1,0 +1,136 @@
+"""A run's share: only so many of its reports are worked on at once, so that a job gone wild waits for itself.
+
+Bodies are not read before it is their turn: until then they wait in the sockets, and cost neither memory nor time.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from starlette.requests import Request
+
+from tallyboard_server.ingest.errors import OverloadedError
+
+WAIT_S_MAX: Final = 20.0
+"""How long a request waits for its turn: less than clients wait for an answer."""
+RETRY_AFTER_S: Final = 1.0
+UNPACKED_RATIO: Final = 16
+"""What a compressed byte is taken for: reports pack well."""
+
+
+@dataclass(slots=True)
+class _Line:
+    """What is worked on of one run, and who waits, in order, each with the bytes it wants."""
+
+    requests: int = 0
+    nbytes: int = 0
+    waiting: deque[tuple[asyncio.Future[None], int]] = field(default_factory=deque)
+
+
+class FairShare:
+    """Turns of each run's requests. Nothing is kept of runs that are quiet. Used on the event loop only."""
+
+    def __init__(self, requests_max: int, bytes_max: int, waiting_max: int, wait_s: float = WAIT_S_MAX) -> None:
+        """requests_max, bytes_max: of one run at once (a larger request goes alone); waiting_max: who may wait."""
+        self.bytes_max = bytes_max
+        self._requests_max = requests_max
+        self._waiting_max = waiting_max
+        self._wait_s = wait_s
+        self._lines: dict[str, _Line] = {}
+        self._waited = 0
+        self._refused = 0
+
+    def __len__(self) -> int:
+        """How many runs are worked on."""
+        return len(self._lines)
+
+    def stats(self) -> Mapping[str, float]:
+        """Figures for /metrics."""
+        waiting = sum(len(line.waiting) for line in self._lines.values())
+        return {
+            "fair_share_waiting": waiting,
+            "fair_share_waited_total": self._waited,
+            "fair_share_refused_total": self._refused,
+        }
+
+    @asynccontextmanager
+    async def turn(self, run: str, nbytes: int) -> AsyncIterator[None]:
+        """Wait until a request of so many bytes is within the run's share, and hold that until the block ends.
+
+        Raises OverloadedError if too many wait already, or it takes too long.
+        """
+        line = self._lines.get(run)
+        if line is None:
+            line = self._lines[run] = _Line()
+        if line.waiting or not self._fits(line, nbytes):
+            await self._wait(run, line, nbytes)
+        else:
+            line.requests += 1
+            line.nbytes += nbytes
+        try:
+            yield
+        finally:
+            self._leave(run, line, nbytes)
+
+    async def _wait(self, run: str, line: _Line, nbytes: int) -> None:
+        if len(line.waiting) >= self._waiting_max:
+            self._refused += 1
+            raise OverloadedError(
+                f"{line.requests} requests of run {run!r} are worked on and {len(line.waiting)} wait; send larger "
+                "batches, one after the other",
+                RETRY_AFTER_S,
+            )
+        self._waited += 1
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line.waiting.append((turn, nbytes))
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():  # it came in the same moment
+                self._leave(run, line, nbytes)
+            else:
+                line.waiting.remove((turn, nbytes))
+                self._let_in(run, line)
+            if isinstance(error, TimeoutError):
+                self._refused += 1
+                raise OverloadedError(
+                    f"earlier requests of run {run!r} took more than {self._wait_s:g} s; retry", RETRY_AFTER_S
+                ) from error
+            raise
+
+    def _fits(self, line: _Line, nbytes: int) -> bool:
+        return not line.requests or (line.requests < self._requests_max and line.nbytes + nbytes <= self.bytes_max)
+
+    def _leave(self, run: str, line: _Line, nbytes: int) -> None:
+        line.requests -= 1
+        line.nbytes -= nbytes
+        self._let_in(run, line)
+
+    def _let_in(self, run: str, line: _Line) -> None:
+        """Give their turn to those whose it is now; forget a run of which nothing is left."""
+        while line.waiting and self._fits(line, line.waiting[0][1]):
+            turn, nbytes = line.waiting[0]
+            if turn.done():  # cancelled: it will take itself out
+                break
+            line.waiting.popleft()
+            line.requests += 1
+            line.nbytes += nbytes
+            turn.set_result(None)
+        if not line.requests and not line.waiting:
+            self._lines.pop(run, None)
+
+
+def weight(request: Request, share_bytes: int) -> int:
+    """What a request counts as in its run's share of `share_bytes`: its body's bytes, or what they may unpack to.
+
+    One that does not say its length counts as all of the share.
+    """
+    length = request.headers.get("content-length")
+    if length is None or not length.isdigit():
+        return share_bytes
+    packed = request.headers.get("content-encoding", "identity") != "identity"
+    return int(length) * (UNPACKED_RATIO if packed else 1)
