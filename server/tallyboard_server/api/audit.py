@@ -26,6 +26,7 @@ router = APIRouter(tags=["operations"])
     **documented(
         "audit",
         "Who did what, and when",
+        needs="admin",
         answers={200: Given(AuditPage, examples.AUDIT, "Entries, the newest first.")},
         problems=("invalid_query", *STORE),
     ),

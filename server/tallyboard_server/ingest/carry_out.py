@@ -84,7 +84,7 @@ def _append(command: Append, transaction: Transaction, now: float) -> Done:
         if created:
             note(transaction, now, command.by, "run.create", name)
         note_batch(transaction, now, command.by, batch, before, outcome.state)
-    return Done(outcome.receipt, outcome.state, created)
+    return Done(outcome.receipt, outcome.state, created, reasons=outcome.reasons)
 
 
 def _check_collisions(run_id: int, outcome: Outcome, transaction: Transaction) -> None:
