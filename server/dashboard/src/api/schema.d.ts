@@ -1192,8 +1192,9 @@ export interface components {
          * @description What a page has to know of the service. boot: another after each start. now: its clock, in seconds since the
          *         epoch.
          *
-         *         tensorboard: whether it is shown below tensorboard/. protected: whether a token is needed. logdir: of the event
-         *         files, on the service's machine. lost_after_s: silence after which a running run is shown as lost.
+         *         tensorboard: whether it is shown below tensorboard/. protected: whether a token is needed. access: who asks.
+         *         logdir: of the event files, on the service's machine; null for who does not reach all projects. lost_after_s:
+         *         silence after which a running run is shown as lost.
          */
         ServiceAnswer: {
             version: string;
@@ -1201,8 +1202,80 @@ export interface components {
             now: number;
             tensorboard: boolean;
             protected: boolean;
-            logdir: string;
+            access: components["schemas"]["AccessView"];
+            logdir: string | null;
             lost_after_s: number;
+        };
+        /**
+         * AccessView
+         * @description Who asks, by their token. project: the one whose runs they reach; null: all.
+         */
+        AccessView: {
+            name: string;
+            /** @enum {unknown} */
+            scope: "admin" | "read" | "write";
+            project: string | null;
+        };
+        /**
+         * TokenBody
+         * @description A token to be made. name: for people, as the audit shows it; its id if empty. project: the one whose runs it
+         *         reaches; null: all. expires_s: seconds until it is good no more; null: never. rate: requests a second that it may
+         *         make; null: as the service's setting says.
+         */
+        TokenBody: {
+            /** @enum {unknown} */
+            scope: "admin" | "read" | "write";
+            /** @default  */
+            name?: string;
+            /** @default null */
+            project?: string | null;
+            /** @default null */
+            expires_s?: number | null;
+            /** @default null */
+            rate?: number | null;
+        };
+        /**
+         * TokenMade
+         * @description A token that was just made. token: its text, which nobody can be shown again.
+         */
+        TokenMade: {
+            id: string;
+            name: string;
+            /** @enum {unknown} */
+            scope: "admin" | "read" | "write";
+            project: string | null;
+            created_at: number;
+            created_by: string;
+            expires_at: number | null;
+            revoked_at: number | null;
+            last_used_at: number | null;
+            rate: number | null;
+            token: string;
+        };
+        /**
+         * TokensPage
+         * @description Tokens, oldest first. environment: whether TALLYBOARD_TOKEN is good, too.
+         */
+        TokensPage: {
+            tokens: components["schemas"]["TokenView"][];
+            environment: boolean;
+        };
+        /**
+         * TokenView
+         * @description A token, without its text. Times: seconds since the epoch; null: never. last_used_at: to the minute.
+         */
+        TokenView: {
+            id: string;
+            name: string;
+            /** @enum {unknown} */
+            scope: "admin" | "read" | "write";
+            project: string | null;
+            created_at: number;
+            created_by: string;
+            expires_at: number | null;
+            revoked_at: number | null;
+            last_used_at: number | null;
+            rate: number | null;
         };
     };
     responses: never;
