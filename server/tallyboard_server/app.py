@@ -57,10 +57,15 @@ class App:
     def __init__(self, fastapi: FastAPI, settings: Settings, traffic: Traffic, access: Access) -> None:
         guarded = partial(Guard, settings=settings, traffic=traffic, access=access)
         self.access = access
+        self.traffic = traffic
         self.fastapi = fastapi
         self.fastapi.add_middleware(guarded)
         front = DirectReports(fastapi, prefix=API_PREFIX, guarded=guarded)
         self._edge = Edge(front, settings=settings, traffic=traffic)
+
+    def drain(self) -> None:
+        """Be ready no more. May be called by a signal's handler, again and again."""
+        self.traffic.draining = True
 
     def end_streams(self) -> None:
         """End what would stay open for ever; a server calls it before it waits for its requests to end."""

@@ -98,7 +98,7 @@ async def index(request: Request, service: Running, asking: Asking) -> Response:
 
 def readiness(service: Service) -> Readiness:
     """Ask every part; a reason for each that can't do its work."""
-    reasons: list[str] = []
+    reasons: list[str] = ["the service is shutting down"] if service.traffic.draining else []
     free = shutil.disk_usage(service.settings.data_dir).free
     if free < FREE_BYTES_MIN:
         reasons.append(f"only {free} bytes are free in {service.settings.data_dir}; make room")

@@ -31,9 +31,13 @@ def kind_of_path(path: str) -> Kind:
 
 @dataclass(slots=True)
 class Traffic:
-    """Counts of one process. Written on the event loop only."""
+    """Counts of one process. Written on the event loop only.
+
+    draining: it was told to stop, and takes no new connections.
+    """
 
     in_flight: int = 0
+    draining: bool = False
     by_status: dict[tuple[Kind, int], int] = field(default_factory=dict)
     ack_buckets: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS_S) + 1))
     ack_seconds: float = 0.0
