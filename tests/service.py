@@ -126,11 +126,8 @@ def read_response(connection: socket.socket) -> bytes:
 
 
 @contextmanager
-def serving(settings: Settings, *, root_path: str = "", static: Path = STATIC) -> Iterator[RunningService]:
-    """Serve until the block ends; `settings.port` 0 takes a free one. root_path: what a proxy takes off the path.
-
-    static: the dashboard's files.
-    """
+def serving(settings: Settings, *, static: Path = STATIC) -> Iterator[RunningService]:
+    """Serve until the block ends; `settings.port` 0 takes a free one. static: the dashboard's files."""
     app = create_app(settings, static=static)
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -139,7 +136,7 @@ def serving(settings: Settings, *, root_path: str = "", static: Path = STATIC) -
         port = listener.getsockname()[1]
         config = uvicorn.Config(
             app, loop="uvloop", http=app.connections.protocol(), ws="none", lifespan="on", log_config=None,
-            access_log=False, timeout_graceful_shutdown=5, root_path=root_path,
+            access_log=False, timeout_graceful_shutdown=5, proxy_headers=False, server_header=False,
         )  # fmt: skip
         server = _Announced(config, app.end_streams)
         thread = threading.Thread(target=server.run, args=([listener],), name="uvicorn")

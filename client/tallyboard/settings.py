@@ -29,6 +29,8 @@ _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 class Settings:
     """url: the service, without a trailing slash; url_given: somebody chose it. run: name from TALLYBOARD_RUN.
 
+    ca_file: authorities that vouch for its certificate (None: the system's).
+
     rank: of a distributed job. spool_dir: where unsent batches are kept (None: there is no place); spool: when.
     system_every_s: how often the machine's load is sampled (None: never).
     """
@@ -36,6 +38,7 @@ class Settings:
     url: str
     url_given: bool
     token: str | None
+    ca_file: str | None
     run: str | None
     strict: bool
     mode: Mode
@@ -56,6 +59,7 @@ def read_settings(
     *,
     url: str | None = None,
     token: str | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
     strict: bool = False,
     mode: str | None = None,
     spool_dir: str | os.PathLike[str] | None = None,
@@ -70,6 +74,7 @@ def read_settings(
         url=service_url(chosen or DEFAULT_URL),
         url_given=bool(chosen),
         token=service_token(token or environ.get("TALLYBOARD_TOKEN") or None),
+        ca_file=service_ca_file(ca_file, environ),
         run=environ.get("TALLYBOARD_RUN") or None,
         strict=strict or environ.get("TALLYBOARD_STRICT", "").lower() in _TRUE,
         mode=_mode(mode or environ.get("TALLYBOARD_MODE") or "online"),
@@ -108,6 +113,17 @@ def service_token(token: str | None) -> str | None:
     if token is not None and not _TOKEN.fullmatch(token):
         raise ConfigurationError("the token holds spaces or characters that no HTTP header can carry")
     return token
+
+
+def service_ca_file(ca_file: str | os.PathLike[str] | None, environ: Mapping[str, str]) -> str | None:
+    """The file of authorities that was given, else TALLYBOARD_CA_FILE's. Raises ConfigurationError if it is none."""
+    chosen = os.fspath(ca_file) if ca_file is not None else environ.get("TALLYBOARD_CA_FILE") or None
+    if chosen is not None:
+        from tallyboard.wire.trust import ca_file_fault  # here: few give one, and it loads OpenSSL
+
+        if (fault := ca_file_fault(chosen)) is not None:
+            raise ConfigurationError(fault)
+    return chosen
 
 
 def _mode(mode: str) -> Mode:

@@ -59,6 +59,7 @@ def init(
     strict: bool = False,
     url: str | None = None,
     token: str | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
     spool_dir: str | os.PathLike[str] | None = None,
     exit_timeout_s: float = 10.0,
     system_metrics: bool | float | None = None,
@@ -75,7 +76,8 @@ def init(
     ranks: with the environment's RANK, "zero" lets rank 0 alone report, "all" gives each its own run (`name/rank07`).
     strict: raise what the step contract refuses.
     url, token: the service (TALLYBOARD_URL, TALLYBOARD_TOKEN; else http://127.0.0.1:6007). TALLYBOARD_RUN,
-    TALLYBOARD_MODE and TALLYBOARD_STRICT stand in for name, mode and strict. spool_dir: where reports are kept that
+    TALLYBOARD_MODE and TALLYBOARD_STRICT stand in for name, mode and strict. ca_file: the authorities, in PEM, that
+    vouch for an https service (TALLYBOARD_CA_FILE; else those of the system). spool_dir: where reports are kept that
     can't be sent (TALLYBOARD_SPOOL_DIR; else ~/.local/state/tallyboard/spool). exit_timeout_s bounds `finish`.
     system_metrics: False, or TALLYBOARD_SYSTEM_METRICS=0, to leave out what the machine does (CPU, memory, disk,
     network, GPUs: tags `system/…` on the counter `system`); or seconds between two samples, at least 1, instead of 15.
@@ -91,8 +93,9 @@ def init(
     that is away raises nothing: the run goes on, and reports when it is back.
     """
     settings = read_settings(
-        os.environ, url=url, token=token, strict=strict, mode=mode, spool_dir=spool_dir, system_metrics=system_metrics
-    )
+        os.environ, url=url, token=token, ca_file=ca_file, strict=strict, mode=mode, spool_dir=spool_dir,
+        system_metrics=system_metrics,
+    )  # fmt: skip
     wish = Wish(
         name=_name(settings, name, project, ranks),
         opening=_opening(resume, group, tags, notes),
@@ -169,7 +172,7 @@ def begin(settings: Settings, wish: Wish) -> Run:
     """A run as wished for. Raises RunNotFoundError with resume="must"."""
     prepare()
     if wish.name is not None and settings.mode != "disabled":
-        transport = HttpTransport(settings.url, settings.token, USER_AGENT)
+        transport = HttpTransport(settings.url, settings.token, USER_AGENT, ca_file=settings.ca_file)
         return _connect(settings, transport, wish, wish.name)
     if wish.name is None:
         Notices().say(f"rank {settings.rank} reports nothing; ranks='all' would give it a run of its own")

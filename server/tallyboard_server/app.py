@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from tallyboard.version import __version__
 from tallyboard_server.access import Access
-from tallyboard_server.api import board, problems, reports
+from tallyboard_server.api import board, docspage, problems, reports
 from tallyboard_server.api import static as static_files
 from tallyboard_server.api.authorise import authorised, check_complete, protected
 from tallyboard_server.api.board import Board
@@ -27,6 +27,7 @@ from tallyboard_server.api.body import BodyReader
 from tallyboard_server.api.connections import ConnectionLimits, Connections
 from tallyboard_server.api.direct import DirectReports
 from tallyboard_server.api.documented import hidden
+from tallyboard_server.api.edge import Edge
 from tallyboard_server.api.fairness import FairShare
 from tallyboard_server.api.guard import Guard
 from tallyboard_server.api.listeners import Live
@@ -65,9 +66,15 @@ class App:
         guarded = partial(Guard, settings=settings, traffic=traffic, access=access, rates=rates)
         self.access = access
         self.connections = connections
+        self.traffic = traffic
         self.fastapi = fastapi
         self.fastapi.add_middleware(guarded)
-        self._front = DirectReports(fastapi, prefix=API_PREFIX, guarded=guarded)
+        front = DirectReports(fastapi, prefix=API_PREFIX, guarded=guarded)
+        self._edge = Edge(front, settings=settings, traffic=traffic)
+
+    def drain(self) -> None:
+        """Be ready no more. May be called by a signal's handler, again and again."""
+        self.traffic.draining = True
 
     def end_streams(self) -> None:
         """End what would stay open for ever; a server calls it before it waits for its requests to end."""
@@ -78,7 +85,7 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
         scope["app"] = self.fastapi  # where requests find the running service
-        await self._front(scope, receive, send)
+        await self._edge(scope, receive, send)
 
 
 def create_app(settings: Settings, *, clock: Callable[[], float] = time.time, static: Path = STATIC) -> App:
@@ -102,7 +109,7 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time, st
             yield
 
     app = FastAPIOffline(
-        docs_url="/docs", redoc_url=None, static_url="/docs-assets", swagger_ui_oauth2_redirect_url="/docs/oauth2",
+        docs_url=None, redoc_url=None, static_url=docspage.ASSETS,
         title="Tallyboard", version=__version__,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         lifespan=lifespan, redirect_slashes=False, dependencies=[Depends(authorised)],
@@ -112,6 +119,8 @@ def create_app(settings: Settings, *, clock: Callable[[], float] = time.time, st
     app.router.routes.insert(0, protected(reporting, reports.NEEDED))
     for prefix, router in ROUTERS:
         app.include_router(router, prefix=prefix)
+    docs = docspage.routes(f"{app.title} API", str(app.openapi_url))
+    app.router.routes.extend(protected(route, "read") for route in docs)
     if tensorboard is not None:
         app.router.routes.extend(protected(route, "read") for route in board.routes(tensorboard))
     app.router.routes.extend(protected(route, "read") for route in static_files.routes(page, static))

@@ -4,10 +4,11 @@ Nothing below `app` reads the environment.
 """
 
 import ipaddress
+import re
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tallyboard.wire.limits import (
@@ -19,10 +20,12 @@ from tallyboard.wire.limits import (
     PRODUCERS_PER_RUN_MAX,
     TAGS_PER_RUN_MAX,
 )
+from tallyboard_server.logs import LogFormat, LogLevel
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 """What a Host header may say, without its port, while the service listens on loopback only."""
 
+_ROOT_PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 _PORT_MAX: Final = 2**16 - 1
 
 
@@ -41,6 +44,17 @@ class Settings(BaseSettings):
         (),
         description="Public names of the service, comma-separated; checked against Host and Origin.",
     )
+    tls_cert: Path | None = Field(None, description="Certificate (chain) in PEM; with TLS_KEY, HTTPS is served.")
+    tls_key: Path | None = Field(None, description="The certificate's private key in PEM, without a passphrase.")
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Addresses and networks, comma-separated, whose X-Forwarded-For, -Proto and -Host, and whose "
+        "X-Request-Id, are believed.",
+    )
+    root_path: str = Field("", description="Path below which a proxy shows the service, /tallyboard, taken off or not.")
+    log_format: LogFormat = Field("text", description="text, or json: one object a line.")
+    log_level: LogLevel = Field("info", description="debug, info, warning or error.")
+    access_log: bool = Field(False, description="Log a line for each request.")
     budget_bytes_max: int = Field(
         128 * MIB, ge=2 * BODY_BYTES_MAX, description="Bytes of request bodies held at once; beyond it 503."
     )
@@ -138,12 +152,36 @@ class Settings(BaseSettings):
             raise ValueError("a token travels in a header: printable ASCII without spaces")
         return token
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip().lower() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for text in networks:
+            try:
+                ipaddress.ip_network(text, strict=False)
+            except ValueError as error:
+                raise ValueError(f"{text!r} is no address or network such as 10.0.0.1 or 10.0.0.0/8") from error
+        return networks
+
+    @field_validator("root_path")
+    @classmethod
+    def _is_path(cls, path: str) -> str:
+        trimmed = path.rstrip("/")
+        if not _ROOT_PATH.fullmatch(trimmed):
+            raise ValueError("a path such as /tallyboard: letters, digits, and -._~ between its slashes")
+        return trimmed
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("TLS takes both a certificate (--tls-cert) and its key (--tls-key), or none of them")
+        return self
 
     @property
     def event_file_dir(self) -> Path:

@@ -92,7 +92,7 @@ def _fill(service: Service, names: list[str], points: int) -> tuple[Span, int]:
     span = Span.of(loaded)
     service.usage(span)
     give_up = time.perf_counter() + _MERGE_TIMEOUT_S
-    while service.figures()["merge_waiting_bytes"]:
+    while service.figures()["merge_lag_bytes"]:
         if time.perf_counter() > give_up:
             raise TimeoutError(f"merging was not done after {_MERGE_TIMEOUT_S:.0f} s")
         time.sleep(_POLL_S)

@@ -189,16 +189,21 @@ def test_logging_out_takes_the_cookie_back(protected: RunningService) -> None:
     assert protected.request("GET", "/logout", headers=cookie).status == 405
 
 
-@pytest.mark.parametrize("headers", [{"X_Forwarded_Proto": "https"}, {"Origin": "https://tally.example"}])
-def test_by_https_the_cookie_goes_by_https_only(start_service: StartService, headers: dict[str, str]) -> None:
-    service = start_service(token=TOKEN, allowed_hosts="tally.example")
+@pytest.mark.parametrize(("trusted", "headers", "secure"), [
+    ("127.0.0.1", {"X_Forwarded_Proto": "https"}, True), ("127.0.0.1", {"X_Forwarded_Proto": "http"}, False),
+    ("", {"X_Forwarded_Proto": "https"}, False), ("", {"Origin": "https://tally.example"}, True),
+])  # fmt: skip
+def test_by_https_the_cookie_goes_by_https_only(
+    start_service: StartService, trusted: str, headers: dict[str, str], secure: bool
+) -> None:
+    service = start_service(token=TOKEN, allowed_hosts="tally.example", trusted_proxies=trusted)
     service.headers.clear()
-    assert "Secure" in log_in(service, **headers).headers["set-cookie"]
+    assert ("Secure" in log_in(service, **headers).headers["set-cookie"]) == secure
 
 
 def test_below_a_proxys_path_everything_stays_there(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path / "data", port=0, token=TOKEN)
-    with serving(settings, root_path="/tally") as service:
+    settings = Settings(data_dir=tmp_path / "data", port=0, token=TOKEN, root_path="/tally")
+    with serving(settings) as service:
         service.headers.clear()
         assert b'action="login"' in service.request("GET", "/", headers=HTML).body
         answer = service.request("GET", "/tensorboard/", headers=HTML)

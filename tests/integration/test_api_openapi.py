@@ -40,7 +40,7 @@ def test_every_route_of_the_app_is_documented(document: Any) -> None:
     documented = {(method.upper(), path) for method, path, _ in operations(document)}
     served = {(method, path) for path, route in described_routes() for method in route.methods or ()}
     assert documented == served | {("POST", "/api/v1/scalars/{run}")}
-    assert len(documented) == 31
+    assert len(documented) == 32
     hidden = [
         r.path for _, router in ROUTERS for r in router.routes if isinstance(r, APIRoute) and not shown(r, router)
     ]
@@ -138,7 +138,7 @@ ORDER = (
     "put_run", "report", "post_events", "get_blob", "get_run", "list_runs", "get_scalars", "query", "get_tags",
     "post_tags", "columns", "service", "live", "export",
     "refused", "alert", "alerts", "heartbeat", "patch_run", "rewind", "verify", "repair", "prune", "backup", "healthz",
-    "readyz", "metrics", "delete_run", "create_token", "list_tokens", "revoke_token",
+    "readyz", "metrics", "audit", "delete_run", "create_token", "list_tokens", "revoke_token",
 )  # fmt: skip
 """Each operation's examples in an order in which they make sense."""
 

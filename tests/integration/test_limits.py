@@ -307,7 +307,7 @@ def test_a_client_that_is_throttled_loses_nothing(start_service: StartService, r
         run.log({"loss": step.value / 2})
     run.finish()
     assert run.stats().accepted == 500
-    assert service.parts.traffic.by_status[429] >= 2, "one of ours, and one of the client's at least"
+    assert service.parts.traffic.with_status(429) >= 2, "one of ours, and one of the client's at least"
     assert until(lambda: service.get("/runs").status == 200)
     time.sleep(0.6)
     assert service.points(run_name, "loss") == [(i, i / 2) for i in range(1, 501)]

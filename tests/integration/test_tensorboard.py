@@ -311,7 +311,7 @@ class TestAccess:
         assert (answer.status, answer.headers["location"]) == (307, "tensorboard/?a=b")
 
     def test_below_the_path_that_a_proxy_gave_it(self, tmp_path: Path) -> None:
-        with serving(Settings(data_dir=tmp_path / "data", port=0), root_path="/tally") as service:
+        with serving(Settings(data_dir=tmp_path / "data", port=0, root_path="/tally")) as service:
             report_curve(service, "a/b", [1.0])
             assert ask(service, "runs") == ["a/b"]
             assert service.request("GET", "/tensorboard/").status == 200

@@ -252,7 +252,7 @@ def test_what_waits_for_merging_slows_reports_down(kept: Kept) -> None:
     ingest.watch_backlog(kept.merger.backlog_bytes, "merges")
     kept.report(range(100))
     kept.merger.notify([Done(Receipt(run="p/run", stored=200), kept.state)])
-    assert kept.merger.stats()["merge_waiting_bytes"] == kept.merger.backlog_bytes() == 1600
+    assert kept.merger.stats()["merge_lag_bytes"] == kept.merger.backlog_bytes() == 1600
     with pytest.raises(OverloadedError, match="merges are 1600 bytes behind"):
         ingest._check_backlog()
     kept.merger._turn()

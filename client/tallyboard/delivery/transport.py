@@ -96,8 +96,19 @@ def problem_of(answer: Answer) -> Problem:
 class HttpTransport:
     """One kept-alive connection, through urllib3. Retries are the sender's business, redirects are not followed."""
 
-    def __init__(self, url: str, token: str | None, user_agent: str) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None,
+        user_agent: str,
+        *,
+        ca_file: str | None = None,
+        fingerprint: str | None = None,
+    ) -> None:
+        """ca_file, fingerprint: see `wire.trust.pool_options`."""
         import urllib3  # here, so that `import tallyboard` does not load an HTTP client
+
+        from tallyboard.wire import trust
 
         # What else the first request would import, on a thread of its own: a child that is forked within an import
         # which another thread has begun can never import the same itself.
@@ -112,7 +123,9 @@ class HttpTransport:
             maxsize=1,
             retries=False,
             timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S),
+            **trust.pool_options(ca_file, fingerprint),
         )
+        self._distrust = trust.distrust
 
     def post(self, path: str, body: bytes, content_type: str) -> Answer:
         """POST a body below the service's URL."""
@@ -147,7 +160,7 @@ class HttpTransport:
                 raise UnreachableError(f"an answer of more than {bytes_max} bytes")
             response.release_conn()
         except self._foreign_errors as error:
-            raise UnreachableError(_brief(error)) from error
+            raise UnreachableError(self._distrust(error) or _brief(error)) from error
         return Answer(response.status, data, _retry_after_s(response.headers))
 
 

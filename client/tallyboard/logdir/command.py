@@ -19,7 +19,7 @@ from tallyboard.logdir.mends import Mends
 from tallyboard.logdir.shipping import Service, SystemClock
 from tallyboard.logdir.tags import CounterRule
 from tallyboard.logdir.watching import Watch
-from tallyboard.settings import DEFAULT_URL, service_token, service_url
+from tallyboard.settings import DEFAULT_URL, service_ca_file, service_token, service_url
 from tallyboard.version import __version__
 from tallyboard.wire import InvalidNameError, check_counter, check_run
 
@@ -153,7 +153,8 @@ class _StoppableClock(SystemClock):
 def _service(asked: Asked, environ: Mapping[str, str], patience_s: float, clock: SystemClock | None = None) -> Service:
     url = service_url(asked.url or environ.get("TALLYBOARD_URL") or DEFAULT_URL)
     token = service_token(asked.token or environ.get("TALLYBOARD_TOKEN") or None)
-    transport = HttpTransport(url, token, f"tallyboard/{__version__}")
+    ca_file = service_ca_file(None, environ)
+    transport = HttpTransport(url, token, f"tallyboard/{__version__}", ca_file=ca_file)
     return Service(transport, patience_s=patience_s, clock=clock)
 
 

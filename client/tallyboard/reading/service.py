@@ -10,7 +10,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 
 from tallyboard.errors import ReadError, RunNotFoundError
-from tallyboard.settings import DEFAULT_URL, service_token, service_url
+from tallyboard.settings import DEFAULT_URL, service_ca_file, service_token, service_url
 from tallyboard.version import __version__
 from tallyboard.wire import MSGPACK, Problem
 
@@ -67,17 +67,24 @@ class Service:
 
     @classmethod
     @contextmanager
-    def opened(cls, url: str | None, token: str | None) -> Iterator["Service"]:
+    def opened(
+        cls, url: str | None, token: str | None, ca_file: str | os.PathLike[str] | None = None
+    ) -> Iterator["Service"]:
         """The service that arguments and environment name, until the block ends."""
         import urllib3  # here, so that `import tallyboard` does not load an HTTP client
+
+        from tallyboard.wire import trust
 
         chosen = service_url(url or os.environ.get("TALLYBOARD_URL") or DEFAULT_URL)
         secret = service_token(token or os.environ.get("TALLYBOARD_TOKEN") or None)
         timeout = urllib3.Timeout(connect=CONNECT_TIMEOUT_S, read=READ_TIMEOUT_S)
-        pool = urllib3.PoolManager(num_pools=1, maxsize=1, retries=False, timeout=timeout)
+        options = trust.pool_options(service_ca_file(ca_file, os.environ))
+        pool = urllib3.PoolManager(num_pools=1, maxsize=1, retries=False, timeout=timeout, **options)
         try:
             yield cls(chosen, secret, pool)
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            if (distrust := trust.distrust(error)) is not None:
+                raise ReadError(f"{chosen}: {distrust}") from error
             cause = str(error).rpartition(": ")[2] or type(error).__name__
             raise ReadError(f"{chosen} does not answer, or broke off ({cause}); try again") from error
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -22,7 +22,7 @@ from tallyboard.outbox.segments import Survey
 from tallyboard.outbox.spooldir import NoSpoolError, SpoolDir, stream_dirs
 from tallyboard.outbox.stream import Stream, new_id
 from tallyboard.remedies import cause, foreign
-from tallyboard.settings import DEFAULT_URL, default_spool_dir, service_token, service_url
+from tallyboard.settings import DEFAULT_URL, default_spool_dir, service_ca_file, service_token, service_url
 from tallyboard.wire import limits
 
 PATIENCE_S: Final = 60.0
@@ -62,6 +62,8 @@ def sync(
     *,
     url: str | None = None,
     token: str | None = None,
+    ca_file: str | os.PathLike[str] | None = None,
+    fingerprint: str | None = None,
     as_new: bool = False,
     tell: Callable[[str], None] = lambda _: None,
     wanted: Callable[[Stream], bool] = lambda _: True,
@@ -69,10 +71,12 @@ def sync(
     """Send all streams in a spool dir (or the one in its folder), in the order in which their jobs began.
 
     directory: TALLYBOARD_SPOOL_DIR, or ~/.local/state/tallyboard/spool, if None. url: the service; if None the one that
-    the job was told of, else TALLYBOARD_URL, else http://127.0.0.1:6007. token: TALLYBOARD_TOKEN if None. as_new:
-    what must not go to its run any more gets a run of its own. tell: is given lines of progress. wanted: which streams.
+    the job was told of, else TALLYBOARD_URL, else http://127.0.0.1:6007. token: TALLYBOARD_TOKEN if None. ca_file:
+    authorities that vouch for its certificate; TALLYBOARD_CA_FILE, or those of the system, if None. fingerprint:
+    SHA-256, in hex, of the one certificate that it has to show instead. as_new: what must not go to its run any more
+    gets a run of its own. tell: is given lines of progress. wanted: which streams.
 
-    Raises ConfigurationError for a url or token that is none, or a directory that can't be read.
+    Raises ConfigurationError for a url, token or ca_file that is none, or a directory that can't be read.
     """
     root = Path(directory) if directory is not None else default_spool_dir(os.environ)
     if root is None:
@@ -86,7 +90,7 @@ def sync(
     except OSError as error:
         raise ConfigurationError(f"{root} can't be read: {error.strerror or error}") from error
     found.sort(key=lambda item: item[0])
-    with _Services(url, token, os.environ) as services:
+    with _Services(url, token, ca_file, fingerprint, os.environ) as services:
         results = [_Sync(folder, services, as_new, tell).run() for _, folder in found]
     return [result for result in results if result is not None]
 
@@ -94,10 +98,19 @@ def sync(
 class _Services:
     """Ways to the services that streams go to, one each."""
 
-    def __init__(self, url: str | None, token: str | None, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        url: str | None,
+        token: str | None,
+        ca_file: str | os.PathLike[str] | None,
+        fingerprint: str | None,
+        environ: Mapping[str, str],
+    ) -> None:
         self._url = None if url is None else service_url(url)
         self._fallback = service_url(environ.get("TALLYBOARD_URL") or DEFAULT_URL)
         self._token = service_token(token or environ.get("TALLYBOARD_TOKEN") or None)
+        self._ca_file = service_ca_file(ca_file, environ)
+        self._fingerprint = fingerprint
         self._ways: dict[str, Transmitter] = {}
         self.answered: set[str] = set()
 
@@ -106,7 +119,10 @@ class _Services:
 
     def way(self, url: str) -> Transmitter:
         if url not in self._ways:
-            self._ways[url] = Transmitter(HttpTransport(url, self._token, USER_AGENT), random.Random())
+            transport = HttpTransport(
+                url, self._token, USER_AGENT, ca_file=self._ca_file, fingerprint=self._fingerprint
+            )
+            self._ways[url] = Transmitter(transport, random.Random())
         return self._ways[url]
 
     def __enter__(self) -> "_Services":

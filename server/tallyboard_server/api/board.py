@@ -31,7 +31,13 @@ WAITING_MAX: Final = 128
 BODY_BYTES_MAX: Final = MIB
 """The page posts lists of tags."""
 
-_SET_BY_GUARD: Final = frozenset({b"x-content-type-options", b"referrer-policy"})
+_OURS: Final = frozenset({b"x-content-type-options", b"referrer-policy"})
+"""Headers that each of the service's answers gets."""
+_CSP: Final = b"content-security-policy"
+_CSP_ADDED: Final = b"; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
+"""To what TensorBoard says of its pages: it leaves open who may frame them."""
+_CSP_OF_OTHERS: Final = b"default-src 'self'; frame-ancestors 'self'"
+"""For what is no page; its workers are under the policy that they come with."""
 
 
 class Board:
@@ -78,7 +84,7 @@ class Board:
             self._waiting -= 1
         for message in messages:
             if message["type"] == "http.response.start":
-                message["headers"] = [pair for pair in message["headers"] if pair[0] not in _SET_BY_GUARD]
+                message["headers"] = _marked(message["headers"])
             await send(message)
 
     async def _application(self) -> WSGIMiddleware:
@@ -106,6 +112,12 @@ class Board:
                         return bytes(body)
         except TimeoutError as error:
             raise BodyTimeoutError(f"the body did not arrive within {self._body_timeout_s:g} s") from error
+
+
+def _marked(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """TensorBoard's headers, with our own view of who may frame what, and without what all answers get."""
+    policy = next((value + _CSP_ADDED for name, value in headers if name == _CSP), _CSP_OF_OTHERS)
+    return [*((name, value) for name, value in headers if name not in _OURS and name != _CSP), (_CSP, policy)]
 
 
 def routes(board: Board) -> list[BaseRoute]:

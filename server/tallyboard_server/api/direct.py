@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tallyboard_server.api.authorise import check
+from tallyboard_server.api.login import path_of
 from tallyboard_server.api.reports import NEEDED, report
 
 
@@ -24,11 +25,11 @@ class DirectReports:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As ASGI has it."""
-        direct = scope["type"] == "http" and scope["method"] == "POST" and scope["path"].startswith(self._path)
+        direct = scope["type"] == "http" and scope["method"] == "POST" and path_of(scope).startswith(self._path)
         await (self._report if direct else self._app)(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["path_params"] = {"run": scope["path"][len(self._path) :]}
+        scope["path_params"] = {"run": path_of(scope)[len(self._path) :]}
         check(scope, NEEDED)
         response = await report(Request(scope, receive))
         await response(scope, receive, send)

@@ -308,6 +308,15 @@ READY: Final[dict[str, Any]] = {
     "checks": {"free_bytes": 10_000_000_000, "queue_bytes": 0},
     "warnings": [],
 }
+AUDIT: Final[dict[str, Any]] = {
+    "entries": [
+        {
+            "id": 17, "at": 1_760_000_000.25, "actor": "alice", "token": "tb_7f3a", "address": "192.0.2.7",
+            "action": "run.rewind", "run": RUN, "detail": {"next_steps": {"global_step": 1_000}, "reason": "resumed"},
+        }
+    ],
+    "before": 17,
+}  # fmt: skip
 METRICS: Final = "# TYPE tallyboard_ingest_scalars_total counter\ntallyboard_ingest_scalars_total 1\n"
 EXPORTED_CSV: Final = "run,counter,step,wall_time,tag,value\nmnist/try1,global_step,1,1760000000.25,loss,0.5\n"
 EXPORTED_JSONL: Final = (

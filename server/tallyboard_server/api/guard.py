@@ -1,4 +1,4 @@
-"""The door: token or cookie, Host, Origin, requests in flight, what a response must carry; as one thin ASGI layer."""
+"""The door: token or cookie, Host, Origin, requests in flight; as one thin ASGI layer."""
 
 import base64
 import binascii
@@ -24,8 +24,6 @@ OPEN_PATHS: Final = frozenset({"/healthz"})
 """Answered to anybody: a probe learns that the process lives, and nothing else."""
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_NOSNIFF: Final = (b"x-content-type-options", b"nosniff")
-_REFERRER: Final = (b"referrer-policy", b"no-referrer")
 _HOW_TO_SEND: Final = (
     'send "Authorization: Bearer <token>" (a browser may give it as the password): the TALLYBOARD_TOKEN of the '
     "service, or one that `tallyboard token create` made"
@@ -59,11 +57,7 @@ class Guard:
 
         async def send_marked(message: Message) -> None:
             nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                self._traffic.answered(message["status"])
-                own_policy = any(name == _REFERRER[0] for name, _ in message["headers"])
-                message["headers"] = [*message["headers"], _NOSNIFF, *(() if own_policy else (_REFERRER,))]
+            started = True
             await send(message)
 
         try:

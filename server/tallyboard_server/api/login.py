@@ -211,8 +211,7 @@ def _let_in(request: Request, access: Access, then: str, who: Callable[[str, str
 def _cookie_place(request: Request) -> dict[str, Any]:
     """Where and when the browser sends the cookie."""
     origin = request.headers.get("origin", "")
-    forwarded = request.headers.get("x-forwarded-proto", "")
-    secure = request.url.scheme == "https" or forwarded == "https" or origin.startswith("https://")
+    secure = request.url.scheme == "https" or origin.startswith("https://")
     path = f"{request.scope.get('root_path', '').rstrip('/')}/"
     return {"path": path, "secure": secure, "httponly": True, "samesite": "strict"}
 

@@ -219,6 +219,30 @@ class AlertsPage(msgspec.Struct, kw_only=True):
     alerts: list[AlertItem]
 
 
+class AuditItem(msgspec.Struct, kw_only=True):
+    """One thing that was done. at: seconds since the epoch. actor: who did it, for people to read.
+
+    token: the id of the token that was given, null without one. address: where it was asked from, "" if nowhere.
+    run: what it was done to, null for the service itself. detail: what more there is to say; by action.
+    """
+
+    id: int
+    at: float
+    actor: str
+    token: str | None
+    address: str
+    action: str
+    run: str | None
+    detail: dict[str, Any]
+
+
+class AuditPage(msgspec.Struct, kw_only=True):
+    """Entries of the audit, newest first; before: what to ask with for those before them, null if there are none."""
+
+    entries: list[AuditItem]
+    before: int | None
+
+
 class RepairBody(Message):
     """A body of POST /repair. `reason` goes into the log."""
 

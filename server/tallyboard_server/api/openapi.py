@@ -19,6 +19,7 @@ _KINDS: Final = (
     messages.RunTablePage, messages.RunRow, messages.RunPatch,
     messages.RewindBody, messages.HeartbeatBody, messages.HeartbeatAnswer, messages.RefusedPage, messages.AlertsPage,
     chartmessages.Chart, chartmessages.Series, chartmessages.QueryBody,
+    messages.AuditItem, messages.AuditPage,
     messages.Readiness, messages.RepairBody, messages.RepairAnswer, messages.VerifyLine,
     messages.PruneBody, messages.PruneLine, overviewmessages.TagsBody, overviewmessages.TagsAnswer,
     overviewmessages.ColumnsAnswer, overviewmessages.ServiceAnswer,

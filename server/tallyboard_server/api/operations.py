@@ -1,7 +1,10 @@
 """What operators ask: is it alive, is it ready, how is it doing; and the page at the root."""
 
 import os
+import resource
 import shutil
+import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
@@ -25,6 +28,7 @@ from tallyboard_server.store.protocol import StoreError
 
 FREE_BYTES_MIN: Final = 64 * MIB
 """Free disk space below which the service says that it is not ready: a few groups more would fill it."""
+STARTED_AT: Final = time.time()
 WRITE_TIMEOUT_S: Final = 5.0
 WARNINGS_MAX: Final = 100
 
@@ -94,7 +98,7 @@ async def index(request: Request, service: Running, asking: Asking) -> Response:
 
 def readiness(service: Service) -> Readiness:
     """Ask every part; a reason for each that can't do its work."""
-    reasons: list[str] = []
+    reasons: list[str] = ["the service is shutting down"] if service.traffic.draining else []
     free = shutil.disk_usage(service.settings.data_dir).free
     if free < FREE_BYTES_MIN:
         reasons.append(f"only {free} bytes are free in {service.settings.data_dir}; make room")
@@ -117,6 +121,8 @@ def readiness(service: Service) -> Readiness:
 
 
 def _samples(service: Service) -> Iterator[Sample]:
+    for reason, count in service.ingest.refused_by_reason.items():
+        yield Sample("ingest_refused_reports_total", count, {"reason": reason})
     figures = [service.store.stats(), service.ingest.stats(), *(v.stats() for v in service.views.values())]
     for part in figures:
         for name, value in part.items():
@@ -130,3 +136,7 @@ def _process() -> Iterator[Sample]:
         pages = int(status.read_text().split()[1])
         yield Sample("process_resident_memory_bytes", pages * os.sysconf("SC_PAGE_SIZE"))
         yield Sample("process_open_fds", sum(1 for _ in Path("/proc/self/fd").iterdir()))
+    yield Sample("process_max_fds", resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    yield Sample("process_cpu_seconds_total", time.process_time())
+    yield Sample("process_start_time_seconds", STARTED_AT)
+    yield Sample("process_threads", threading.active_count())

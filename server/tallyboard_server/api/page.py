@@ -3,7 +3,9 @@
 from html import escape
 from typing import Final
 
-ROOT_CSP: Final = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+ROOT_CSP: Final = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 
 _PAGE: Final = """<!doctype html>
 <html lang="en">

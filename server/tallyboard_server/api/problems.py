@@ -31,6 +31,7 @@ from tallyboard_server.ingest.errors import (
     RunForbiddenError,
     RunNotFoundError,
 )
+from tallyboard_server.logs import REQUEST_ID
 from tallyboard_server.runtable import RunsTooManyError, StillReadingError
 from tallyboard_server.series import HistoryChangedError, PointsTooManyError, UnknownAxisError
 from tallyboard_server.store.protocol import StoreBusyError, StoreError, StoreFullError
@@ -271,7 +272,7 @@ def described(error: Exception) -> tuple[Problem, dict[str, str]]:
         case RequestValidationError():
             problem.field, problem.detail = _first_fault(error)
     if kind is INTERNAL:
-        problem.request_id = secrets.token_hex(8)
+        problem.request_id = REQUEST_ID.get() or secrets.token_hex(8)
         problem.detail = "unexpected error; the service's log has it under this request_id"
         log.error("request %s failed", problem.request_id, exc_info=error)
     return problem, headers

@@ -20,7 +20,7 @@ from tallyboard_server.api.names import RunName
 from tallyboard_server.api.problems import described
 from tallyboard_server.api.reading import load_run
 from tallyboard_server.api.safety import NDJSON, REST_MAX_S, TELL_EVERY_S
-from tallyboard_server.api.service import Running, Service
+from tallyboard_server.api.service import Asking, Running, Service
 from tallyboard_server.retention import THIN_MIN, Policy, RunPruning
 from tallyboard_server.store.protocol import Store
 
@@ -42,7 +42,7 @@ router = APIRouter(tags=["safety"])
         problems=("invalid_run_name", "run_not_found", "run_deleted", *BODY, *WRITE),
     ),
 )  # fmt: skip
-async def prune(request: Request, service: Running, run: RunName) -> Response:
+async def prune(request: Request, service: Running, asking: Asking, run: RunName) -> Response:
     """Remove superseded points, thin long curves, or delete the run: by default only look, and say what would go.
 
     Of a thinned tag, the first, least, greatest and last point of each stretch of steps stay, and the first NaN,
@@ -62,7 +62,7 @@ async def prune(request: Request, service: Running, run: RunName) -> Response:
         thin=message.thin,
         whole=message.whole,
     )
-    pruning = service.pruner.run(run, policy, dry=message.dry_run)
+    pruning = service.pruner.run(run, policy, dry=message.dry_run, by=asking)
     return StreamingResponse(_lines(service, pruning, dry=message.dry_run), media_type=NDJSON)
 
 

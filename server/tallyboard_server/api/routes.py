@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 from tallyboard_server.api import (
+    audit,
     charts,
     events,
     export,
@@ -34,6 +35,7 @@ ROUTERS: Final[tuple[tuple[str, APIRouter], ...]] = (
     (API_PREFIX, safety.router),
     (API_PREFIX, prune.router),
     (API_PREFIX, tokens.router),
+    (API_PREFIX, audit.router),
     ("", operations.router),
     ("", operations.root),
     ("", login.router),

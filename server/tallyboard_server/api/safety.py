@@ -26,9 +26,11 @@ from tallyboard_server.api.messages import RepairAnswer, RepairBody, VerifyLine
 from tallyboard_server.api.names import RunName
 from tallyboard_server.api.problems import TooBusyError, described
 from tallyboard_server.api.reading import load_run
-from tallyboard_server.api.service import Running, Service
+from tallyboard_server.api.service import Asking, Running, Service
 from tallyboard_server.eventfiles import LogDirectory
+from tallyboard_server.ingest.auditing import note
 from tallyboard_server.ingest.errors import RunNotFoundError
+from tallyboard_server.principal import Principal
 from tallyboard_server.store.protocol import Generation, Store, StoreFullError
 from tallyboard_server.verify import RunCheck, RunGoneError
 
@@ -88,7 +90,7 @@ async def verify(service: Running, run: RunName) -> Response:
         problems=("invalid_run_name", "run_not_found", "run_deleted", *BODY, *STORE),
     ),
 )
-async def repair(request: Request, service: Running, run: RunName) -> Response:
+async def repair(request: Request, service: Running, asking: Asking, run: RunName) -> Response:
     """Begin a new event file from the store, under a new name, whatever the state of the present one.
 
     The store is not changed. The old file goes after a grace period. `event_file` is null if nothing is visible.
@@ -100,6 +102,7 @@ async def repair(request: Request, service: Running, run: RunName) -> Response:
     log.info("event file of %s: a new one was asked for (%s)", run, message.reason or "no reason given")
     if before is None:
         return answer(request, RepairAnswer(run=run, event_file=None, done=True))
+    await run_in_threadpool(_note, service, asking, "run.repair", run, reason=message.reason)
     service.event_files.rebuild(run_id)
     until = time.monotonic() + REPAIR_TIMEOUT_S
     while True:
@@ -122,7 +125,7 @@ async def repair(request: Request, service: Running, run: RunName) -> Response:
         problems=WRITE,
     ),
 )  # fmt: skip
-async def backup(service: Running) -> Response:
+async def backup(service: Running, asking: Asking) -> Response:
     """A consistent copy of the store, taken while reports go on. Event files are not in it: they are rebuilt.
 
     The copy is made first, then sent, so the answer begins late for a large store. One copy is made at a time.
@@ -132,6 +135,11 @@ async def backup(service: Running) -> Response:
     async with service.copying:
         copy = await run_in_threadpool(make_copy, service.store, service.settings.data_dir)
     size = os.fstat(copy.fileno()).st_size
+    try:
+        await run_in_threadpool(_note, service, asking, "backup.download", None, bytes=size)
+    except BaseException:  # no copy leaves that the audit does not know
+        copy.close()
+        raise
     name = time.strftime("tallyboard-%Y%m%d-%H%M%S.sqlite3", time.gmtime(service.clock()))
     headers = {"Content-Length": str(size), "Content-Disposition": f'attachment; filename="{name}"'}
     return StreamingResponse(_chunks(copy), media_type=OCTETS, headers=headers)
@@ -158,6 +166,12 @@ def remove_unfinished_copies(folder: Path) -> None:
         if left.is_dir() and not left.is_symlink():
             log.info("removing the unfinished backup %s", left)
             shutil.rmtree(left)
+
+
+def _note(service: Service, asking: Principal, action: str, run: str | None, **detail: object) -> None:
+    """Keep in the audit what is about to be done."""
+    now = service.clock()
+    service.ingest.record(lambda transaction: note(transaction, now, asking, action, run, **detail))
 
 
 async def _chunks(copy: IO[bytes]) -> AsyncIterator[bytes]:

@@ -5,6 +5,7 @@ from typing import Annotated, Final
 import typer
 
 from tallyboard_server.cli import looking
+from tallyboard_server.cli.auditing import audit
 from tallyboard_server.cli.copies import backup, restore
 from tallyboard_server.cli.demo import demo
 from tallyboard_server.cli.demo.preempt import demo_preempt
@@ -58,7 +59,7 @@ def options(
 app.command(epilog=environment_help())(serve)
 for command in (
     runs, looking.counters, looking.tail, looking.alerts, rewind, export, sync, verify, repair, backup, restore, prune,
-    doctor, demo, demo_preempt, demo_thousand,
+    audit, doctor, demo, demo_preempt, demo_thousand,
 ):  # fmt: skip
     app.command()(command)
 app.command(name="import")(import_logdir)

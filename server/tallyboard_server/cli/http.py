@@ -9,7 +9,7 @@ from urllib.parse import quote, urlencode
 import msgspec
 import urllib3
 
-from tallyboard.wire import JSON, MSGPACK, Batch, Problem, Receipt, encode_batch
+from tallyboard.wire import JSON, MSGPACK, Batch, Problem, Receipt, encode_batch, trust
 from tallyboard_server.api.messages import PruneBody, PruneLine, Readiness, RunPage, RunRow, VerifyLine
 
 URL_DEFAULT: Final = "http://127.0.0.1:6007"
@@ -58,13 +58,16 @@ class _Chart(msgspec.Struct):
 class Service:
     """One service: its address (`url` without a trailing slash), and what it answers."""
 
-    def __init__(self, url: str, token: str | None = None) -> None:
+    def __init__(self, url: str, token: str | None = None, ca_file: str | None = None) -> None:
+        """ca_file: authorities that vouch for its certificate; None: those of the system."""
         self.url = url.rstrip("/")
         headers = {"Accept": JSON, "User-Agent": "tallyboard-cli"}
         self._has_token = bool(token)
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        self._pool = urllib3.PoolManager(headers=headers, timeout=_TIMEOUT, retries=False, maxsize=_CONNECTIONS_KEPT)
+        self._pool = urllib3.PoolManager(
+            headers=headers, timeout=_TIMEOUT, retries=False, maxsize=_CONNECTIONS_KEPT, **trust.pool_options(ca_file)
+        )
 
     def get(self, path: str, kind: type[_T], **query: str | int | float | None) -> _T:
         """GET a path below /api/v1; queries that are None are left out. Raises UnreachableError, ApiProblemError."""
@@ -155,6 +158,8 @@ class Service:
         try:
             return self._pool.request(method, self.url + path, body=body, headers=headers)
         except (urllib3.exceptions.HTTPError, ValueError) as error:
+            if (distrust := trust.distrust(error)) is not None:
+                raise UnreachableError(f"{self.url}: {distrust}") from error
             raise UnreachableError(
                 f"no service answers at {self.url} ({_cause(error)}); start one with `tallyboard serve`, "
                 "or set TALLYBOARD_URL to where it is"
@@ -180,6 +185,8 @@ class Service:
                 response.release_conn()
                 response.close()
         except (urllib3.exceptions.HTTPError, msgspec.DecodeError) as error:
+            if (distrust := trust.distrust(error)) is not None:
+                raise UnreachableError(f"{self.url}: {distrust}") from error
             raise UnreachableError(f"{self.url} broke off ({_cause(error)}); try again") from error
 
     def _pieces(self, path: str) -> Iterator[bytes]:
@@ -215,14 +222,18 @@ class Service:
 
 
 def service_from(environment: Mapping[str, str] = os.environ, url: str | None = None) -> Service:
-    """The service at `url`, else TALLYBOARD_URL, else this machine's default port; with TALLYBOARD_TOKEN, if set.
+    """The service at `url`, else TALLYBOARD_URL, else this machine's default port; with TALLYBOARD_TOKEN and
+    TALLYBOARD_CA_FILE, if set.
 
-    Raises UnreachableError if that is no URL.
+    Raises UnreachableError if that is no URL, or no file of authorities.
     """
     chosen = url or environment.get("TALLYBOARD_URL") or URL_DEFAULT
     if not chosen.startswith(("http://", "https://")):
         raise UnreachableError(f"TALLYBOARD_URL {chosen!r} is no URL; use for example {URL_DEFAULT}")
-    return Service(chosen, environment.get("TALLYBOARD_TOKEN"))
+    ca_file = environment.get("TALLYBOARD_CA_FILE") or None
+    if ca_file is not None and (fault := trust.ca_file_fault(ca_file)) is not None:
+        raise UnreachableError(fault)
+    return Service(chosen, environment.get("TALLYBOARD_TOKEN"), ca_file)
 
 
 def run_path(prefix: str, run: str) -> str:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import tallyboard
 from tallyboard.outbox.stream import Stream
+from tallyboard_server.cli.tls import fingerprint
 from tallyboard_server.settings import LOOPBACK_NAMES, Settings
 
 log: Final = logging.getLogger(__name__)
@@ -19,8 +20,9 @@ def take_in(settings: Settings, port: int, token: str) -> None:
     token: one that the service takes from itself.
     """
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    thread = threading.Thread(target=_take_in, args=(url, token, meant_for(host, port)), daemon=True)
+    scheme, pin = ("http", None) if settings.tls_cert is None else ("https", fingerprint(settings.tls_cert))
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+    thread = threading.Thread(target=_take_in, args=(url, token, pin, meant_for(host, port)), daemon=True)
     thread.name = "spool-intake"
     thread.start()
 
@@ -37,9 +39,10 @@ def meant_for(host: str, port: int) -> Callable[[Stream], bool]:
     return is_meant
 
 
-def _take_in(url: str, token: str | None, wanted: Callable[[Stream], bool]) -> None:
+def _take_in(url: str, token: str | None, pin: str | None, wanted: Callable[[Stream], bool]) -> None:
+    """pin: the fingerprint of our own certificate, which need not be for this machine's own address."""
     try:
-        results = tallyboard.sync(url=url, token=token, wanted=wanted)
+        results = tallyboard.sync(url=url, token=token, fingerprint=pin, wanted=wanted)
     except tallyboard.ConfigurationError as error:
         log.warning("what jobs left on this machine can't be taken in: %s", error)
         return

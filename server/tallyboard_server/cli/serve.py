@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from tallyboard_server.cli.output import fail, version
+from tallyboard_server.cli.tls import tls_context
 from tallyboard_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -31,6 +32,13 @@ def serve(
         bool | None,
         typer.Option("--insecure", help="Be open to anybody until a token is made.", show_default=False),
     ] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="Certificate (chain) in PEM: serve HTTPS.", show_default="plain HTTP")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key in PEM.", show_default=False)] = None,
+    root_path: Annotated[
+        str | None, typer.Option(help="Path below which a proxy shows the service: /tallyboard.", show_default="/")
+    ] = None,
     tensorboard: Annotated[
         bool | None,
         typer.Option("--tensorboard/--no-tensorboard", help="Show TensorBoard itself.", show_default="yes"),
@@ -41,14 +49,16 @@ def serve(
     Off loopback, a first start makes an admin token and shows it once, with a link to log in.
     """
     options = {"host": host, "port": port, "data_dir": data_dir, "logdir": logdir, "insecure": insecure,
+               "tls_cert": tls_cert, "tls_key": tls_key, "root_path": root_path,
                "tensorboard": tensorboard}  # fmt: skip
     settings = read_settings({name: value for name, value in options.items() if value is not None})
+    tls = tls_context(settings)
     listener = listen(settings)
     from tallyboard_server.cli.server import run  # here: the other commands need no web framework
 
     with listener:
         port = listener.getsockname()[1]
-        run(settings, listener, lambda access: announcement(settings, port, access))
+        run(settings, listener, lambda access: announcement(settings, port, access), tls)
 
 
 def environment_help() -> str:
@@ -63,7 +73,8 @@ def read_settings(options: Mapping[str, Any]) -> Settings:
         settings = Settings(**options)
     except ValidationError as error:
         fault = error.errors()[0]
-        fail(f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']} (got {fault['input']!r})")
+        where = ".".join(str(part) for part in fault["loc"])
+        fail(f"{where}: {fault['msg']} (got {fault['input']!r})" if where else fault["msg"])
     return settings
 
 
@@ -87,7 +98,8 @@ def listen(settings: Settings) -> socket.socket:
 def announcement(settings: Settings, port: int, access: "Access") -> str:
     """Where to look, the one line that reports something, and how to get in."""
     host = {"0.0.0.0": "localhost", "::": "localhost"}.get(settings.host, settings.host)  # noqa: S104
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "http" if settings.tls_cert is None else "https"
+    url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{settings.root_path}"
     token = """ -H "Authorization: Bearer $TALLYBOARD_TOKEN\"""" if not access.is_open else ""
     logdir = settings.event_file_dir
     report = '{"step": 1, "scalars": {"loss": 0.5}}'

@@ -1,10 +1,14 @@
 """Uvicorn as `tallyboard serve` runs it: one process, bounded shutdown, an announcement once it takes requests."""
 
+import asyncio
 import logging
 import resource
+import signal
 import socket
+import ssl
 import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Final
 
 import uvicorn
@@ -14,6 +18,8 @@ from tallyboard_server.access import Access
 from tallyboard_server.app import create_app
 from tallyboard_server.cli.intake import take_in
 from tallyboard_server.cli.output import Exit, fail, stdout
+from tallyboard_server.cli.systemd import Systemd
+from tallyboard_server.logs import configure
 from tallyboard_server.settings import Settings
 from tallyboard_server.store.protocol import StoreError
 
@@ -39,12 +45,19 @@ class AnnouncedServer(uvicorn.Server):
         announcement: Callable[[], str],
         then: Callable[[], None],
         at_end: Callable[[], None],
+        draining: Callable[[], None],
     ) -> None:
-        """then: what to do once it takes requests; at_end: before it waits for those under way to end."""
+        """then: what to do once it takes requests; at_end: before it waits for those under way to end.
+
+        draining: what to do at once when it is told to stop; called by a signal's handler.
+        """
         super().__init__(config)
         self._announcement = announcement
         self._then = then
         self._at_end = at_end
+        self._draining = draining
+        self._systemd = Systemd()
+        self._watching: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, then the announcement."""
@@ -52,9 +65,21 @@ class AnnouncedServer(uvicorn.Server):
         if self.started:
             stdout.print(self._announcement(), markup=False)
             self._then()
+            self._systemd.tell("READY=1")
+            self._watching = asyncio.create_task(self._systemd.watch())
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """As uvicorn's; from here on it is not ready. SIGTERM is how it is meant to end, so that ends with 0."""
+        self._draining()
+        if sig == signal.SIGTERM:
+            self.should_exit = True
+        else:
+            super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, with nothing under way that would never end."""
+        self._systemd.tell("STOPPING=1")
+        self._draining()
         self._at_end()
         await super().shutdown(sockets)
 
@@ -104,12 +129,17 @@ def within_files(settings: Settings, files: int) -> Settings:
     return settings.model_copy(update={"connections_max": most})
 
 
-def run(settings: Settings, listener: socket.socket, announcement: Callable[[Access], str]) -> None:
+def run(
+    settings: Settings,
+    listener: socket.socket,
+    announcement: Callable[[Access], str],
+    tls: ssl.SSLContext | None = None,
+) -> None:
     """Serve on a bound socket until a signal to stop; ends the command if the service could not start.
 
     announcement: where to look, told once it takes requests.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure(settings.log_format, settings.log_level)
     made = create_app(within_files(settings, raise_file_limit()))
     app = StartUp(made)
     config = uvicorn.Config(
@@ -126,11 +156,15 @@ def run(settings: Settings, listener: socket.socket, announcement: Callable[[Acc
         timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
     )
 
+    if tls is not None:
+        config.load()
+        config.ssl = tls
+
     def once_up() -> None:
         if settings.take_in_spools:
             take_in(settings, listener.getsockname()[1], made.access.own_token)
 
-    server = AnnouncedServer(config, lambda: announcement(made.access), once_up, made.end_streams)
+    server = AnnouncedServer(config, lambda: announcement(made.access), once_up, made.end_streams, made.drain)
     sys.setswitchinterval(THREAD_SWITCH_S)
     try:
         server.run(sockets=[listener])

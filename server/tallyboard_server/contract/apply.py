@@ -12,7 +12,7 @@ from tallyboard_server.contract.opening import open_run
 from tallyboard_server.contract.rewind import rewind_run
 from tallyboard_server.contract.segments import Segment
 from tallyboard_server.contract.types import LastStepBefore, Outcome, RunLimits
-from tallyboard_server.model import ANONYMOUS, KeptAlert, KeptRefusal, RunMeta, RunState, counter_values
+from tallyboard_server.model import ANONYMOUS, KeptAlert, KeptRefusal, RunMeta, RunState, counter_values, frozen
 
 
 def new_run(run_id: int, name: str, *, now: float, uid: str | None = None) -> RunState:
@@ -56,7 +56,7 @@ def apply(
         listed = kept[: limits.REFUSED_PER_RECEIPT_MAX]
         total = sum(len(columns) for columns in batch.columns)
         message = f"{refused_count} of {total} reports refused, so none was stored: {listed[0].detail}"
-        raise RefusedError(message, listed, refused_count, refusals.with_unmoved(state, judged))
+        raise RefusedError(message, listed, refused_count, refusals.with_unmoved(state, judged), refusals.tally(judged))
     summary = draft.meta.summary
     if batch.summary:
         summary = merge_bounded("summary", summary, batch.summary, draft.warnings)
@@ -72,6 +72,7 @@ def apply(
         tuple(KeptRefusal(now, writer, refusal) for refusal in kept),
         blobs=_blobs(judged),
         alerts=tuple(KeptAlert(now, writer, alert) for alert in batch.alerts),
+        reasons=refusals.tally(judged) if refused_count else frozen(),
     )
 
 

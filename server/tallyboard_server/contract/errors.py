@@ -8,9 +8,10 @@ ContractError
 └── LimitError         the run would have more counters, tags, attempts, producers or blocks than allowed
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
-from tallyboard.wire import Refusal
+from tallyboard.wire import Reason, Refusal
 from tallyboard_server.model import RunState
 
 
@@ -23,17 +24,21 @@ class ContractError(Exception):
 class RefusedError(ContractError):
     """Some reports of an all-or-nothing batch were refused, so none was stored.
 
-    `refused` lists the first of them, `refused_count` counts them. `state` equals the state before but for how often
+    `refused` lists the first of them, `refused_count` counts them, `reasons` by their reasons.
+    `state` equals the state before but for how often
     counters that do not move were reported in vain (Attempt.unmoved); it is the state before if none was.
     """
 
     code = "reports_refused"
 
-    def __init__(self, message: str, refused: list[Refusal], refused_count: int, state: RunState) -> None:
+    def __init__(
+        self, message: str, refused: list[Refusal], refused_count: int, state: RunState, reasons: Mapping[Reason, int]
+    ) -> None:
         super().__init__(message)
         self.refused = refused
         self.refused_count = refused_count
         self.state = state
+        self.reasons = reasons
 
 
 class SeqReusedError(ContractError):

@@ -1,10 +1,11 @@
 """From verdicts on rows to the refusals that receipts list and people see; bounded, in request order."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from tallyboard.wire import Refusal
+from tallyboard.wire import Reason, Refusal
 from tallyboard_server.contract import texts
 from tallyboard_server.contract.segments import Segment
 from tallyboard_server.model import RunState, frozen
@@ -22,6 +23,19 @@ def describe(judged: Sequence[Segment], count_max: int) -> list[Refusal]:
         if len(found) >= count_max:
             break
     return found
+
+
+def tally(judged: Sequence[Segment]) -> dict[Reason, int]:
+    """How many reports of a batch are refused for which reason."""
+    found: Counter[Reason] = Counter()
+    for segment in judged:
+        count = segment.refused_count
+        if segment.whole is not None:
+            found[segment.whole.reason] += count
+        else:
+            found["tag_repeated"] += len(segment.conflicts)
+            found["step_decreased"] += count - len(segment.conflicts)
+    return {reason: count for reason, count in found.items() if count}
 
 
 def _refusal(segment: Segment, row: int) -> Refusal:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from tallyboard.wire import Blob, Receipt, limits
+from tallyboard.wire import Blob, Reason, Receipt, limits
 from tallyboard_server.model import Block, KeptAlert, KeptRefusal, RunState, frozen
 
 LastStepBefore = Callable[[int, int, int], int | None]
@@ -25,7 +25,8 @@ class Outcome:
     """The new state, what to store with it (journal blocks, blobs, alerts, refusals; bounded), and the receipt.
 
     blobs: by their keys, those of all accepted reports; the store may have some of them already. replayed: the batch
-    had been applied before; state is the old one and nothing is to be stored.
+    had been applied before; state is the old one and nothing is to be stored. reasons: how many reports were
+    refused why.
     """
 
     state: RunState
@@ -35,3 +36,4 @@ class Outcome:
     replayed: bool = False
     blobs: Mapping[float, Blob] = field(default_factory=frozen)
     alerts: tuple[KeptAlert, ...] = ()
+    reasons: Mapping[Reason, int] = field(default_factory=frozen)

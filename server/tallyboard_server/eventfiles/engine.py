@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
+from tallyboard_server.ages import Ages
 from tallyboard_server.eventfiles.builder import Builder
 from tallyboard_server.eventfiles.cleaner import Cleaner
 from tallyboard_server.eventfiles.disk import OUT_OF_FILES
@@ -46,6 +47,8 @@ class Engine:
         self._due: dict[int, float] = {}
         self._lag: dict[int, int] = {}
         self._lag_blocks = 0
+        self._ages: Ages[int] = Ages(tools.clock)
+        self._notified_ages: Ages[None] = Ages(tools.clock)
         self._names = TagNamesCache()
         self._troubles = Troubles(tools.clock)
         self._tails = Tails(tools, self._troubles)
@@ -63,6 +66,7 @@ class Engine:
     def notify(self, run_ids: Iterable[int]) -> None:
         """Runs that have changed, once for each change."""
         with self._lock:
+            self._notified_ages.came(None)
             for run_id in run_ids:
                 if run_id in self._notified or len(self._notified) < NOTIFIED_MAX:
                     self._notified[run_id] += 1
@@ -110,10 +114,12 @@ class Engine:
             "export_runs_in_trouble": len(self._troubles),
             "export_lag_blocks": self._lag_blocks + self._notified_blocks,
             "export_lag_bytes": self.backlog_bytes(),
+            "export_lag_seconds": max(self._ages.oldest_s(), self._notified_ages.oldest_s()),
             "export_open_files": len(self._tools.open_files),
             "export_unsynced_files": self._tails.unsynced,
             "export_bytes_total": self._tails.bytes_total,
             "export_syncs_total": self._tails.syncs_total,
+            "export_sync_seconds_total": self._tails.sync_seconds_total,
             "export_generations_total": self._builder.generations_total,
             "export_repairs_total": self._builder.repairs_total,
             "export_errors_total": self._troubles.errors_total,
@@ -189,12 +195,14 @@ class Engine:
         with self._lock:
             notified, self._notified = self._notified, Counter()
             self._notified_blocks = 0
+            self._notified_ages.done(None)
             if self._missed:
                 self._missed = False
                 self.begin_sweep()
         for run_id, changes in notified.items():
             self._make_due(run_id, now)
             self._lag[run_id] = self._lag.get(run_id, 0) + changes
+            self._ages.came(run_id)
 
     def _make_due(self, run_id: int, now: float) -> None:
         files = self._runs.get(run_id)
@@ -354,6 +362,7 @@ class Engine:
         files.settled = (pos, epoch)
         self._due.pop(files.run_id, None)
         self._lag.pop(files.run_id, None)
+        self._ages.done(files.run_id)
 
     def _went_live(self, files: RunFiles, replaced: Generation | None) -> None:
         if replaced is not None:
@@ -369,6 +378,7 @@ class Engine:
         self._take_unwanted(run_id)
         self._due.pop(run_id, None)
         self._lag.pop(run_id, None)
+        self._ages.done(run_id)
         self._troubles.forget(run_id)
         if files is not None:
             self._tails.forget(files)

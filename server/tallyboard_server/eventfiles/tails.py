@@ -52,6 +52,7 @@ class Tails:
         self.next_sync_at = 0.0
         self.bytes_total = 0
         self.syncs_total = 0
+        self.sync_seconds_total = 0.0
         self.mean_block_bytes = _BLOCK_BYTES_GUESS
 
     @property
@@ -136,7 +137,9 @@ class Tails:
         """After a failed fsync the kernel may have dropped the data, so the file can't be gone on with."""
         try:
             fd = self._tools.open_files.check(files.live_path, files.written_length)
+            begun = self._tools.clock()
             self._tools.disk.sync(fd)
+            self.sync_seconds_total += self._tools.clock() - begun
         except OSError as error:
             if error.errno in OUT_OF_FILES:  # it could not even be opened: it is as it was, and stays to be synced
                 raise

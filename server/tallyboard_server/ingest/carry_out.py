@@ -3,8 +3,6 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn
 
-import msgspec
-
 from tallyboard.wire import Batch, InvalidNameError, Open, Receipt, check_run
 from tallyboard_server.contract import (
     BlobCollisionError,
@@ -18,6 +16,7 @@ from tallyboard_server.contract import (
     new_run,
     too_large,
 )
+from tallyboard_server.ingest.auditing import note, note_batch
 from tallyboard_server.ingest.commands import Append, Command, Delete, Done, Patch
 from tallyboard_server.ingest.errors import (
     ProjectFullError,
@@ -28,7 +27,6 @@ from tallyboard_server.ingest.errors import (
     RunNotFoundError,
 )
 from tallyboard_server.model import RunState, counter_values, frozen
-from tallyboard_server.principal import AuditEntry, Principal
 from tallyboard_server.store.protocol import Transaction
 
 SUFFIX_MAX: Final = 10_000
@@ -60,7 +58,7 @@ def carry_out(command: Command, transaction: Transaction, now: float, bounds: Bo
             if since is not None and state.meta.updated_at > since:
                 raise RunChangedError(f"run {state.name!r} has changed meanwhile")
             transaction.delete_run(state)
-            _note(transaction, now, command.by, "run.delete", state.name)
+            note(transaction, now, command.by, "run.delete", state.name)
             return Done(Receipt(run=state.name), state, deleted=True)
 
 
@@ -94,10 +92,9 @@ def _append(command: Append, transaction: Transaction, now: float, bounds: Bound
             _check_collisions(run_id, outcome, transaction)
         transaction.save(outcome.state, outcome.blocks, outcome.refused, outcome.blobs, outcome.alerts)
         if created:
-            _note(transaction, now, command.by, "run.create", name)
-        if (rewind := batch.rewind) is not None:
-            _note(transaction, now, command.by, "run.rewind", name, next_steps=rewind.next_steps, reason=rewind.reason)
-    return Done(outcome.receipt, outcome.state, created)
+            note(transaction, now, command.by, "run.create", name)
+        note_batch(transaction, now, command.by, batch, before, outcome.state)
+    return Done(outcome.receipt, outcome.state, created, reasons=outcome.reasons)
 
 
 def _check_collisions(run_id: int, outcome: Outcome, transaction: Transaction) -> None:
@@ -105,12 +102,6 @@ def _check_collisions(run_id: int, outcome: Outcome, transaction: Transaction) -
     for key, known in transaction.blob_hashes(run_id, list(outcome.blobs)).items():
         if outcome.blobs[key].hash != known:
             raise BlobCollisionError(blob_collision(key))
-
-
-def _note(transaction: Transaction, now: float, by: Principal, action: str, run: str, **detail: Any) -> None:
-    """Keep in the audit what was done."""
-    said = msgspec.json.encode(detail).decode()
-    transaction.append_audit(AuditEntry(0, now, by.name, by.token, by.address, action, run, said))
 
 
 def _settled_name(command: Append, transaction: Transaction) -> str:
@@ -176,7 +167,7 @@ def _patch(command: Patch, transaction: Transaction, now: float) -> Done:
             changes[document] = frozen(merged)
     state = replace(before, meta=replace(before.meta, updated_at=now, **changes))
     transaction.save(state)
-    _note(transaction, now, command.by, "run.change", state.name, fields=sorted(command.changes))
+    note(transaction, now, command.by, "run.change", state.name, fields=sorted(command.changes))
     return Done(Receipt(run=state.name, counters=counter_values(state.counters)), state)
 
 

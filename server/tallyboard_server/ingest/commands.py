@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tallyboard.wire import Batch, Receipt
+from tallyboard.wire import Batch, Reason, Receipt
 from tallyboard_server.model import RunState
 from tallyboard_server.principal import SERVICE, Principal
 
@@ -59,10 +59,11 @@ Command = Append | Patch | Delete
 class Done:
     """A command that is durable: the receipt to answer with, and the run as it is now (as it was, for Delete).
 
-    created: the run did not exist before. deleted: it does not any more.
+    created: the run did not exist before. deleted: it does not any more. reasons: how many reports were refused why.
     """
 
     receipt: Receipt
     state: RunState
     created: bool = False
     deleted: bool = False
+    reasons: Mapping[Reason, int] = field(default_factory=dict)

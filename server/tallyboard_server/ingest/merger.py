@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from tallyboard_server.ages import Ages
 from tallyboard_server.ingest.commands import Done
 from tallyboard_server.ingest.errors import IngestError
 from tallyboard_server.ingest.waiting import Record
@@ -67,6 +68,7 @@ class Merger:
         self._clock = clock
         self._lock = threading.Lock()
         self._touched: dict[int, int] = {}
+        self._ages: Ages[int] = Ages(time.monotonic)
         self._waiting_bytes = 0
         self._settled: dict[int, tuple[int, str]] = {}
         self._stop = threading.Event()
@@ -103,6 +105,7 @@ class Merger:
                     nbytes = item.receipt.stored * _BYTES_PER_SCALAR
                     self._touched[item.state.id] = self._touched.get(item.state.id, 0) + nbytes
                     self._waiting_bytes += nbytes
+                    self._ages.came(item.state.id)
 
     def backlog_bytes(self) -> int:
         """Values that came since their runs were last merged: how far the merger is behind."""
@@ -117,7 +120,8 @@ class Merger:
         return {
             **self._figures,
             "merge_runs_waiting": len(self._touched),
-            "merge_waiting_bytes": self._waiting_bytes,
+            "merge_lag_bytes": self._waiting_bytes,
+            "merge_lag_seconds": self._ages.oldest_s(),
         }
 
     def _run(self) -> None:
@@ -151,7 +155,10 @@ class Merger:
         with self._lock:
             self._waiting_bytes -= came
             self._touched[run_id] -= came
-            if not self._touched[run_id]:
+            self._ages.done(run_id)
+            if self._touched[run_id]:
+                self._ages.came(run_id)
+            else:
                 del self._touched[run_id]
 
     def _failed(self, what: str, error: Exception) -> None:

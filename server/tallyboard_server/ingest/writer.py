@@ -4,12 +4,13 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, get_args
 
+from tallyboard.wire import Reason
 from tallyboard.wire.limits import MIB
-from tallyboard_server.contract import ContractError
+from tallyboard_server.contract import ContractError, RefusedError
 from tallyboard_server.ingest.budget import ByteBudget
 from tallyboard_server.ingest.carry_out import Bounds, carry_out
 from tallyboard_server.ingest.commands import Command, Delete, Done
@@ -56,12 +57,12 @@ class Ingest:
         self._listeners: list[Committed] = []
         self._purging = True  # a former process may have left deleted runs half removed
         self._thread = threading.Thread(target=self._run, name="tallyboard-writer", daemon=True)
+        self.refused_by_reason: dict[Reason, int] = dict.fromkeys(get_args(Reason), 0)
         self._figures = dict.fromkeys(
             (
                 "ingest_groups_total",
                 "ingest_commands_total",
                 "ingest_scalars_total",
-                "ingest_refused_reports_total",
                 "ingest_errors_total",
             ),
             0,
@@ -222,9 +223,15 @@ class Ingest:
         self._figures["ingest_commands_total"] += 1
         if isinstance(result, Done) and not result.receipt.replayed:  # else it was counted when it was applied
             self._figures["ingest_scalars_total"] += result.receipt.stored
-            self._figures["ingest_refused_reports_total"] += result.receipt.refused_count
+            self._count_refused(result.reasons)
         elif isinstance(result, BaseException):
             self._figures["ingest_errors_total"] += 1
+            if isinstance(result, RefusedError):
+                self._count_refused(result.reasons)
+
+    def _count_refused(self, reasons: Mapping[Reason, int]) -> None:
+        for reason, count in reasons.items():
+            self.refused_by_reason[reason] += count
 
 
 def _resolve(answers: "list[tuple[asyncio.Future[Done], Any]]") -> None:

@@ -3,21 +3,27 @@
 Stopped anywhere, by a crash too, some groups are pruned and others not, and the same can be asked for again.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from tallyboard_server.ingest import Delete, Done, RunChangedError, RunNotFoundError
+from tallyboard_server.ingest import Delete, Done, IngestError, RunChangedError, RunNotFoundError
+from tallyboard_server.ingest.auditing import note
 from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.model import Attempt, Block, Counter, RunState
+from tallyboard_server.principal import SERVICE, Principal
 from tallyboard_server.retention.blobs import BlobSweep
 from tallyboard_server.retention.policy import Outcome, Policy
 from tallyboard_server.retention.thinning import kept, shift_for
-from tallyboard_server.store.protocol import Group, Snapshot, Store, Transaction
+from tallyboard_server.store.protocol import Group, Snapshot, Store, StoreError, Transaction
+
+logger = logging.getLogger(__name__)
 
 TAGS_AT_ONCE: Final = 64
 """Tags whose extent is looked up in one snapshot."""
@@ -45,16 +51,18 @@ class Pruner:
     clock: Callable[[], float] = time.time
     thinned: Callable[[int], object] = lambda _run_id: None
 
-    def run(self, name: str, policy: Policy, *, dry: bool) -> "RunPruning":
-        """The pruning of one run, not begun yet; dry: only look what would go."""
-        return RunPruning(self, name, policy, dry=dry)
+    def run(self, name: str, policy: Policy, *, dry: bool, by: Principal = SERVICE) -> "RunPruning":
+        """The pruning of one run, not begun yet; dry: only look what would go; by: who wants it."""
+        return RunPruning(self, name, policy, dry=dry, by=by)
 
 
 class RunPruning:
     """Prunes one run. When `steps()` is exhausted, `outcome` says what went (or, dry, would go)."""
 
-    def __init__(self, pruner: Pruner, name: str, policy: Policy, *, dry: bool) -> None:
+    def __init__(self, pruner: Pruner, name: str, policy: Policy, *, dry: bool, by: Principal = SERVICE) -> None:
         self.outcome = Outcome(run=name)
+        self._by = by
+        self._noted = False
         self._pruner = pruner
         self._policy = policy
         self._dry = dry
@@ -82,6 +90,8 @@ class RunPruning:
         finally:
             if self.outcome.thinned and not self._dry:
                 self._pruner.thinned(state.id)
+            if self._noted:
+                self._note_end()
         if self._policy.superseded and not self._dry:
             yield from self._sweep_blobs()
 
@@ -108,7 +118,7 @@ class RunPruning:
         scalars = sum(attempt.scalars - attempt.pruned_scalars for attempt in attempts)
         if not self._dry:
             try:
-                self._pruner.delete(Delete(state.name, unless_changed_since=state.meta.updated_at))
+                self._pruner.delete(Delete(state.name, unless_changed_since=state.meta.updated_at, by=self._by))
             except RunChangedError as error:
                 self.outcome.skipped = str(error)
                 return
@@ -181,13 +191,31 @@ class RunPruning:
 
             def work(transaction: Transaction) -> None:
                 gone.append(transaction.prune(prune))
+                if gone[-1] and not self._noted:
+                    self._note(transaction, "run.prune", superseded=self._policy.superseded, thin=self._policy.thin)
 
             self._pruner.record(work)
             if not gone[-1]:
                 return False
+            self._noted = True
         self.outcome.superseded += part.superseded
         self.outcome.thinned += part.thinned
         return True
+
+    def _note_end(self) -> None:
+        """How much went. That something goes is in the audit already, so a full disk is no reason to fail here."""
+        done = self.outcome
+        try:
+            self._pruner.record(
+                lambda transaction: self._note(
+                    transaction, "run.pruned", superseded=done.superseded, thinned=done.thinned
+                )
+            )
+        except (IngestError, StoreError, FutureTimeoutError) as error:
+            logger.warning("the audit lacks how much was pruned of %s: %s", done.run, error)
+
+    def _note(self, transaction: Transaction, action: str, **detail: object) -> None:
+        note(transaction, self._pruner.clock(), self._by, action, self.outcome.run, **detail)
 
 
 class _Part:

@@ -907,6 +907,31 @@ export interface components {
             fields?: ("count" | "end" | "first" | "last" | "max" | "mean" | "min" | "nonfinite" | "x")[];
         };
         /**
+         * AuditItem
+         * @description One thing that was done. at: seconds since the epoch. actor: who did it, for people to read.
+         *
+         *         token: the id of the token that was given, null without one. address: where it was asked from, "" if nowhere.
+         *         run: what it was done to, null for the service itself. detail: what more there is to say; by action.
+         */
+        AuditItem: {
+            id: number;
+            at: number;
+            actor: string;
+            token: string | null;
+            address: string;
+            action: string;
+            run: string | null;
+            detail: Record<string, unknown>;
+        };
+        /**
+         * AuditPage
+         * @description Entries of the audit, newest first; before: what to ask with for those before them, null if there are none.
+         */
+        AuditPage: {
+            entries: components["schemas"]["AuditItem"][];
+            before: number | null;
+        };
+        /**
          * Readiness
          * @description Whether the service can take reports and show them; `reasons` says why not.
          *
