@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 import pytest
 
+import tallyboard
 from tallyboard_server.principal import SERVICE
 from tests.access_kit import FOREIGN, OWN, Guarded, bearer, guarded
 from tests.service import Answer
@@ -168,3 +169,15 @@ def test_a_uid_of_another_project_leads_nowhere(there: Guarded) -> None:
         there.service.headers.clear()
     there.service.request("DELETE", f"/api/v1/runs/{OWN}/a-2", headers=bearer(there.own["admin"]))
     assert len(seen_whole(there, f"/scalars?run={RUNS[3]}&tag=loss").json()["series"][0]["points"]["step"]) == 1
+
+
+def test_a_job_with_a_token_of_another_project_is_told_and_trains_on(
+    there: Guarded, no_run_left: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    with tallyboard.init(f"{FOREIGN}/job", url=there.service.url, token=there.own["write"], exit_timeout_s=5.0) as run:
+        for step in range(3):
+            run.log({"loss": 1.0}, step=step)
+    told = caplog.text
+    assert f"the token may not report to run {FOREIGN}/job at {there.service.url}: set TALLYBOARD_TOKEN" in told
+    assert "is not in project 'own'" in told
+    assert seen_whole(there, f"/runs/{FOREIGN}/job").status == 404
