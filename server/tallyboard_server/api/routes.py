@@ -19,6 +19,7 @@ from tallyboard_server.api import (
     runs,
     safety,
     tokens,
+    watch,
 )
 
 API_PREFIX: Final = "/api/v1"
@@ -34,6 +35,7 @@ ROUTERS: Final[tuple[tuple[str, APIRouter], ...]] = (
     (API_PREFIX, safety.router),
     (API_PREFIX, prune.router),
     (API_PREFIX, tokens.router),
+    (API_PREFIX, watch.router),
     ("", operations.router),
     ("", operations.root),
     ("", login.router),

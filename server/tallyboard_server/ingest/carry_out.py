@@ -1,5 +1,6 @@
 """What each command does to a run, within a transaction that somebody else began and will commit."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final, NoReturn
 
@@ -25,7 +26,7 @@ from tallyboard_server.ingest.errors import (
     RunForbiddenError,
     RunNotFoundError,
 )
-from tallyboard_server.model import RunState, counter_values, frozen
+from tallyboard_server.model import KeptAlert, RunState, counter_values, frozen
 from tallyboard_server.principal import AuditEntry, Principal
 from tallyboard_server.store.protocol import Transaction
 
@@ -33,7 +34,15 @@ SUFFIX_MAX: Final = 10_000
 """How many names (`try1-2`, `try1-3`, …) are tried before giving up."""
 
 
-def carry_out(command: Command, transaction: Transaction, now: float) -> Done:
+Queue = Callable[[Transaction, str, Sequence[KeptAlert]], None]
+"""Has alerts of a run, by its name, wait to be sent to people, in the transaction that keeps them."""
+
+
+def nobody(_transaction: Transaction, _run: str, _alerts: Sequence[KeptAlert]) -> None:
+    """A Queue that leads nowhere."""
+
+
+def carry_out(command: Command, transaction: Transaction, now: float, queue: Queue = nobody) -> Done:
     """Do what a command says; `now` is in seconds since the epoch.
 
     Raises ContractError, IngestError or StoreError; then it has saved nothing, but for how often counters that do not
@@ -41,7 +50,7 @@ def carry_out(command: Command, transaction: Transaction, now: float) -> Done:
     """
     match command:
         case Append():
-            return _append(command, transaction, now)
+            return _append(command, transaction, now, queue)
         case Patch():
             return _patch(command, transaction, now)
         case Delete():
@@ -54,7 +63,7 @@ def carry_out(command: Command, transaction: Transaction, now: float) -> Done:
             return Done(Receipt(run=state.name), state, deleted=True)
 
 
-def _append(command: Append, transaction: Transaction, now: float) -> Done:
+def _append(command: Append, transaction: Transaction, now: float, queue: Queue) -> Done:
     batch = command.batch
     name = _settled_name(command, transaction)
     if not command.by.reaches(name):
@@ -83,11 +92,12 @@ def _append(command: Append, transaction: Transaction, now: float) -> Done:
         if outcome.blobs:
             _check_collisions(run_id, outcome, transaction)
         transaction.save(outcome.state, outcome.blocks, outcome.refused, outcome.blobs, outcome.alerts)
+        queue(transaction, name, outcome.alerts)
         if created:
             _note(transaction, now, command.by, "run.create", name)
         if (rewind := batch.rewind) is not None:
             _note(transaction, now, command.by, "run.rewind", name, next_steps=rewind.next_steps, reason=rewind.reason)
-    return Done(outcome.receipt, outcome.state, created)
+    return Done(outcome.receipt, outcome.state, created, ended=_has_ended(before, outcome.state), blocks=outcome.blocks)
 
 
 def _check_collisions(run_id: int, outcome: Outcome, transaction: Transaction) -> None:
@@ -156,7 +166,12 @@ def _patch(command: Patch, transaction: Transaction, now: float) -> Done:
     state = replace(before, meta=replace(before.meta, updated_at=now, **changes))
     transaction.save(state)
     _note(transaction, now, command.by, "run.change", state.name, fields=sorted(command.changes))
-    return Done(Receipt(run=state.name, counters=counter_values(state.counters)), state)
+    receipt = Receipt(run=state.name, counters=counter_values(state.counters))
+    return Done(receipt, state, ended=_has_ended(before, state))
+
+
+def _has_ended(before: RunState, after: RunState) -> bool:
+    return before.meta.status == "running" != after.meta.status
 
 
 def _existing(name: str, transaction: Transaction) -> RunState:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tallyboard.wire import Batch, Receipt
-from tallyboard_server.model import RunState
+from tallyboard_server.model import Block, RunState
 from tallyboard_server.principal import SERVICE, Principal
 
 
@@ -59,10 +59,13 @@ Command = Append | Patch | Delete
 class Done:
     """A command that is durable: the receipt to answer with, and the run as it is now (as it was, for Delete).
 
-    created: the run did not exist before. deleted: it does not any more.
+    created: the run did not exist before. deleted: it does not any more. ended: it was running before, and is no more.
+    blocks: what it added to the journal.
     """
 
     receipt: Receipt
     state: RunState
     created: bool = False
     deleted: bool = False
+    ended: bool = False
+    blocks: tuple[Block, ...] = ()

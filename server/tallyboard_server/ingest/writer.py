@@ -4,14 +4,14 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from tallyboard.wire.limits import MIB
-from tallyboard_server.contract import ContractError
+from tallyboard_server.contract import ContractError, RefusedError
 from tallyboard_server.ingest.budget import ByteBudget
-from tallyboard_server.ingest.carry_out import carry_out
+from tallyboard_server.ingest.carry_out import Queue, carry_out, nobody
 from tallyboard_server.ingest.commands import Command, Delete, Done
 from tallyboard_server.ingest.errors import IngestError, OverloadedError
 from tallyboard_server.ingest.heartbeats import Heartbeats
@@ -27,6 +27,8 @@ RECORD_TIMEOUT_S: Final = 60.0
 BACKLOG_RETRY_S: Final = 2.0
 
 Committed = Callable[[list[Done]], None]
+RefusedWhole = Callable[[RefusedError], None]
+_T = TypeVar("_T")
 
 
 class Ingest:
@@ -39,8 +41,12 @@ class Ingest:
         budget_bytes: int = 128 * MIB,
         backlog_bytes_max: int = 512 * MIB,
         clock: Callable[[], float] = time.time,
+        queue: Queue = nobody,
     ) -> None:
-        """budget_bytes bounds request data in memory; backlog_bytes_max what views may lag behind the journal."""
+        """budget_bytes bounds request data in memory; backlog_bytes_max what views may lag behind the journal.
+
+        queue: where alerts go besides the store.
+        """
         self.budget = ByteBudget(budget_bytes)
         self.heartbeats = Heartbeats()
         self._store = store
@@ -48,7 +54,9 @@ class Ingest:
         self._queue = WaitingQueue(budget_bytes)
         self._backlog_bytes_max = backlog_bytes_max
         self._backlogs: dict[str, Callable[[], int]] = {}
+        self._alerts_to = queue
         self._listeners: list[Committed] = []
+        self._refusal_listeners: list[RefusedWhole] = []
         self._purging = True  # a former process may have left deleted runs half removed
         self._thread = threading.Thread(target=self._run, name="tallyboard-writer", daemon=True)
         self._figures = dict.fromkeys(
@@ -69,6 +77,10 @@ class Ingest:
     def on_commit(self, listener: Committed) -> None:
         """Call `listener` on the writer's thread with what each group made durable; it must be quick."""
         self._listeners.append(listener)
+
+    def on_refused(self, listener: RefusedWhole) -> None:
+        """Call `listener` on the writer's thread for each batch that was refused whole; it must be quick."""
+        self._refusal_listeners.append(listener)
 
     def watch_backlog(self, backlog_bytes: Callable[[], int], view: str = "event files") -> None:
         """Refuse commands while `backlog_bytes()` (bytes that a view, in the plural, lags behind) is over the limit."""
@@ -181,17 +193,16 @@ class Ingest:
         self._figures["ingest_groups_total"] += 1
         return results
 
-    @staticmethod
-    def _carry_out(work: Command | Record, transaction: Transaction, now: float) -> object:
+    def _carry_out(self, work: Command | Record, transaction: Transaction, now: float) -> object:
         """A result, or the error of a command that by contract has changed nothing."""
         if callable(work):
             return work(transaction)
         try:
-            return carry_out(work, transaction, now)
+            return carry_out(work, transaction, now, self._alerts_to)
         except (ContractError, IngestError) as error:
             return error
 
-    def _publish(self, group: list[Waiting], results: Iterable[Any]) -> None:
+    def _publish(self, group: list[Waiting], results: Sequence[Any]) -> None:
         done: list[Done] = []
         resolved: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Done], Any]]] = {}
         for waiting, result in zip(group, results, strict=True):
@@ -209,10 +220,11 @@ class Ingest:
             except RuntimeError:  # the loop is closed: nobody waits any more
                 logger.info("%d answers had nobody left to go to", len(answers))
         for listener in self._listeners:
-            try:
-                listener(done)
-            except Exception:  # what is durable was answered; views catch up by themselves
-                logger.exception("a listener failed unexpectedly")
+            _tell(listener, done)
+        for result in results:
+            if isinstance(result, RefusedError):
+                for refused in self._refusal_listeners:
+                    _tell(refused, result)
 
     def _count(self, result: object) -> None:
         self._figures["ingest_commands_total"] += 1
@@ -221,6 +233,13 @@ class Ingest:
             self._figures["ingest_refused_reports_total"] += result.receipt.refused_count
         elif isinstance(result, BaseException):
             self._figures["ingest_errors_total"] += 1
+
+
+def _tell(listener: Callable[[_T], None], news: _T) -> None:
+    try:
+        listener(news)
+    except Exception:  # what is durable was answered; views catch up by themselves
+        logger.exception("a listener failed unexpectedly")
 
 
 def _resolve(answers: "list[tuple[asyncio.Future[Done], Any]]") -> None:
