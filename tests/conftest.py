@@ -36,7 +36,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
 
 @pytest.fixture
 def start_service(tmp_path: Path) -> Iterator[StartService]:
-    """Starts services with settings of the test's own, without watchdogs unless asked for (static: the dashboard's files); they stop when it ends."""
+    """Starts services with settings of the test's own, without watchdogs unless asked for; they stop when it ends.
+
+    static: the dashboard's files.
+    """
     with ExitStack() as stack:
 
         def start(**settings: Any) -> RunningService:

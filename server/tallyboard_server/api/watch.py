@@ -226,17 +226,19 @@ async def _keep(service: Service, asking: Principal, project: str, rules: WatchR
             raise InvalidBatchError("$", str(error)) from error
     fields = sorted(rules.set_fields()) if rules is not None else []
     detail = msgspec.json.encode({"project": project or None, "fields": fields}).decode()
-    entry = AuditEntry(
-        0, service.clock(), asking.name, asking.token, asking.address, "watch.change", f"{project}/" if project else None,
-        detail,
-    )  # fmt: skip
+    by = asking.name, asking.token, asking.address
+    entry = AuditEntry(0, service.clock(), *by, "watch.change", None, detail)
 
     def work(transaction: Transaction) -> None:
         transaction.save_rules(project, None if rules is None else msgspec.json.encode(rules).decode())
         transaction.append_audit(entry)
 
-    await run_in_threadpool(service.ingest.record, work)
-    service.rules.put(project, rules)
+    def keep() -> None:
+        with service.rules.changing:
+            service.ingest.record(work)
+            service.rules.put(project, rules)
+
+    await run_in_threadpool(keep)
 
 
 def _check_reach(asking: Principal, project: str) -> None:

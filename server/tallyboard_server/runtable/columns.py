@@ -72,9 +72,9 @@ BEST: Final = ("at_min", "at_max")
 """`at_min(A, B)`: the value of tag A where tag B is least, `at_max` where it is greatest."""
 
 KINDS_TOLD: Final = (
-    f"{', '.join((*RUN_COLUMNS, *LIVE_COLUMNS, REFUSED, *OF_ALERTS, INCIDENTS))}, config.<key>, summary.<key>, provenance.<key>, "
-    "counters.<name>, totals.<name>, rates.<name>, last.<tag> (first, min, max, mean, count, …), at_min(<tag>, <tag>), "
-    "at_max(<tag>, <tag>)"
+    f"{', '.join((*RUN_COLUMNS, *LIVE_COLUMNS, REFUSED, *OF_ALERTS, INCIDENTS))}, config.<key>, summary.<key>, "
+    "provenance.<key>, counters.<name>, totals.<name>, rates.<name>, last.<tag> (first, min, max, mean, count, …), "
+    "at_min(<tag>, <tag>), at_max(<tag>, <tag>)"
 )
 
 BARE: Final = re.compile(r"""[^\s()<>=!~,"']+""")

@@ -30,6 +30,8 @@ class RuleBook:
 
     def __init__(self, defaults: Rules) -> None:
         self._defaults = defaults
+        self.changing = threading.Lock()
+        """Held from before a change is durable until it holds, so that the store and this end with the same one."""
         self._lock = threading.Lock()
         self._own: Mapping[str, WatchRules] = MappingProxyType({})
         self._known: dict[str, Rules] = {}

@@ -42,7 +42,10 @@ class Cadence:
         return median(self._gaps) if len(self._gaps) >= GAPS_MIN else None
 
     def patience_s(self, floor_s: float) -> float | None:
-        """How long it may be silent: floor_s, ten usual gaps or twice the longest, whichever is most; None: not known."""
+        """How long it may be silent: floor_s, ten usual gaps or twice the longest, whichever is most.
+
+        None: too little was seen.
+        """
         usual = self.usual_s
         return None if usual is None else max(floor_s, MEDIANS * usual, LONGEST * self._longest)
 

@@ -49,6 +49,10 @@ class Refused:
     at: float
     detail: str
 
+    def is_over(self, now: float) -> bool:
+        """Whether it has been quiet for long enough."""
+        return now - self.at >= REFUSED_S
+
 
 @dataclass(slots=True)
 class Facts:
@@ -139,7 +143,7 @@ class Facts:
     def forget(self, now: float) -> None:
         """Let go of what is over."""
         self.bad = {key: bad for key, bad in self.bad.items() if not bad.is_over(now)}
-        self.refused = {reason: refused for reason, refused in self.refused.items() if now - refused.at < REFUSED_S}
+        self.refused = {reason: refused for reason, refused in self.refused.items() if not refused.is_over(now)}
 
 
 def counts(counter: str) -> bool:

@@ -61,6 +61,8 @@ def _running(facts: Facts, rules: Rules, unheard_s: float, now: float) -> Iterat
             f"10 reports or more in a row came at one step of {name}, and brought nothing new. Is it incremented?",
         )  # fmt: skip
     for reason, refused in facts.refused.items():
+        if refused.is_over(now):
+            continue
         count = "1 report" if refused.count == 1 else f"{refused.count:,} reports"
         yield Finding(
             "refused", reason, "warn", f"reports are refused: {reason}", f"{count} so far. {refused.detail}",
