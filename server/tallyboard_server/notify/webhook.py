@@ -4,6 +4,7 @@ import http.client
 import socket
 import ssl
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ URL_BYTES_MAX: Final = 2_048
 TIMEOUT_S: Final = 10.0
 """For connecting, and for each piece of the answer."""
 DEADLINE_S: Final = 20.0
-"""For all of it: whoever answers a byte at a time is cut off."""
+"""For all of it once there is a connection: whoever answers a byte at a time is cut off."""
 ANSWER_BYTES_MAX: Final = 4_096
 """Of an answer only its beginning is read; the test of a webhook shows it."""
 DELIVERY_HEADER: Final = "Tallyboard-Delivery"
@@ -76,9 +77,7 @@ def post(url: str, body: bytes, delivery_id: str) -> Sent:
     """Send a body; never raises for what the network or the other side does."""
     parts = urlsplit(url)
     connection = _connection(parts.scheme, parts.hostname or "", parts.port)
-    deadline = threading.Timer(DEADLINE_S, _cut, [connection])
-    deadline.daemon = True
-    deadline.start()
+    deadline: threading.Timer | None = None
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     headers = {
         "Content-Type": "application/json",
@@ -87,6 +86,10 @@ def post(url: str, body: bytes, delivery_id: str) -> Sent:
         "Connection": "close",
     }
     try:
+        connection.connect()
+        deadline = threading.Timer(DEADLINE_S, _cut, [connection.sock])
+        deadline.daemon = True
+        deadline.start()
         connection.request("POST", path, body, headers)
         response = connection.getresponse()
         status, retry_after = response.status, response.headers.get("Retry-After", "")
@@ -94,7 +97,8 @@ def post(url: str, body: bytes, delivery_id: str) -> Sent:
     except (OSError, http.client.HTTPException, ValueError) as error:
         return Sent(None, f"no answer: {str(error) or type(error).__name__}")
     finally:
-        deadline.cancel()
+        if deadline is not None:
+            deadline.cancel()
         connection.close()
 
 
@@ -104,13 +108,10 @@ def _connection(scheme: str, host: str, port: int | None) -> http.client.HTTPCon
     return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
 
 
-def _cut(connection: http.client.HTTPConnection) -> None:
-    """End a connection that another thread waits for."""
-    try:
-        if connection.sock is not None:
-            connection.sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        return  # it has ended by itself
+def _cut(connected: socket.socket) -> None:
+    """End a connection that another thread waits for; below TLS, which would wait for the other side."""
+    with suppress(OSError):  # it has ended by itself
+        socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
 
 def _beginning(response: http.client.HTTPResponse) -> str:
