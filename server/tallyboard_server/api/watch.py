@@ -262,5 +262,5 @@ def _as_seen(rules: WatchRules, asking: Principal) -> WatchRules:
         return rules
     parts = urlsplit(hook.url)
     return msgspec.structs.replace(
-        rules, webhook=WebhookRule(url=f"{parts.scheme}://{parts.netloc}/…", format=hook.format)
+        rules, webhook=WebhookRule(url=f"{parts.scheme}://{parts.netloc}/***", format=hook.format)
     )
