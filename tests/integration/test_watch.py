@@ -141,10 +141,9 @@ def test_who_has_a_project_only_sets_no_webhook_and_sees_no_secret(
         assert service.send("PUT", "/watch/mine", {"webhook": seen, "lost": False}).status == 200
         assert service.send("POST", "/watch/mine:test", {}).json()["code"] == "forbidden"
         assert service.request("DELETE", "/api/v1/watch/mine").status == 204
-        for method, path in (("PUT", "/watch"), ("PUT", "/watch/other"), ("PUT", "/watch/min")):
-            assert service.send(method, path, {}).json()["code"] == "forbidden_run"
-        for path in ("/watch", "/watch/other"):
-            assert service.get(path).json()["code"] == "forbidden_run"
+        for path, code in (("", "forbidden"), ("/other", "forbidden_run"), ("/min", "forbidden_run")):
+            assert service.send("PUT", f"/watch{path}", {}).json()["code"] == code
+            assert service.get(f"/watch{path}").json()["code"] == code
         assert {one["run"].partition("/")[0] for one in incidents(service)} <= {"mine"}
         assert incidents(service, "?project=many") == []
     assert service.get("/watch/mine").json()["own"] == {"webhook": {"url": secret, "format": "slack"}}

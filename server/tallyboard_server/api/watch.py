@@ -19,7 +19,6 @@ from tallyboard_server.api.queries import check_known
 from tallyboard_server.api.service import Asking, Running, Service
 from tallyboard_server.api.views import incident_item
 from tallyboard_server.api.watchmessages import IncidentsPage, TestAnswer, WatchAnswer
-from tallyboard_server.ingest.errors import RunForbiddenError
 from tallyboard_server.principal import AuditEntry, Principal
 from tallyboard_server.store.protocol import Transaction
 from tallyboard_server.watch import ProjectsTooManyError, WatchRules, WebhookRule, check_rules
@@ -46,8 +45,6 @@ _GIVEN: Final = {200: Given(WatchAnswer, examples.WATCH, "What it changes, and w
 _GIVEN_ALL: Final = {200: Given(WatchAnswer, examples.WATCH_ALL, "What is changed for all, and what holds then.")}
 _TESTED: Final = {200: Given(TestAnswer, examples.WATCH_TESTED, "What became of it.")}
 _DROPPED: Final = {204: Given(None, None, "It has no rules of its own any more.")}
-_NAMED: Final = ("invalid_run_name", "forbidden_run")
-_CHANGE: Final = ("forbidden", "forbidden_run")
 
 
 @router.get(
@@ -55,6 +52,7 @@ _CHANGE: Final = ("forbidden", "forbidden_run")
     **documented(
         "incidents",
         "List what is wrong with runs now",
+        needs="read",
         answers={200: Given(IncidentsPage, examples.INCIDENTS, "Open incidents, newest first.")},
         problems=("invalid_query", *STORE),
     ),
@@ -79,7 +77,14 @@ def incidents(
 
 @router.get(
     "/watch",
-    **documented("get_watch", "Show what watchdogs do for all", answers=_GIVEN_ALL, problems=("forbidden_run", *STORE)),
+    **documented(
+        "get_watch",
+        "Show what watchdogs do for all",
+        needs="read",
+        all_projects=True,
+        answers=_GIVEN_ALL,
+        problems=STORE,
+    ),
 )
 def get_watch(request: Request, service: Running, asking: Asking) -> Response:
     """The rules of all projects: what was changed of the defaults, and what holds where no project changes more."""
@@ -91,9 +96,11 @@ def get_watch(request: Request, service: Running, asking: Asking) -> Response:
     **documented(
         "put_watch",
         "Change what watchdogs do for all",
+        needs="admin",
+        all_projects=True,
         sent=Sent(WatchRules, examples.WATCH_RULES),
         answers=_GIVEN_ALL,
-        problems=(*_CHANGE, *BODY, *WRITE),
+        problems=(*BODY, *WRITE),
     ),
 )
 async def put_watch(request: Request, service: Running, asking: Asking) -> Response:
@@ -103,7 +110,9 @@ async def put_watch(request: Request, service: Running, asking: Asking) -> Respo
 
 @router.delete(
     "/watch",
-    **documented("delete_watch", "Watch as by default", answers=_DROPPED, problems=(*_CHANGE, *WRITE)),
+    **documented(
+        "delete_watch", "Watch as by default", needs="admin", all_projects=True, answers=_DROPPED, problems=WRITE
+    ),
 )
 async def delete_watch(service: Running, asking: Asking) -> Response:
     """Forget what was changed for all projects; what a project changes stays."""
@@ -112,17 +121,28 @@ async def delete_watch(service: Running, asking: Asking) -> Response:
 
 @router.post(
     "/watch:test",
-    **documented("test_watch", "Try the webhook of all", answers=_TESTED, problems=("forbidden", "no_webhook")),
+    **documented(
+        "test_watch",
+        "Try the webhook of all",
+        needs="admin",
+        all_projects=True,
+        answers=_TESTED,
+        problems=("no_webhook",),
+    ),
 )
-async def test_watch(request: Request, service: Running, asking: Asking) -> Response:
+async def test_watch(request: Request, service: Running) -> Response:
     """Send a test notice to the webhook of all projects, and say what it answered."""
-    return await _test(request, service, asking, ALL)
+    return await _test(request, service, ALL)
 
 
 @router.get(
     "/watch/{project:path}",
     **documented(
-        "get_project_watch", "Show what watchdogs do for a project", answers=_GIVEN, problems=(*_NAMED, *STORE)
+        "get_project_watch",
+        "Show what watchdogs do for a project",
+        needs="read",
+        answers=_GIVEN,
+        problems=("invalid_run_name", *STORE),
     ),
 )
 def get_project_watch(request: Request, service: Running, asking: Asking, project: ProjectName) -> Response:
@@ -136,9 +156,10 @@ def get_project_watch(request: Request, service: Running, asking: Asking, projec
     **documented(
         "put_project_watch",
         "Change what watchdogs do for a project",
+        needs="admin",
         sent=Sent(WatchRules, examples.WATCH_RULES),
         answers=_GIVEN,
-        problems=(*_NAMED, *_CHANGE, *BODY, *WRITE),
+        problems=("invalid_run_name", *BODY, *WRITE),
     ),
 )
 async def put_project_watch(request: Request, service: Running, asking: Asking, project: ProjectName) -> Response:
@@ -154,8 +175,9 @@ async def put_project_watch(request: Request, service: Running, asking: Asking, 
     **documented(
         "delete_project_watch",
         "Have a project inherit all rules",
+        needs="admin",
         answers=_DROPPED,
-        problems=(*_NAMED, *_CHANGE, *WRITE),
+        problems=("invalid_run_name", *WRITE),
     ),
 )
 async def delete_project_watch(service: Running, asking: Asking, project: ProjectName) -> Response:
@@ -168,17 +190,18 @@ async def delete_project_watch(service: Running, asking: Asking, project: Projec
     **documented(
         "test_project_watch",
         "Try the webhook of a project",
+        needs="admin",
+        all_projects=True,
         answers=_TESTED,
-        problems=(*_NAMED, "forbidden", "no_webhook"),
+        problems=("invalid_run_name", "no_webhook"),
     ),
 )
-async def test_project_watch(request: Request, service: Running, asking: Asking, project: ProjectName) -> Response:
+async def test_project_watch(request: Request, service: Running, project: ProjectName) -> Response:
     """Send a test notice to the webhook that hears of the project's runs, and say what it answered."""
-    return await _test(request, service, asking, project)
+    return await _test(request, service, project)
 
 
 def _show(request: Request, service: Service, asking: Principal, project: str) -> Response:
-    _check_reach(asking, project)
     own, rules = service.rules.own(project) or WatchRules(), service.rules.of_project(project).whole()
     return answer(
         request,
@@ -187,7 +210,6 @@ def _show(request: Request, service: Service, asking: Principal, project: str) -
 
 
 async def _change(request: Request, service: Service, asking: Principal, project: str) -> Response:
-    _check_reach(asking, project)
     async with service.bodies.body(request, bytes_max=DOCUMENT_BYTES_MAX) as body:
         wanted = check_rules(decode_message(body.data, body.content_type, WatchRules))
     wanted = _with_webhook(wanted, service.rules.own(project) or WatchRules(), asking)
@@ -196,15 +218,12 @@ async def _change(request: Request, service: Service, asking: Principal, project
 
 
 async def _reset(service: Service, asking: Principal, project: str) -> Response:
-    _check_reach(asking, project)
     kept = _with_webhook(WatchRules(), service.rules.own(project) or WatchRules(), asking)
     await _keep(service, asking, project, kept if kept.set_fields() else None)
     return Response(status_code=204)
 
 
-async def _test(request: Request, service: Service, asking: Principal, project: str) -> Response:
-    if asking.project is not None:
-        raise ForbiddenError("only who may do everything can have the service send requests")
+async def _test(request: Request, service: Service, project: str) -> Response:
     run = f"{project}/test" if project else "test/test"
     owner = service.rules.owner_of(run) if project else ALL
     webhook = None if owner is None else service.rules.webhook_at(owner)
@@ -239,11 +258,6 @@ async def _keep(service: Service, asking: Principal, project: str, rules: WatchR
             service.rules.put(project, rules)
 
     await run_in_threadpool(keep)
-
-
-def _check_reach(asking: Principal, project: str) -> None:
-    if not asking.reaches(f"{project}/" if project else ""):
-        raise RunForbiddenError(f"this token is for project {asking.project!r} only; ask for /watch/{asking.project}")
 
 
 def _with_webhook(wanted: WatchRules, own: WatchRules, asking: Principal) -> WatchRules:

@@ -214,9 +214,7 @@ class Service:
         if problem.status == 401:
             said = problem.detail.partition(";")[0]
             wrong = said if self._has_token else f"{self.url} is protected by a token"
-            problem = msgspec.structs.replace(
-                problem, detail=f"{wrong}; set TALLYBOARD_TOKEN to one of the service's"
-            )
+            problem = msgspec.structs.replace(problem, detail=f"{wrong}; set TALLYBOARD_TOKEN to one of the service's")
         return problem
 
 
