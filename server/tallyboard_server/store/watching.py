@@ -84,7 +84,7 @@ class WatchView(Protocol):
         ...
 
     def incident_kinds(self, run_id: int) -> list[str]:
-        """The kinds of a run's open incidents, sorted, each once."""
+        """The kinds of a run's open incidents that are more than worth knowing (of a level above info), sorted."""
         ...
 
     def rules(self) -> Mapping[str, str]:

@@ -564,7 +564,7 @@ export interface components {
          *         last_seen: newest report, heartbeat or change (seconds since the epoch); silent_s: how long ago that was, null
          *         unless the run is running or lost. refused_kept, alerts_kept: how many refused reports GET /refused lists, and
          *         alerts GET /alerts (both bounded); refused_at, alerted_at: when the newest of them came. stalled: the counters that
-         *         are stalled, unless the run has ended.
+         *         are stalled, unless the run has ended. incidents: what watchdogs found, and is not over yet, newest first.
          */
         Health: {
             last_seen: number;
@@ -574,6 +574,27 @@ export interface components {
             alerts_kept: number;
             alerted_at: number | null;
             stalled: string[];
+            incidents: components["schemas"]["IncidentItem"][];
+        };
+        /**
+         * IncidentItem
+         * @description Something that a watchdog found wrong with a run, and that is not over yet.
+         *
+         *         kind: lost, stalled, unmoved, nonfinite, bounds, refused or failed; subject: the counter, tag or reason that it is
+         *         about, "" if the run is. since: when it was found, by the service's clock (seconds since the epoch). told: whether
+         *         an alert was raised. times: how often it had ended and begun again shortly after.
+         */
+        IncidentItem: {
+            run: string;
+            kind: string;
+            subject: string;
+            since: number;
+            /** @enum {unknown} */
+            level: "error" | "info" | "warn";
+            title: string;
+            text: string;
+            told: boolean;
+            times: number;
         };
         /**
          * RunPage
@@ -1167,8 +1188,9 @@ export interface components {
          * @description What a page has to know of the service. boot: another after each start. now: its clock, in seconds since the
          *         epoch.
          *
-         *         tensorboard: whether it is shown below tensorboard/. protected: whether a token is needed. logdir: of the event
-         *         files, on the service's machine. lost_after_s: silence after which a running run is shown as lost.
+         *         tensorboard: whether it is shown below tensorboard/. protected: whether a token is needed. access: who asks.
+         *         logdir: of the event files, on the service's machine; null for who does not reach all projects. lost_after_s:
+         *         silence after which a running run is shown as lost.
          */
         ServiceAnswer: {
             version: string;
@@ -1176,8 +1198,156 @@ export interface components {
             now: number;
             tensorboard: boolean;
             protected: boolean;
-            logdir: string;
+            access: components["schemas"]["AccessView"];
+            logdir: string | null;
             lost_after_s: number;
+        };
+        /**
+         * AccessView
+         * @description Who asks, by their token. project: the one whose runs they reach; null: all.
+         */
+        AccessView: {
+            name: string;
+            /** @enum {unknown} */
+            scope: "admin" | "read" | "write";
+            project: string | null;
+        };
+        /**
+         * TokenBody
+         * @description A token to be made. name: for people, as the audit shows it; its id if empty. project: the one whose runs it
+         *         reaches; null: all. expires_s: seconds until it is good no more; null: never. rate: requests a second that it may
+         *         make; null: as the service's setting says.
+         */
+        TokenBody: {
+            /** @enum {unknown} */
+            scope: "admin" | "read" | "write";
+            /** @default  */
+            name?: string;
+            /** @default null */
+            project?: string | null;
+            /** @default null */
+            expires_s?: number | null;
+            /** @default null */
+            rate?: number | null;
+        };
+        /**
+         * TokenMade
+         * @description A token that was just made. token: its text, which nobody can be shown again.
+         */
+        TokenMade: {
+            id: string;
+            name: string;
+            /** @enum {unknown} */
+            scope: "admin" | "read" | "write";
+            project: string | null;
+            created_at: number;
+            created_by: string;
+            expires_at: number | null;
+            revoked_at: number | null;
+            last_used_at: number | null;
+            rate: number | null;
+            token: string;
+        };
+        /**
+         * TokensPage
+         * @description Tokens, oldest first. environment: whether TALLYBOARD_TOKEN is good, too.
+         */
+        TokensPage: {
+            tokens: components["schemas"]["TokenView"][];
+            environment: boolean;
+        };
+        /**
+         * TokenView
+         * @description A token, without its text. Times: seconds since the epoch; null: never. last_used_at: to the minute.
+         */
+        TokenView: {
+            id: string;
+            name: string;
+            /** @enum {unknown} */
+            scope: "admin" | "read" | "write";
+            project: string | null;
+            created_at: number;
+            created_by: string;
+            expires_at: number | null;
+            revoked_at: number | null;
+            last_used_at: number | null;
+            rate: number | null;
+        };
+        /**
+         * WatchRules
+         * @description Changes of what watchdogs do: of the defaults (`PUT /watch`), or for one project; what is absent is inherited.
+         *
+         *         lost, stalled, unmoved, nonfinite, bounds, refused, failed: whether that is watched. lost_after_s: silence of a
+         *         run's producers. stalled_after_s: the least silence of a counter that is told, however quick it was;
+         *         stalled_unlearned_s: the same of a run of which too little was seen. limits: tags and their bounds. webhook: null
+         *         is none.
+         */
+        WatchRules: {
+            lost?: boolean;
+            stalled?: boolean;
+            unmoved?: boolean;
+            nonfinite?: boolean;
+            bounds?: boolean;
+            refused?: boolean;
+            failed?: boolean;
+            lost_after_s?: number;
+            stalled_after_s?: number;
+            stalled_unlearned_s?: number;
+            limits?: components["schemas"]["Bound"][];
+            webhook?: components["schemas"]["WebhookRule"] | null;
+        };
+        /**
+         * Bound
+         * @description A tag's bounds. tag: a name, or a pattern with * and ?. Values below `min` or above `max` are told.
+         */
+        Bound: {
+            tag: string;
+            /** @default null */
+            min?: number | null;
+            /** @default null */
+            max?: number | null;
+        };
+        /**
+         * WebhookRule
+         * @description Where notices are sent. format: `json`, or `slack` for Slack and what takes the same.
+         */
+        WebhookRule: {
+            url: string;
+            /**
+             * @default json
+             * @enum {unknown}
+             */
+            format?: "json" | "slack";
+        };
+        /**
+         * WatchAnswer
+         * @description What watchdogs do for a project, null for all of them.
+         *
+         *         own: what it changes itself; rules: what holds in all. The URL of a webhook, which is often a secret, is whole only
+         *         for admins of the whole service.
+         */
+        WatchAnswer: {
+            project: string | null;
+            own: components["schemas"]["WatchRules"];
+            rules: components["schemas"]["WatchRules"];
+        };
+        /**
+         * IncidentsPage
+         * @description Open incidents, newest first; more: whether there are others, which the limit left out.
+         */
+        IncidentsPage: {
+            incidents: components["schemas"]["IncidentItem"][];
+            more: boolean;
+        };
+        /**
+         * TestAnswer
+         * @description What became of a test notice. taken: the webhook has it. status: of its answer, null if there was none; detail:
+         *         the answer's beginning, or what was wrong.
+         */
+        TestAnswer: {
+            taken: boolean;
+            status: number | null;
+            detail: string;
         };
     };
     responses: never;
@@ -1341,6 +1511,7 @@ export interface operations {
                      *         "refused_kept": 0,
                      *         "refused_at": null,
                      *         "alerts_kept": 0,
+                     *         "incidents": [],
                      *         "alerted_at": null,
                      *         "stalled": []
                      *       },
@@ -1440,6 +1611,7 @@ export interface operations {
                      *         "refused_kept": 0,
                      *         "refused_at": null,
                      *         "alerts_kept": 0,
+                     *         "incidents": [],
                      *         "alerted_at": null,
                      *         "stalled": []
                      *       },
@@ -1514,6 +1686,7 @@ export interface operations {
                      *         "refused_kept": 0,
                      *         "refused_at": null,
                      *         "alerts_kept": 0,
+                     *         "incidents": [],
                      *         "alerted_at": null,
                      *         "stalled": []
                      *       },
@@ -1632,6 +1805,7 @@ export interface operations {
                      *         "refused_kept": 0,
                      *         "refused_at": null,
                      *         "alerts_kept": 0,
+                     *         "incidents": [],
                      *         "alerted_at": null,
                      *         "stalled": []
                      *       },

@@ -105,7 +105,7 @@ export function widthOf(column: Column): number {
 /** What else has to be asked for, so that a column can be shown. */
 export function neededFor({ text, kind }: Column): string[] {
   if (text === 'idle') return ['last_seen'];
-  if (text === 'status') return ['stalled'];
+  if (text === 'status') return ['stalled', 'incidents'];
   if (kind !== 'counters') return [];
   const counter = text.slice(kind.length);
   return [`totals${counter}`, `rates${counter}`];

@@ -125,7 +125,7 @@ class WatchReading:
         """See WatchView.incident_kinds."""
         with mapped_errors():
             found: list[Any] = self._connection.execute(
-                "SELECT DISTINCT kind FROM incidents WHERE run_id = ? ORDER BY kind", (run_id,)
+                "SELECT DISTINCT kind FROM incidents WHERE run_id = ? AND level != 'info' ORDER BY kind", (run_id,)
             ).fetchall()
         return [kind for (kind,) in found]
 
