@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { asAlert, besides, kindText, type Incident } from '../src/lib/incidents';
+import { asAlert, besides, kindText, withoutOpen, type Incident } from '../src/lib/incidents';
 import { byUrgency, namesIn, standingOf } from '../src/lib/health';
 
 const incident: Incident = {
@@ -37,6 +37,14 @@ describe('an incident', () => {
     expect(kindText('nonfinite')).toBe('values are not finite');
     expect(kindText('of a newer service')).toBe('of a newer service');
     expect(kindText('constructor')).toBe('constructor');
+  });
+
+  it('is not told twice where it stands beside alerts', () => {
+    const open = [asAlert(incident)];
+    const other = asAlert({ ...incident, run: 'a/c' });
+    const byJob = { ...open[0]!, alert: { ...open[0]!.alert, producer: 'job' } };
+    expect(withoutOpen([open[0]!, other, byJob], open)).toEqual([other, byJob]);
+    expect(withoutOpen([open[0]!], [])).toHaveLength(1);
   });
 
   it('brings its run forward, behind those that stall', () => {

@@ -97,7 +97,7 @@ export function isNumeric({ kind }: Column): boolean {
 export function widthOf(column: Column): number {
   if (column.kind === 'counters') return 152;
   if (TIMES.has(column.kind)) return 152;
-  if (column.kind === 'status') return 92;
+  if (column.kind === 'status') return 100;
   if (column.kind.startsWith('at_')) return 168;
   return column.text === 'age' || column.text === 'idle' ? 96 : 108;
 }

@@ -25,6 +25,14 @@ export function besides(status: unknown, kinds: readonly string[]): string[] {
   return kinds.filter((kind) => kind !== status);
 }
 
+/** Alerts but for those that told of what is open still, which stands beside them. */
+export function withoutOpen(alerts: readonly RunAlert[], open: readonly RunAlert[]): readonly RunAlert[] {
+  const told = new Set(open.map(({ run, alert }) => JSON.stringify([run, alert.title])));
+  return alerts.filter(
+    ({ run, alert }) => alert.producer !== 'watchdog' || !told.has(JSON.stringify([run, alert.title])),
+  );
+}
+
 /** An incident in the form of an alert, as which it was told. */
 export function asAlert(incident: Incident): RunAlert {
   const { run, kind, subject, since, level, title, text } = incident;
