@@ -2,17 +2,20 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from tallyboard_server.model import Block
+from tallyboard_server.model import Block, frozen
 from tallyboard_server.notify import Webhook
 from tallyboard_server.store.protocol import StoreFullError
 from tallyboard_server.watch import Bound, Rules, WatchRules, WebhookRule
 from tallyboard_server.watch import inbox as inboxes
-from tallyboard_server.watch.points import is_finite
+from tallyboard_server.watch.facts import Facts
+from tallyboard_server.watch.points import is_finite, look
 from tests.eventfiles_kit import Clock
 from tests.watch_kit import RUN, Watched, watched
 
@@ -38,6 +41,11 @@ def train(life: Watched, steps: range, every_s: float = 2.0) -> None:
         life.report(step)
         life.look()
         life.clock.now += every_s
+
+
+def points(steps: range) -> dict[str, Any]:
+    """A batch of good points."""
+    return {"reports": [{"step": step, "scalars": {"loss": 0.5}} for step in steps]}
 
 
 def idle(life: Watched, seconds: float) -> None:
@@ -220,8 +228,7 @@ class TestPoints:
     def test_it_is_well_after_a_hundred_good_points(self, life: Watched) -> None:
         life.report(1, {"loss": "NaN"})
         life.look()
-        for step in range(2, 101):
-            life.report(step)
+        life.send(points(range(2, 101)))
         life.look()
         assert life.incidents() == [("nonfinite", "loss")]
         life.report(101)
@@ -279,12 +286,18 @@ class TestPoints:
         assert life.incidents() == [("nonfinite", "val/loss")]
         assert not any(title.startswith("recovered") for title in life.titles())
 
-    def test_images_are_not_numbers(self, life: Watched) -> None:
-        values = np.array([[0.5], [math.nan], [0.5]])
-        steps = np.array([1, 2, 3])
-        block = Block(1, 1, 1, np.array([1], np.int32), steps, np.zeros(3), values)
+    def test_only_numbers_are_looked_at(self, life: Watched) -> None:
+        state = life.report(1, {"loss": 0.5, "image": 0.5}).state
+        image = replace(state.tags["image"], kind="images")  # where a number has its value, it has the key of its blob
+        state = replace(state, tags=frozen({**state.tags, "image": image}))
+        ids = np.array([state.tags["loss"].id, image.id], np.int32)
+        values = np.array([[0.5, math.nan], [math.inf, math.nan], [0.5, 0.5]])
+        block = Block(2, state.counters["global_step"].id, 1, ids, np.array([1, 2, 3]), np.zeros(3), values)
         assert not is_finite(block)
-        assert is_finite(block.take(slice(0, 1)))
+        assert is_finite(block.take(slice(2, 3)))
+        facts = Facts.of(state, BEGIN)
+        look(facts, state, [block], Rules(), BEGIN)
+        assert [(key, bad.step, bad.good) for key, bad in facts.bad.items()] == [(("nonfinite", "loss"), 2, 1)]
 
     def test_what_waits_to_be_looked_at_is_bounded(self, life: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(inboxes, "BLOCK_BYTES_MAX", 100)
@@ -383,8 +396,7 @@ class TestTelling:
         for round_ in range(3):
             life.report(1_000 * (round_ + 1), {"loss": "NaN"})
             life.look()
-            for step in range(1, 101):
-                life.report(1_000 * (round_ + 1) + step)
+            life.send(points(range(1_000 * (round_ + 1) + 1, 1_000 * (round_ + 1) + 101)))
             life.look()
             life.clock.now += 60.0
         assert life.titles() == ["loss is NaN", "recovered: loss is finite again"]

@@ -217,11 +217,7 @@ class Watcher:
         after_id = 0
         while heads := self._heads(after_id):
             after_id = heads[-1].run_id
-            wanted = [
-                head.run_id
-                for head in heads
-                if head.status == "running" or (head.status == "failed" and head.updated_at > listened_until - UNSAID_S)
-            ]
+            wanted = [head.run_id for head in heads if _is_watched(head, listened_until)]
             for run_id in wanted:
                 with self._store.snapshot() as view:
                     self._look_first(view, run_id, ledger, now)
@@ -240,6 +236,13 @@ class Watcher:
         self._facts[run_id] = facts
         if len(self._facts) > RUNS_MAX:
             self._facts.popitem(last=False)
+
+
+def _is_watched(head: RunHead, listened_until: float) -> bool:
+    """Whether a run is running, or failed when a former process was about to end."""
+    if head.status == "failed":
+        return 0.0 < listened_until - UNSAID_S < head.updated_at
+    return head.status == "running"
 
 
 def _remember(facts: Facts, incidents: Iterable[Incident], now: float) -> None:
