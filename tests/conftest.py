@@ -23,23 +23,27 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     for name in [name for name in os.environ if name.startswith("TALLYBOARD_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("TALLYBOARD_SYSTEM_METRICS", "0")  # a test that takes long would have reports it did not make
+    monkeypatch.setenv("TALLYBOARD_WATCHDOGS", "0")  # nor alerts that no test raised
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))  # what is spooled there is the developer's own
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
-    """A service that the tests of a module share: each uses runs of its own."""
-    with serving(Settings(data_dir=tmp_path_factory.mktemp("data"), port=0)) as running:
+    """A service that the tests of a module share: each uses runs of its own. No watchdog adds to what they see."""
+    with serving(Settings(data_dir=tmp_path_factory.mktemp("data"), port=0, watchdogs=False)) as running:
         yield running
 
 
 @pytest.fixture
 def start_service(tmp_path: Path) -> Iterator[StartService]:
-    """Starts services with settings of the test's own (static: the dashboard's files); they stop when it ends."""
+    """Starts services with settings of the test's own, without watchdogs unless asked for; they stop when it ends.
+
+    static: the dashboard's files.
+    """
     with ExitStack() as stack:
 
         def start(**settings: Any) -> RunningService:
-            chosen: dict[str, Any] = {"data_dir": tmp_path / "data", "port": 0} | settings
+            chosen: dict[str, Any] = {"data_dir": tmp_path / "data", "port": 0, "watchdogs": False} | settings
             static = chosen.pop("static", STATIC)
             return stack.enter_context(serving(Settings(**chosen), static=static))
 

@@ -41,10 +41,13 @@ from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.contract import RunLimits
 from tallyboard_server.eventfiles import Exporter, ExportSettings
 from tallyboard_server.ingest import Bounds, HeartbeatKeeper, Ingest, Merger
+from tallyboard_server.notify import Notifier, Outbox, Webhook
 from tallyboard_server.retention import Pruner, Rules, Worker
 from tallyboard_server.runtable import Overview
 from tallyboard_server.settings import Settings
 from tallyboard_server.store.sqlite.store import SqliteStore
+from tallyboard_server.watch import RuleBook, Watcher
+from tallyboard_server.watch import Rules as WatchRules
 
 LARGE_DECODES_AT_ONCE_MAX: Final = 2
 """A JSON body may take twenty times its bytes while it is decoded, and more at once would only share one core."""
@@ -149,12 +152,16 @@ async def running(
         store = await run_in_threadpool(SqliteStore.open, settings.data_dir)
         on_exit(store.close)
         await run_in_threadpool(remove_unfinished_copies, settings.data_dir)
+        book = RuleBook(_watch_rules(settings))
+        await run_in_threadpool(book.load, store)
+        outbox = Outbox(lambda run: book.owner_of(run) is not None)
         ingest = Ingest(
             store,
             budget_bytes=settings.budget_bytes_max,
             backlog_bytes_max=settings.export_backlog_bytes_max,
             bounds=_bounds(settings),
             clock=clock,
+            queue=outbox.put,
         )
         live = Live()
         stack.callback(live.stop)
@@ -165,6 +172,11 @@ async def running(
         ingest.watch_backlog(exporter.backlog_bytes)
         ingest.watch_backlog(merger.backlog_bytes, "merges")
         ingest.on_commit(live.committed)
+        ingest.on_commit(outbox.committed)
+        watcher = Watcher(store, ingest.record, ingest.heartbeats, book, outbox, changed=live.changed, clock=clock)
+        if settings.watchdogs:
+            ingest.on_commit(watcher.inbox.committed)
+            ingest.on_refused(watcher.inbox.refused)
         ingest.start()
         on_exit(ingest.close)  # after the views: their last records go through the writer
         await run_in_threadpool(access.open, store, ingest.record)
@@ -193,6 +205,15 @@ async def running(
             settings.run_requests_at_once_max, settings.run_bytes_at_once_max, settings.run_requests_waiting_max
         )
         on_exit(retention.stop)
+        notifier = Notifier(
+            store, ingest.record, outbox,
+            owner_of=book.owner_of, webhook_at=book.webhook_at, public_url=settings.public_url, clock=clock,
+        )  # fmt: skip
+        notifier.start()
+        on_exit(notifier.stop)
+        if settings.watchdogs:
+            watcher.start()
+            on_exit(watcher.stop)
         yield Service(
             settings=settings,
             store=store,
@@ -219,7 +240,11 @@ async def running(
                 "live": live,
                 "connections": connections,
                 "fairness": fairness,
+                "watchdogs": watcher,
+                "notices": notifier,
             },
+            rules=book,
+            notifier=notifier,
             check_views=partial(check_exporter, exporter, settings.export_backlog_bytes_max),
         )
 
@@ -286,3 +311,9 @@ def _retention_rules(settings: Settings) -> Rules:
         thin_points=settings.retention_thin_points,
         runs_days=settings.retention_runs_days,
     )
+
+
+def _watch_rules(settings: Settings) -> WatchRules:
+    url = settings.webhook_text
+    webhook = None if url is None else Webhook(url, settings.webhook_format)
+    return WatchRules(lost_after_s=settings.lost_after_s, webhook=webhook)

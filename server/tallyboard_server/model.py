@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from tallyboard.wire import Alert, CounterValue, Float64, Int64, Refusal, Status, is_implicit
+from tallyboard.wire import Alert, CounterValue, Float64, Int64, Level, Refusal, Status, is_implicit
 from tallyboard.wire.summaries import SCALARS
 
 ANONYMOUS: Final = "anonymous"
@@ -302,3 +302,28 @@ class AlertCount:
 
     kept: int
     newest_at: float | None
+
+
+@dataclass(slots=True, frozen=True)
+class Incident:
+    """Something that a watchdog found wrong with a run, and that is not over yet.
+
+    kind: lost, stalled, nonfinite, …; subject: the counter, tag or reason that it is about, "" if the whole run is.
+    opened_at: seconds since the epoch. told: whether an alert was raised; one of level info never is. times: how often
+    it had ended and begun again shortly after.
+    """
+
+    run_id: int
+    kind: str
+    subject: str
+    opened_at: float
+    level: Level
+    title: str
+    text: str = ""
+    told: bool = False
+    times: int = 0
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What tells it from others of its run."""
+        return self.kind, self.subject

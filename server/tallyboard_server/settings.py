@@ -6,7 +6,7 @@ Nothing below `app` reads the environment.
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -21,6 +21,7 @@ from tallyboard.wire.limits import (
     TAGS_PER_RUN_MAX,
 )
 from tallyboard_server.logs import LogFormat, LogLevel
+from tallyboard_server.notify.webhook import check_url
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 """What a Host header may say, without its port, while the service listens on loopback only."""
@@ -126,6 +127,12 @@ class Settings(BaseSettings):
         True, description="Once up, take in what this user's jobs left on this machine's disk while no service ran."
     )
     tensorboard: bool = Field(True, description="Show TensorBoard itself below /tensorboard/.")
+    watchdogs: bool = Field(True, description="Watch runs, and raise an alert when one needs somebody.")
+    webhook_url: SecretStr | None = Field(
+        None, description="Where alerts of all projects are sent, but of those that have a webhook of their own."
+    )
+    webhook_format: Literal["json", "slack"] = Field("json", description="How they look there.")
+    public_url: str | None = Field(None, description="Where people reach the dashboard, for links in notices.")
     live_clients_max: int = Field(100, ge=1, description="Streams of GET /live open at once; beyond it 503.")
     chart_reads_at_once_max: int = Field(4, ge=1, description="Answers of GET /scalars made at the same time.")
 
@@ -151,6 +158,19 @@ class Settings(BaseSettings):
         if not text.isascii() or not text.isprintable() or " " in text:
             raise ValueError("a token travels in a header: printable ASCII without spaces")
         return token
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _webhook_can_be_asked(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None or not url.get_secret_value():
+            return None
+        check_url(url.get_secret_value())
+        return url
+
+    @field_validator("public_url")
+    @classmethod
+    def _public_url_can_be_followed(cls, url: str | None) -> str | None:
+        return check_url(url) if url else None
 
     @field_validator("allowed_hosts", "trusted_proxies", mode="before")
     @classmethod
@@ -192,6 +212,11 @@ class Settings(BaseSettings):
     def token_text(self) -> str | None:
         """The token in the clear, for comparing; never log it."""
         return None if self.token is None else self.token.get_secret_value()
+
+    @property
+    def webhook_text(self) -> str | None:
+        """The webhook's URL in the clear; never log it."""
+        return None if self.webhook_url is None else self.webhook_url.get_secret_value()
 
     @property
     def on_loopback(self) -> bool:

@@ -8,8 +8,9 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 import tallyboard
+from tallyboard_server.settings import Settings
 from tests.browser.conftest import PHONE, Visit, visiting
-from tests.service import RunningService, until
+from tests.service import RunningService, serving, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -23,6 +24,18 @@ def stands(service: RunningService) -> tuple[int, int, int]:
     view = service.get("/runs/ward/moving").json()
     counter = view["counters"].get("global_step", {"last_step": 0, "attempt": 0})
     return counter["last_step"], counter["attempt"], view["health"]["alerts_kept"]
+
+
+def found(service: RunningService) -> list[tuple[str, str]]:
+    """(run, kind) of what watchdogs found."""
+    return sorted((one["run"], one["kind"]) for one in service.get("/incidents?project=ward").json()["incidents"])
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    """With watchdogs."""
+    with serving(Settings(data_dir=tmp_path_factory.mktemp("data"), port=0)) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +60,10 @@ def running(dashboard: None, service: RunningService) -> Iterator[RunningService
         assert service.report("ward/stuck", stuck).status == 200
         back = {"reports": [{"step": step, "scalars": {"acc": 0.5}} for step in (7, 3)], "partial": True}
         assert service.report("ward/back", back).status == 200
+        assert until(lambda: len(found(service)) == 4)
+        assert found(service) == [
+            ("ward/back", "refused"), ("ward/failed", "failed"), ("ward/stuck", "refused"), ("ward/stuck", "unmoved"),
+        ]  # fmt: skip
         yield service
 
 
@@ -64,7 +81,7 @@ def test_the_overview_counts_runs_by_state(running: RunningService, visit: Visit
     page = visit.page
     page.goto(f"{running.url}/?view=health&project=ward")
     for label, count in (("running", 3), ("stalled", 1), ("lost", 0), ("failed", 1), ("finished", 1),
-                         ("with alerts", 1), ("with refusals", 2)):  # fmt: skip
+                         ("with incidents", 3), ("with alerts", 4), ("with refusals", 2)):  # fmt: skip
         expect(tile(page, label)).to_have_text(re.compile(rf"^\s*{count}\s+{label}\s*$"))
     expect(page.get_by_role("article")).to_have_count(3)
     expect(page.get_by_role("article").first).to_have_accessible_name("ward/stuck")  # who needs somebody comes first
@@ -122,6 +139,23 @@ def test_refused_reports_stand_by_reason_with_what_to_do(running: RunningService
     expect(other).to_contain_text("step_decreased · 1×")
     expect(other).to_contain_text("last was 7")
     visit.screenshot("dashboard-refused")
+
+
+def test_what_is_wrong_stands_above_all_and_comes_and_goes_by_itself(running: RunningService, visit: Visit) -> None:
+    page = visit.page
+    page.goto(f"{running.url}/?view=health&project=ward&show=incidents")
+    wrong = page.get_by_role("region", name="Open incidents")
+    expect(wrong).to_contain_text("reports are refused: step_decreased")
+    expect(wrong).to_contain_text("global_step is reported, but does not move")
+    expect(wrong).to_contain_text("the run failed")
+    expect(page.get_by_role("article", name="ward/back")).to_contain_text("reports are refused")
+    visit.screenshot("dashboard-incidents")
+    running.report("ward/bad", {"step": 1, "scalars": {"<b>loss</b>": "NaN"}})
+    expect(wrong).to_contain_text("<b>loss</b> is NaN", timeout=15_000)
+    card = opened(page, "ward/bad")
+    expect(card.get_by_role("group", name="Open incidents")).to_contain_text("<b>loss</b> is NaN")
+    running.request("DELETE", "/api/v1/runs/ward/bad")
+    expect(wrong).not_to_contain_text("<b>loss</b> is NaN", timeout=15_000)
 
 
 def test_what_is_new_comes_by_itself(running: RunningService, visit: Visit) -> None:

@@ -9,7 +9,15 @@ import pytest
 
 from tallyboard_server.api.search import LIMIT_MAX
 from tallyboard_server.runtable import parse, parse_columns, table
-from tallyboard_server.runtable.columns import FIGURES, LIVE_COLUMNS, OF_ALERTS, OF_COUNTERS, REFUSED, RUN_COLUMNS
+from tallyboard_server.runtable.columns import (
+    FIGURES,
+    INCIDENTS,
+    LIVE_COLUMNS,
+    OF_ALERTS,
+    OF_COUNTERS,
+    REFUSED,
+    RUN_COLUMNS,
+)
 from tests.service import RunningService
 
 PAGE: Final = (Path(__file__).parents[2] / "docs" / "filters.md").read_text(encoding="utf-8")
@@ -45,7 +53,7 @@ def test_the_page_has_all_columns_and_no_others() -> None:
     shown = re.findall(r"^\| (`[^|]+`) \|", PAGE, re.MULTILINE)
     named = [column for cell in shown for column in re.findall(r"`([^`…]+)`", cell)]
     kinds = {parse_columns(column)[0][1].kind for column in named}
-    assert kinds >= {*RUN_COLUMNS, *LIVE_COLUMNS, *FIGURES, *OF_COUNTERS, *OF_ALERTS, REFUSED,
+    assert kinds >= {*RUN_COLUMNS, *LIVE_COLUMNS, *FIGURES, *OF_COUNTERS, *OF_ALERTS, REFUSED, INCIDENTS,
                       "config", "summary", "provenance", "at_min"}  # fmt: skip
     assert len(FILTERS) > 10
 

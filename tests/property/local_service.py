@@ -56,7 +56,7 @@ class LocalService:
         if state is None:
             return _problem(RunNotFoundError(name))
         now = self.clock()
-        return Answer(200, msgspec.json.encode(run_view(state, [], alerts, Liveness(now, state.meta.status), now)))
+        return Answer(200, msgspec.json.encode(run_view(state, [], alerts, [], Liveness(now, state.meta.status), now)))
 
     def close(self) -> None:
         """A client lets go."""

@@ -128,6 +128,10 @@ class CutAtRandom:
         """See Snapshot.alert_count."""
         return self._view.alert_count(run_id)
 
+    def incident_kinds(self, run_id: int) -> list[str]:
+        """See Snapshot.incident_kinds."""
+        return self._view.incident_kinds(run_id)
+
     def _starts(self, n: int, rows_max: int) -> Any:
         starts, next_start = [], 0
         while next_start < n:

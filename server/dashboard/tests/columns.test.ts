@@ -66,7 +66,7 @@ describe('a column', () => {
 
   it('of a counter needs its total and its rate', () => {
     expect(neededFor(columnOf('counters."a b"'))).toEqual(['totals."a b"', 'rates."a b"']);
-    expect(neededFor(columnOf('status'))).toEqual(['stalled']);
+    expect(neededFor(columnOf('status'))).toEqual(['stalled', 'incidents']);
     expect(neededFor(columnOf('idle'))).toEqual(['last_seen']);
     expect(neededFor(columnOf('last.loss'))).toEqual([]);
   });

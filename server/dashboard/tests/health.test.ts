@@ -49,7 +49,15 @@ describe('a run’s standing', () => {
   });
 
   it('is counted in each state that it is in', () => {
-    const lost = { ...run, name: 'lost', status: 'lost', stalled: [], refused: 0, alerts: 1 };
+    const lost = {
+      ...run,
+      name: 'lost',
+      status: 'lost',
+      stalled: [],
+      incidents: ['lost'],
+      refused: 0,
+      alerts: 1,
+    };
     const selected = (name: string) => name === 'lost';
     expect(tally([run, lost], selected)).toEqual({
       selected: 1,
@@ -58,6 +66,7 @@ describe('a run’s standing', () => {
       lost: 1,
       failed: 0,
       finished: 0,
+      incidents: 1,
       alerts: 1,
       refused: 1,
     });

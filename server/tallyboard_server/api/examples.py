@@ -8,6 +8,7 @@ from tallyboard.wire import protos
 
 RUN: Final = "mnist/try1"
 
+PROJECT: Final = "mnist"
 OPEN: Final[dict[str, Any]] = {
     "create": {"config": {"lr": 0.001}, "tags": ["baseline"], "counters": {"global_step": {"total": 10_000}}},
     "continue": {"resume": "continue"},
@@ -164,6 +165,7 @@ RUN_VIEW: Final[dict[str, Any]] = {
         "refused_kept": 0,
         "refused_at": None,
         "alerts_kept": 0,
+        "incidents": [],
         "alerted_at": None,
         "stalled": [],
     },
@@ -359,5 +361,31 @@ TOKENS_WANTED: Final[dict[str, Any]] = {
 }
 TOKEN_MADE: Final[dict[str, Any]] = TOKEN | {"token": f"tb_k3v0a9x2mq_{'EXAMPLE-' * 5}abc"}
 TOKENS: Final[dict[str, Any]] = {"tokens": [TOKEN | {"last_used_at": 1_760_000_300.0}], "environment": False}
-IN_PATHS: Final[dict[str, str]] = {"run": RUN, "id": TOKEN["id"]}
+IN_PATHS: Final[dict[str, str]] = {"run": RUN, "id": TOKEN["id"], "project": PROJECT}
 """By the name of a parameter."""
+
+WATCH_RULES: Final[dict[str, Any]] = {
+    "a bound, and more patience": {"limits": [{"tag": "val/*", "max": 10.0}], "lost_after_s": 600.0},
+    "fewer of them": {"stalled": False, "refused": False},
+}
+_DEFAULT_RULES: Final[dict[str, Any]] = {
+    "lost": True, "stalled": True, "unmoved": True, "nonfinite": True, "bounds": True, "refused": True, "failed": True,
+    "lost_after_s": 300.0, "stalled_after_s": 300.0, "stalled_unlearned_s": 3600.0, "limits": [], "webhook": None,
+}  # fmt: skip
+WATCH: Final[dict[str, Any]] = {
+    "project": PROJECT,
+    "own": {"lost_after_s": 600.0},
+    "rules": _DEFAULT_RULES | {"lost_after_s": 600.0},
+}
+WATCH_ALL: Final[dict[str, Any]] = {"project": None, "own": {}, "rules": _DEFAULT_RULES}
+WATCH_TESTED: Final[dict[str, Any]] = {"taken": True, "status": 200, "detail": "ok"}
+INCIDENTS: Final[dict[str, Any]] = {
+    "incidents": [
+        {
+            "run": RUN, "kind": "nonfinite", "subject": "loss", "since": 1_760_000_000.5, "level": "error",
+            "title": "loss is NaN", "text": "The last such value stands at global_step 3,120.", "told": True,
+            "times": 0,
+        }
+    ],
+    "more": False,
+}  # fmt: skip

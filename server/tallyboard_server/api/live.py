@@ -66,7 +66,8 @@ async def live(
     second at most; with `resync` true they were too many to name: everything may have changed.
 
     Nothing is told of what changed before `hello`: whoever connects, also again, asks for what it shows after that.
-    What changes by itself (that a run is lost, how long it is idle) is not told, nor are heartbeats.
+    What changes by itself (how long a run is idle, that it is lost until a watchdog finds it) is not told, nor are
+    heartbeats.
     """
     check_known(request, ("project",))
     most = service.settings.live_clients_max

@@ -5,6 +5,7 @@ from typing import Any, Literal
 import msgspec
 
 from tallyboard.wire import CounterValue, Level, Message, Problem, Refusal, Status
+from tallyboard_server.api.watchmessages import IncidentItem
 from tallyboard_server.retention import Outcome
 from tallyboard_server.verify.report import RunReport
 
@@ -68,7 +69,7 @@ class Health(msgspec.Struct, kw_only=True):
     last_seen: newest report, heartbeat or change (seconds since the epoch); silent_s: how long ago that was, null
     unless the run is running or lost. refused_kept, alerts_kept: how many refused reports GET /refused lists, and
     alerts GET /alerts (both bounded); refused_at, alerted_at: when the newest of them came. stalled: the counters that
-    are stalled, unless the run has ended.
+    are stalled, unless the run has ended. incidents: what watchdogs found, and is not over yet, newest first.
     """
 
     last_seen: float
@@ -78,6 +79,7 @@ class Health(msgspec.Struct, kw_only=True):
     alerts_kept: int
     alerted_at: float | None
     stalled: list[str]
+    incidents: list[IncidentItem]
 
 
 class RunView(msgspec.Struct, kw_only=True):

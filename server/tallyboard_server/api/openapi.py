@@ -8,9 +8,18 @@ from fastapi.openapi.utils import get_openapi
 
 from tallyboard.wire import Alert, EventsMessage, Open, Problem, Receipt
 from tallyboard.wire.messages import BatchMessage
-from tallyboard_server.api import chartmessages, examples, messages, overviewmessages, reports, tokenmessages
+from tallyboard_server.api import (
+    chartmessages,
+    examples,
+    messages,
+    overviewmessages,
+    reports,
+    tokenmessages,
+    watchmessages,
+)
 from tallyboard_server.api.documented import SCHEMA_REF
 from tallyboard_server.api.routes import API_PREFIX, described_routes
+from tallyboard_server.watch import WatchRules
 
 INGEST_PATH: Final = f"{API_PREFIX}/scalars/{{run}}"
 
@@ -24,6 +33,7 @@ _KINDS: Final = (
     messages.PruneBody, messages.PruneLine, overviewmessages.TagsBody, overviewmessages.TagsAnswer,
     overviewmessages.ColumnsAnswer, overviewmessages.ServiceAnswer,
     tokenmessages.TokenBody, tokenmessages.TokenMade, tokenmessages.TokensPage,
+    WatchRules, watchmessages.WatchAnswer, watchmessages.IncidentsPage, watchmessages.TestAnswer,
 )  # fmt: skip
 _DESCRIPTION: Final = """Training jobs report scalars keyed by named step counters; the service checks that each counter
 only increases, stores the scalars durably and writes TensorBoard event files.

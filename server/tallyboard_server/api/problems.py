@@ -99,6 +99,10 @@ class PointNotFoundError(ApiError):
     """A tag that has no such point."""
 
 
+class NoWebhookError(ApiError):
+    """A notice to a project of which nobody wants to hear."""
+
+
 class UnsupportedMediaTypeError(ApiError):
     """A content type that no route takes."""
 
@@ -170,6 +174,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     SeqReusedError: Kind(409, SeqReusedError.code, "The seq was used for another batch"),
     SeqGapError: Kind(409, SeqGapError.code, "A batch is missing before this one"),
     BlobCollisionError: Kind(409, "blob_collision", "Two values can't be told apart"),
+    NoWebhookError: Kind(404, "no_webhook", "There is no webhook"),
     PointNotFoundError: Kind(404, "point_not_found", "There is no such point"),
     LimitError: Kind(409, LimitError.code, "The run is full"),
     ProjectFullError: Kind(409, "project_full", "The project is full"),

@@ -20,6 +20,7 @@ from tallyboard_server.api import (
     runs,
     safety,
     tokens,
+    watch,
 )
 
 API_PREFIX: Final = "/api/v1"
@@ -36,6 +37,7 @@ ROUTERS: Final[tuple[tuple[str, APIRouter], ...]] = (
     (API_PREFIX, prune.router),
     (API_PREFIX, tokens.router),
     (API_PREFIX, audit.router),
+    (API_PREFIX, watch.router),
     ("", operations.router),
     ("", operations.root),
     ("", login.router),

@@ -43,6 +43,9 @@ from tallyboard_server.runtable.parse import COLUMNS_EXAMPLE, FILTER_EXAMPLE, SO
 
 router = APIRouter(tags=["runs"])
 
+INCIDENTS_SHOWN_MAX: Final = 100
+"""Of one run; GET /incidents lists more."""
+
 _PARAMETERS: Final = (
     "project", "run", "status", "q", "group", "archived", "filter", "columns", "sort", "limit", "cursor",
     "config.<key>",
@@ -218,7 +221,8 @@ def _view_of(service: Service, state: RunState) -> RunView:
     with service.store.snapshot() as view:
         refused = view.refused(state.id, limit=REFUSED_KEPT_PER_RUN_MAX)
         alerts = view.alert_count(state.id)
-    return run_view(state, refused, alerts, service.liveness(state), service.clock())
+        incidents = view.incidents(run_id=state.id, limit=INCIDENTS_SHOWN_MAX)
+    return run_view(state, refused, alerts, incidents, service.liveness(state), service.clock())
 
 
 def _checked_changes(message: RunPatch) -> dict[str, Any]:

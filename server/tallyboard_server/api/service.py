@@ -18,11 +18,13 @@ from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.api.views import Liveness
 from tallyboard_server.ingest import Ingest
 from tallyboard_server.model import RunState
+from tallyboard_server.notify import Notifier
 from tallyboard_server.principal import Principal
 from tallyboard_server.retention import Pruner
 from tallyboard_server.runtable import Overview, ValueCache
 from tallyboard_server.settings import Settings
 from tallyboard_server.store.protocol import Store
+from tallyboard_server.watch import RuleBook
 
 
 class View(Protocol):
@@ -54,7 +56,7 @@ class Service:
     dashboard's files.
 
     views: the background parts by name. check_views: what is wrong with them, in sentences (nothing: all is well).
-    known_values: of runs, as tables of them were last answered.
+    known_values: of runs, as tables of them were last answered. rules: what watchdogs look for; notifier: sends alerts.
     """
 
     settings: Settings
@@ -76,6 +78,8 @@ class Service:
     views: Mapping[str, View]
     event_files: EventFiles
     pruner: Pruner
+    rules: RuleBook
+    notifier: Notifier
     check_views: Callable[[], list[str]]
     known_values: ValueCache = field(default_factory=ValueCache)
 

@@ -18,7 +18,17 @@ from tallyboard_server.api.messages import (
     RunView,
     ShownStatus,
 )
-from tallyboard_server.model import AlertCount, Attempt, Counter, KeptAlert, KeptRefusal, Producer, RunState
+from tallyboard_server.api.watchmessages import IncidentItem
+from tallyboard_server.model import (
+    AlertCount,
+    Attempt,
+    Counter,
+    Incident,
+    KeptAlert,
+    KeptRefusal,
+    Producer,
+    RunState,
+)
 
 
 @dataclass(slots=True, frozen=True)
@@ -30,9 +40,14 @@ class Liveness:
 
 
 def run_view(
-    state: RunState, refused: Sequence[KeptRefusal], alerts: AlertCount, liveness: Liveness, now: float
+    state: RunState,
+    refused: Sequence[KeptRefusal],
+    alerts: AlertCount,
+    incidents: Sequence[tuple[str, Incident]],
+    liveness: Liveness,
+    now: float,
 ) -> RunView:
-    """A run, whole. refused: newest first; now: seconds since the epoch."""
+    """A run, whole. refused, incidents: newest first; now: seconds since the epoch."""
     meta = state.meta
     tags = visible_tags(state)
     return RunView(
@@ -68,6 +83,7 @@ def run_view(
             alerts_kept=alerts.kept,
             alerted_at=alerts.newest_at,
             stalled=state.stalled,
+            incidents=[incident_item(run, incident) for run, incident in incidents],
         ),
     )
 
@@ -92,6 +108,21 @@ def run_row(state: RunState, liveness: Liveness) -> RunRow:
             for c in state.counters.values()
             if not c.is_implicit
         },
+    )
+
+
+def incident_item(run: str, incident: Incident) -> IncidentItem:
+    """An open incident of a run."""
+    return IncidentItem(
+        run=run,
+        kind=incident.kind,
+        subject=incident.subject,
+        since=incident.opened_at,
+        level=incident.level,
+        title=incident.title,
+        text=incident.text,
+        told=incident.told,
+        times=incident.times,
     )
 
 

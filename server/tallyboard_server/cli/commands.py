@@ -22,6 +22,7 @@ from tallyboard_server.cli.serve import environment_help, serve
 from tallyboard_server.cli.syncing import sync
 from tallyboard_server.cli.tokens import tokens
 from tallyboard_server.cli.verifying import repair, verify
+from tallyboard_server.cli.watchdogs import watchdogs
 
 EXIT_CODES: Final = {401: Exit.UNAUTHORIZED, 403: Exit.UNAUTHORIZED, 404: Exit.NOT_FOUND, 410: Exit.NOT_FOUND}
 """What an HTTP status of the service is as an exit code; any other is Exit.FAILED."""
@@ -65,6 +66,7 @@ for command in (
 app.command(name="import")(import_logdir)
 app.add_typer(tokens, name="token")
 app.command()(watch)
+app.add_typer(watchdogs)
 
 
 def run() -> None:

@@ -78,6 +78,10 @@ class Service:
         """POST a JSON document to a path below /api/v1. Raises UnreachableError, ApiProblemError."""
         return self._decode(self._request("POST", _api(path), msgspec.json.encode(body)), kind)
 
+    def put(self, path: str, body: Any, kind: type[_T]) -> _T:
+        """PUT a JSON document to a path below /api/v1. Raises UnreachableError, ApiProblemError."""
+        return self._decode(self._request("PUT", _api(path), msgspec.json.encode(body)), kind)
+
     def delete(self, path: str) -> None:
         """DELETE a path below /api/v1. Raises UnreachableError, ApiProblemError."""
         response = self._request("DELETE", _api(path))

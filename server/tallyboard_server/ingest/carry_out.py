@@ -1,5 +1,6 @@
 """What each command does to a run, within a transaction that somebody else began and will commit."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn
 
@@ -26,7 +27,7 @@ from tallyboard_server.ingest.errors import (
     RunForbiddenError,
     RunNotFoundError,
 )
-from tallyboard_server.model import RunState, counter_values, frozen
+from tallyboard_server.model import KeptAlert, RunState, counter_values, frozen
 from tallyboard_server.store.protocol import Transaction
 
 SUFFIX_MAX: Final = 10_000
@@ -41,7 +42,17 @@ class Bounds:
     runs_per_project: int = 20_000
 
 
-def carry_out(command: Command, transaction: Transaction, now: float, bounds: Bounds | None = None) -> Done:
+Queue = Callable[[Transaction, str, Sequence[KeptAlert]], None]
+"""Has alerts of a run, by its name, wait to be sent to people, in the transaction that keeps them."""
+
+
+def nobody(_transaction: Transaction, _run: str, _alerts: Sequence[KeptAlert]) -> None:
+    """A Queue that leads nowhere."""
+
+
+def carry_out(
+    command: Command, transaction: Transaction, now: float, bounds: Bounds | None = None, queue: Queue = nobody
+) -> Done:
     """Do what a command says; `now` is in seconds since the epoch.
 
     Raises ContractError, IngestError or StoreError; then it has saved nothing, but for how often counters that do not
@@ -49,7 +60,7 @@ def carry_out(command: Command, transaction: Transaction, now: float, bounds: Bo
     """
     match command:
         case Append():
-            return _append(command, transaction, now, bounds or Bounds())
+            return _append(command, transaction, now, bounds or Bounds(), queue)
         case Patch():
             return _patch(command, transaction, now)
         case Delete():
@@ -62,7 +73,7 @@ def carry_out(command: Command, transaction: Transaction, now: float, bounds: Bo
             return Done(Receipt(run=state.name), state, deleted=True)
 
 
-def _append(command: Append, transaction: Transaction, now: float, bounds: Bounds) -> Done:
+def _append(command: Append, transaction: Transaction, now: float, bounds: Bounds, queue: Queue) -> Done:
     batch = command.batch
     name = _settled_name(command, transaction)
     if not command.by.reaches(name):
@@ -91,10 +102,18 @@ def _append(command: Append, transaction: Transaction, now: float, bounds: Bound
         if outcome.blobs:
             _check_collisions(run_id, outcome, transaction)
         transaction.save(outcome.state, outcome.blocks, outcome.refused, outcome.blobs, outcome.alerts)
+        queue(transaction, name, outcome.alerts)
         if created:
             note(transaction, now, command.by, "run.create", name)
         note_batch(transaction, now, command.by, batch, before, outcome.state)
-    return Done(outcome.receipt, outcome.state, created, reasons=outcome.reasons)
+    return Done(
+        outcome.receipt,
+        outcome.state,
+        created,
+        reasons=outcome.reasons,
+        ended=_has_ended(before, outcome.state),
+        blocks=outcome.blocks,
+    )
 
 
 def _check_collisions(run_id: int, outcome: Outcome, transaction: Transaction) -> None:
@@ -168,7 +187,12 @@ def _patch(command: Patch, transaction: Transaction, now: float) -> Done:
     state = replace(before, meta=replace(before.meta, updated_at=now, **changes))
     transaction.save(state)
     note(transaction, now, command.by, "run.change", state.name, fields=sorted(command.changes))
-    return Done(Receipt(run=state.name, counters=counter_values(state.counters)), state)
+    receipt = Receipt(run=state.name, counters=counter_values(state.counters))
+    return Done(receipt, state, ended=_has_ended(before, state))
+
+
+def _has_ended(before: RunState, after: RunState) -> bool:
+    return before.meta.status == "running" != after.meta.status
 
 
 def _existing(name: str, transaction: Transaction) -> RunState:

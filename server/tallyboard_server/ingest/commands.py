@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tallyboard.wire import Batch, Reason, Receipt
-from tallyboard_server.model import RunState
+from tallyboard_server.model import Block, RunState
 from tallyboard_server.principal import SERVICE, Principal
 
 
@@ -59,7 +59,8 @@ Command = Append | Patch | Delete
 class Done:
     """A command that is durable: the receipt to answer with, and the run as it is now (as it was, for Delete).
 
-    created: the run did not exist before. deleted: it does not any more. reasons: how many reports were refused why.
+    created: the run did not exist before. deleted: it does not any more. ended: it was running before, and is no more.
+    reasons: how many reports were refused why. blocks: what it added to the journal.
     """
 
     receipt: Receipt
@@ -67,3 +68,5 @@ class Done:
     created: bool = False
     deleted: bool = False
     reasons: Mapping[Reason, int] = field(default_factory=dict)
+    ended: bool = False
+    blocks: tuple[Block, ...] = ()

@@ -65,12 +65,17 @@ class Heartbeats:
 
         Only producers owe a sign of life: who reports without being one (a curl line) may come again any time.
         """
-        return state.meta.status == "running" and bool(state.producers) and self._unheard_s(state, now) > after_s
-
-    def _unheard_s(self, state: RunState, now: float) -> float:
-        """For how long the service has listened and heard nothing of a run's producers."""
+        if state.meta.status != "running" or not state.producers:
+            return False
         reported = max(producer.last_seen for producer in state.producers.values())
-        seen = max(reported, self.last_beat(state.name) or 0.0)
+        return self.unheard_s(state.name, reported, now) > after_s
+
+    def unheard_s(self, run: str, reported_at: float, now: float) -> float:
+        """For how long the service has listened and heard nothing of a run's producers.
+
+        reported_at: when one of them last sent a batch.
+        """
+        seen = max(reported_at, self.last_beat(run) or 0.0)
         if seen >= self._listening_since:
             return max(0.0, now - seen)
         return max(0.0, self._listened_until - seen) + max(0.0, now - self._listening_since)

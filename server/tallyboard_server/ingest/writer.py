@@ -4,15 +4,15 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, Final, get_args
+from typing import Any, Final, TypeVar, get_args
 
 from tallyboard.wire import Reason
 from tallyboard.wire.limits import MIB
 from tallyboard_server.contract import ContractError, RefusedError
 from tallyboard_server.ingest.budget import ByteBudget
-from tallyboard_server.ingest.carry_out import Bounds, carry_out
+from tallyboard_server.ingest.carry_out import Bounds, Queue, carry_out, nobody
 from tallyboard_server.ingest.commands import Command, Delete, Done
 from tallyboard_server.ingest.errors import IngestError, OverloadedError
 from tallyboard_server.ingest.heartbeats import Heartbeats
@@ -28,6 +28,8 @@ RECORD_TIMEOUT_S: Final = 60.0
 BACKLOG_RETRY_S: Final = 2.0
 
 Committed = Callable[[list[Done]], None]
+RefusedWhole = Callable[[RefusedError], None]
+_T = TypeVar("_T")
 
 
 class Ingest:
@@ -41,10 +43,11 @@ class Ingest:
         backlog_bytes_max: int = 512 * MIB,
         bounds: Bounds | None = None,
         clock: Callable[[], float] = time.time,
+        queue: Queue = nobody,
     ) -> None:
         """budget_bytes bounds request data in memory; backlog_bytes_max what views may lag behind the journal.
 
-        bounds: of runs and projects; None: those of the protocol.
+        bounds: of runs and projects; None: those of the protocol. queue: where alerts go besides the store.
         """
         self.budget = ByteBudget(budget_bytes)
         self.heartbeats = Heartbeats()
@@ -54,7 +57,9 @@ class Ingest:
         self._queue = WaitingQueue(budget_bytes)
         self._backlog_bytes_max = backlog_bytes_max
         self._backlogs: dict[str, Callable[[], int]] = {}
+        self._alerts_to = queue
         self._listeners: list[Committed] = []
+        self._refusal_listeners: list[RefusedWhole] = []
         self._purging = True  # a former process may have left deleted runs half removed
         self._thread = threading.Thread(target=self._run, name="tallyboard-writer", daemon=True)
         self.refused_by_reason: dict[Reason, int] = dict.fromkeys(get_args(Reason), 0)
@@ -75,6 +80,10 @@ class Ingest:
     def on_commit(self, listener: Committed) -> None:
         """Call `listener` on the writer's thread with what each group made durable; it must be quick."""
         self._listeners.append(listener)
+
+    def on_refused(self, listener: RefusedWhole) -> None:
+        """Call `listener` on the writer's thread for each batch that was refused whole; it must be quick."""
+        self._refusal_listeners.append(listener)
 
     def watch_backlog(self, backlog_bytes: Callable[[], int], view: str = "event files") -> None:
         """Refuse commands while `backlog_bytes()` (bytes that a view, in the plural, lags behind) is over the limit."""
@@ -192,11 +201,11 @@ class Ingest:
         if callable(work):
             return work(transaction)
         try:
-            return carry_out(work, transaction, now, self._bounds)
+            return carry_out(work, transaction, now, self._bounds, self._alerts_to)
         except (ContractError, IngestError) as error:
             return error
 
-    def _publish(self, group: list[Waiting], results: Iterable[Any]) -> None:
+    def _publish(self, group: list[Waiting], results: Sequence[Any]) -> None:
         done: list[Done] = []
         resolved: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Done], Any]]] = {}
         for waiting, result in zip(group, results, strict=True):
@@ -214,10 +223,11 @@ class Ingest:
             except RuntimeError:  # the loop is closed: nobody waits any more
                 logger.info("%d answers had nobody left to go to", len(answers))
         for listener in self._listeners:
-            try:
-                listener(done)
-            except Exception:  # what is durable was answered; views catch up by themselves
-                logger.exception("a listener failed unexpectedly")
+            _tell(listener, done)
+        for result in results:
+            if isinstance(result, RefusedError):
+                for refused in self._refusal_listeners:
+                    _tell(refused, result)
 
     def _count(self, result: object) -> None:
         self._figures["ingest_commands_total"] += 1
@@ -232,6 +242,13 @@ class Ingest:
     def _count_refused(self, reasons: Mapping[Reason, int]) -> None:
         for reason, count in reasons.items():
             self.refused_by_reason[reason] += count
+
+
+def _tell(listener: Callable[[_T], None], news: _T) -> None:
+    try:
+        listener(news)
+    except Exception:  # what is durable was answered; views catch up by themselves
+        logger.exception("a listener failed unexpectedly")
 
 
 def _resolve(answers: "list[tuple[asyncio.Future[Done], Any]]") -> None:

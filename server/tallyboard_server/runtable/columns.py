@@ -38,6 +38,9 @@ OF_ALERTS: Final[Mapping[str, Callable[[AlertCount], Any]]] = {
 }
 """How many alerts are kept of the run, and when the newest of them came."""
 
+INCIDENTS: Final = "incidents"
+"""The kinds of what watchdogs found of the run, and is not over yet: `nonfinite`, `lost`, …"""
+
 COUNTERS: Final = "counters"
 """`counters.<name>`: the counter's value, its largest visible step."""
 TOTALS: Final = "totals"
@@ -69,9 +72,9 @@ BEST: Final = ("at_min", "at_max")
 """`at_min(A, B)`: the value of tag A where tag B is least, `at_max` where it is greatest."""
 
 KINDS_TOLD: Final = (
-    f"{', '.join((*RUN_COLUMNS, *LIVE_COLUMNS, REFUSED, *OF_ALERTS))}, config.<key>, summary.<key>, provenance.<key>, "
-    "counters.<name>, totals.<name>, rates.<name>, last.<tag> (first, min, max, mean, count, …), at_min(<tag>, <tag>), "
-    "at_max(<tag>, <tag>)"
+    f"{', '.join((*RUN_COLUMNS, *LIVE_COLUMNS, REFUSED, *OF_ALERTS, INCIDENTS))}, config.<key>, summary.<key>, "
+    "provenance.<key>, counters.<name>, totals.<name>, rates.<name>, last.<tag> (first, min, max, mean, count, …), "
+    "at_min(<tag>, <tag>), at_max(<tag>, <tag>)"
 )
 
 BARE: Final = re.compile(r"""[^\s()<>=!~,"']+""")

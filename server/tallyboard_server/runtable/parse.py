@@ -11,6 +11,7 @@ from tallyboard_server.runtable.columns import (
     BEST,
     DOCUMENTS,
     FIGURES,
+    INCIDENTS,
     KINDS_TOLD,
     LIVE_COLUMNS,
     OF_ALERTS,
@@ -259,7 +260,7 @@ class _Reader:
         kind, *rest = token.parts
         if kind in BEST and not rest:
             return self._best(kind)
-        if kind in (*RUN_COLUMNS, *LIVE_COLUMNS, REFUSED, *OF_ALERTS) and not rest:
+        if kind in (*RUN_COLUMNS, *LIVE_COLUMNS, REFUSED, *OF_ALERTS, INCIDENTS) and not rest:
             return Column(kind)
         if any(rest) and kind in DOCUMENTS:
             return Column(kind, tuple(rest))

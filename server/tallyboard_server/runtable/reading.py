@@ -9,6 +9,7 @@ from tallyboard_server.runtable.columns import (
     BEST,
     DOCUMENTS,
     FIGURES,
+    INCIDENTS,
     LIVE_COLUMNS,
     OF_ALERTS,
     OF_COUNTERS,
@@ -107,6 +108,8 @@ def _value(origin: _Origin, column: Column) -> Any:
         return origin.points.refused_count(state.id)
     if kind in OF_ALERTS:
         return OF_ALERTS[kind](origin.points.alert_count(state.id))
+    if kind == INCIDENTS:
+        return origin.points.incident_kinds(state.id) or None
     if kind in OF_COUNTERS:
         return _of_counter(origin, kind, column.arguments[0])
     if kind in BEST:

@@ -74,6 +74,10 @@ class Source(Protocol):
         """See Snapshot.alert_count."""
         ...
 
+    def incident_kinds(self, run_id: int) -> list[str]:
+        """See Snapshot.incident_kinds."""
+        ...
+
 
 class RunReader:
     """A Source of one run whose snapshot is renewed when it has been held for hold_s.
@@ -178,6 +182,10 @@ class RunReader:
     def alert_count(self, run_id: int) -> AlertCount:
         """See Snapshot.alert_count."""
         return self._fresh().alert_count(run_id)
+
+    def incident_kinds(self, run_id: int) -> list[str]:
+        """See Snapshot.incident_kinds."""
+        return self._fresh().incident_kinds(run_id)
 
     def _fresh(self) -> Snapshot:
         if self._hold_s is not None and self._clock() - self._since > self._hold_s:

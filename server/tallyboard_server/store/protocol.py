@@ -18,6 +18,7 @@ from tallyboard.wire import Blob, Float64, Int64
 from tallyboard_server.model import AlertCount, Block, KeptAlert, KeptRefusal, RunState, frozen
 from tallyboard_server.principal import AuditEntry, Session, Token
 from tallyboard_server.store.envelope import Cells
+from tallyboard_server.store.watching import WatchChanges, WatchView
 
 NO_BLOBS: Final[Mapping[float, Blob]] = frozen()
 ROWS_PER_GROUP: Final = 65_536
@@ -116,7 +117,7 @@ class RunVersion:
     version: int
 
 
-class Transaction(Protocol):
+class Transaction(WatchChanges, Protocol):
     """Changes to be committed together."""
 
     def load(self, name: str) -> RunState | None:
@@ -237,7 +238,7 @@ class Transaction(Protocol):
         ...
 
 
-class Snapshot(Protocol):
+class Snapshot(WatchView, Protocol):
     """A consistent view for reading. Hold it for at most 250 ms: page by position for anything longer."""
 
     def load(self, name: str) -> RunState | None:

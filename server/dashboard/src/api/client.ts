@@ -12,6 +12,7 @@ export type RunPage = Omit<Schemas['RunPage'], 'runs'> & { runs: Schemas['RunRow
 export type RunView = Schemas['RunView'];
 export type RefusedPage = Schemas['RefusedPage'];
 export type AlertsPage = Schemas['AlertsPage'];
+export type IncidentsPage = Schemas['IncidentsPage'];
 export type ServiceAnswer = Schemas['ServiceAnswer'];
 export type TagsAnswer = Schemas['TagsAnswer'];
 export type ColumnsAnswer = Schemas['ColumnsAnswer'];
@@ -73,6 +74,12 @@ export class Client {
   /** The newest alerts of a run, newest first. */
   async alerts(name: string, most: number, signal?: AbortSignal): Promise<AlertsPage> {
     return (await this.json('GET', `alerts/${path(name)}?limit=${most}`, undefined, signal)) as AlertsPage;
+  }
+
+  /** What is wrong with runs now, newest first: of a project, or of all. */
+  async incidents(project: string | null, most: number, signal?: AbortSignal): Promise<IncidentsPage> {
+    const query = searched(project === null ? { limit: most } : { project, limit: most });
+    return (await this.json('GET', `incidents?${query}`, undefined, signal)) as IncidentsPage;
   }
 
   /** What a page has to know of the service itself. */

@@ -119,7 +119,8 @@ export interface paths {
          *     second at most; with `resync` true they were too many to name: everything may have changed.
          *
          *     Nothing is told of what changed before `hello`: whoever connects, also again, asks for what it shows after that.
-         *     What changes by itself (that a run is lost, how long it is idle) is not told, nor are heartbeats.
+         *     What changes by itself (how long a run is idle, that it is lost until a watchdog finds it) is not told, nor are
+         *     heartbeats.
          */
         get: operations["live"];
         put?: never;
@@ -564,7 +565,7 @@ export interface components {
          *         last_seen: newest report, heartbeat or change (seconds since the epoch); silent_s: how long ago that was, null
          *         unless the run is running or lost. refused_kept, alerts_kept: how many refused reports GET /refused lists, and
          *         alerts GET /alerts (both bounded); refused_at, alerted_at: when the newest of them came. stalled: the counters that
-         *         are stalled, unless the run has ended.
+         *         are stalled, unless the run has ended. incidents: what watchdogs found, and is not over yet, newest first.
          */
         Health: {
             last_seen: number;
@@ -574,6 +575,27 @@ export interface components {
             alerts_kept: number;
             alerted_at: number | null;
             stalled: string[];
+            incidents: components["schemas"]["IncidentItem"][];
+        };
+        /**
+         * IncidentItem
+         * @description Something that a watchdog found wrong with a run, and that is not over yet.
+         *
+         *         kind: lost, stalled, unmoved, nonfinite, bounds, refused or failed; subject: the counter, tag or reason that it is
+         *         about, "" if the run is. since: when it was found, by the service's clock (seconds since the epoch). told: whether
+         *         an alert was raised. times: how often it had ended and begun again shortly after.
+         */
+        IncidentItem: {
+            run: string;
+            kind: string;
+            subject: string;
+            since: number;
+            /** @enum {unknown} */
+            level: "error" | "info" | "warn";
+            title: string;
+            text: string;
+            told: boolean;
+            times: number;
         };
         /**
          * RunPage
@@ -1277,6 +1299,82 @@ export interface components {
             last_used_at: number | null;
             rate: number | null;
         };
+        /**
+         * WatchRules
+         * @description Changes of what watchdogs do: of the defaults (`PUT /watch`), or for one project; what is absent is inherited.
+         *
+         *         lost, stalled, unmoved, nonfinite, bounds, refused, failed: whether that is watched. lost_after_s: silence of a
+         *         run's producers. stalled_after_s: the least silence of a counter that is told, however quick it was;
+         *         stalled_unlearned_s: the same of a run of which too little was seen. limits: tags and their bounds. webhook: null
+         *         is none.
+         */
+        WatchRules: {
+            lost?: boolean;
+            stalled?: boolean;
+            unmoved?: boolean;
+            nonfinite?: boolean;
+            bounds?: boolean;
+            refused?: boolean;
+            failed?: boolean;
+            lost_after_s?: number;
+            stalled_after_s?: number;
+            stalled_unlearned_s?: number;
+            limits?: components["schemas"]["Bound"][];
+            webhook?: components["schemas"]["WebhookRule"] | null;
+        };
+        /**
+         * Bound
+         * @description A tag's bounds. tag: a name, or a pattern with * and ?. Values below `min` or above `max` are told.
+         */
+        Bound: {
+            tag: string;
+            /** @default null */
+            min?: number | null;
+            /** @default null */
+            max?: number | null;
+        };
+        /**
+         * WebhookRule
+         * @description Where notices are sent. format: `json`, or `slack` for Slack and what takes the same.
+         */
+        WebhookRule: {
+            url: string;
+            /**
+             * @default json
+             * @enum {unknown}
+             */
+            format?: "json" | "slack";
+        };
+        /**
+         * WatchAnswer
+         * @description What watchdogs do for a project, null for all of them.
+         *
+         *         own: what it changes itself; rules: what holds in all. The URL of a webhook, which is often a secret, is whole only
+         *         for admins of the whole service.
+         */
+        WatchAnswer: {
+            project: string | null;
+            own: components["schemas"]["WatchRules"];
+            rules: components["schemas"]["WatchRules"];
+        };
+        /**
+         * IncidentsPage
+         * @description Open incidents, newest first; more: whether there are others, which the limit left out.
+         */
+        IncidentsPage: {
+            incidents: components["schemas"]["IncidentItem"][];
+            more: boolean;
+        };
+        /**
+         * TestAnswer
+         * @description What became of a test notice. taken: the webhook has it. status: of its answer, null if there was none; detail:
+         *         the answer's beginning, or what was wrong.
+         */
+        TestAnswer: {
+            taken: boolean;
+            status: number | null;
+            detail: string;
+        };
     };
     responses: never;
     parameters: never;
@@ -1439,6 +1537,7 @@ export interface operations {
                      *         "refused_kept": 0,
                      *         "refused_at": null,
                      *         "alerts_kept": 0,
+                     *         "incidents": [],
                      *         "alerted_at": null,
                      *         "stalled": []
                      *       },
@@ -1538,6 +1637,7 @@ export interface operations {
                      *         "refused_kept": 0,
                      *         "refused_at": null,
                      *         "alerts_kept": 0,
+                     *         "incidents": [],
                      *         "alerted_at": null,
                      *         "stalled": []
                      *       },
@@ -1612,6 +1712,7 @@ export interface operations {
                      *         "refused_kept": 0,
                      *         "refused_at": null,
                      *         "alerts_kept": 0,
+                     *         "incidents": [],
                      *         "alerted_at": null,
                      *         "stalled": []
                      *       },
@@ -1730,6 +1831,7 @@ export interface operations {
                      *         "refused_kept": 0,
                      *         "refused_at": null,
                      *         "alerts_kept": 0,
+                     *         "incidents": [],
                      *         "alerted_at": null,
                      *         "stalled": []
                      *       },

@@ -97,7 +97,7 @@ export function isNumeric({ kind }: Column): boolean {
 export function widthOf(column: Column): number {
   if (column.kind === 'counters') return 152;
   if (TIMES.has(column.kind)) return 152;
-  if (column.kind === 'status') return 92;
+  if (column.kind === 'status') return 100;
   if (column.kind.startsWith('at_')) return 168;
   return column.text === 'age' || column.text === 'idle' ? 96 : 108;
 }
@@ -105,7 +105,7 @@ export function widthOf(column: Column): number {
 /** What else has to be asked for, so that a column can be shown. */
 export function neededFor({ text, kind }: Column): string[] {
   if (text === 'idle') return ['last_seen'];
-  if (text === 'status') return ['stalled'];
+  if (text === 'status') return ['stalled', 'incidents'];
   if (kind !== 'counters') return [];
   const counter = text.slice(kind.length);
   return [`totals${counter}`, `rates${counter}`];

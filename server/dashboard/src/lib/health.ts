@@ -6,7 +6,16 @@ import type { Row } from './sweep';
 import { SHOWS, type Show } from './view';
 
 /** Columns of a run's health besides those of its counters. */
-const COLUMNS = ['status', 'last_seen', 'attempts', 'refused', 'alerts', 'alerted_at', 'stalled'] as const;
+const COLUMNS = [
+  'status',
+  'last_seen',
+  'attempts',
+  'refused',
+  'alerts',
+  'alerted_at',
+  'stalled',
+  'incidents',
+] as const;
 /** Three columns each; a table has a hundred at most. */
 const COUNTERS_MAX = 24;
 
@@ -16,6 +25,8 @@ export interface Standing {
   readonly status: string;
   /** Counters that do not move although they are reported. */
   readonly stalled: readonly string[];
+  /** Kinds of what watchdogs found, and is not over yet. */
+  readonly incidents: readonly string[];
   /** Seconds since the epoch. */
   readonly lastSeen: number | null;
   readonly attempts: number;
@@ -56,19 +67,24 @@ export function healthColumns(counters: readonly string[]): string[] {
 /** How a run of such a table stands. */
 export function standingOf({ name, values }: Row, counters: readonly string[]): Standing {
   const status = String(values['status'] ?? '');
-  const stalled = Array.isArray(values['stalled']) ? values['stalled'].map(String) : [];
   const bars = counters.map((counter) => barOf(counter, values, status === 'running'));
   return {
     name,
     title: String(values['display_name'] ?? name),
     status,
-    stalled,
+    stalled: namesIn(values['stalled']),
+    incidents: namesIn(values['incidents']),
     lastSeen: numberOf(values['last_seen']),
     attempts: numberOf(values['attempts']) ?? 0,
     refused: numberOf(values['refused']) ?? 0,
     alerts: numberOf(values['alerts']) ?? 0,
     counters: bars.filter(({ value, total }) => value !== null || total !== null),
   };
+}
+
+/** The texts of a cell that lists some. */
+export function namesIn(value: unknown): string[] {
+  return Array.isArray(value) ? value.map(String) : [];
 }
 
 function barOf(counter: string, values: Row['values'], running: boolean): Bar {
@@ -82,7 +98,7 @@ function barOf(counter: string, values: Row['values'], running: boolean): Bar {
 /** Whether a run is one of those that are asked for. */
 export function isShown(run: Standing, show: Show, selected: (run: string) => boolean): boolean {
   if (show === 'selected') return selected(run.name);
-  if (show === 'stalled') return run.stalled.length > 0;
+  if (show === 'stalled' || show === 'incidents') return run[show].length > 0;
   if (show === 'alerts' || show === 'refused') return run[show] > 0;
   return run.status === show;
 }
@@ -94,10 +110,11 @@ export function tally(runs: readonly Standing[], selected: (run: string) => bool
   return counts;
 }
 
-/** The worst first: lost, failed, stalled, then as they are; those last heard of before others. */
+/** The worst first: lost, stalled, with an incident, then as they are; those last heard of before others. */
 export function byUrgency(runs: readonly Standing[]): Standing[] {
-  const rank = ({ status, stalled }: Standing) =>
-    status === 'lost' ? 0 : stalled.length ? 1 : status === 'running' ? 2 : status === 'failed' ? 3 : 4;
+  const running = ({ stalled, incidents }: Standing) => (stalled.length ? 1 : incidents.length ? 2 : 3);
+  const rank = (run: Standing) =>
+    run.status === 'lost' ? 0 : run.status === 'running' ? running(run) : run.status === 'failed' ? 4 : 5;
   return [...runs].sort(
     (one, other) => rank(one) - rank(other) || (other.lastSeen ?? 0) - (one.lastSeen ?? 0),
   );

@@ -20,6 +20,7 @@ export const SHOWS = [
   'lost',
   'failed',
   'finished',
+  'incidents',
   'alerts',
   'refused',
 ] as const;

@@ -12,6 +12,7 @@ import {
   tally,
   type Standing,
 } from '../lib/health';
+import { asAlert } from '../lib/incidents';
 import type { Show } from '../lib/view';
 import type { Columns } from './columns.svelte';
 import type { Connection } from './connection.svelte';
@@ -24,6 +25,7 @@ import type { ViewState } from './view.svelte';
 const REFRESH_MS = 15_000;
 const RELOAD_MS_MIN = 1_000;
 const ALERTS_MAX = 50;
+const INCIDENTS_MAX = 200;
 const NOTHING_ABOVE = { open: null, compare: false, full: null } as const;
 
 /** A run whose details are open. */
@@ -72,6 +74,11 @@ export class Detail {
 
 export class Health {
   readonly table: Table;
+  /** What is wrong now with runs that the filter finds, newest first. */
+  readonly incidents: readonly RunAlert[] = $derived.by(() => {
+    const found = new Set(this.standings.map(({ name }) => name));
+    return this.wrong.filter(({ run }) => found.has(run));
+  });
   /** The run that somebody wants to see, until it is in sight. */
   visited = $state<string | null>(null);
   /** All runs that the filter finds. */
@@ -96,6 +103,14 @@ export class Health {
   private readonly question = $derived.by(() =>
     JSON.stringify(tableQuery(this.view.current, healthColumns(this.counters))),
   );
+  /** Which runs have incidents, and of which kinds: when that changes, they are asked for. */
+  private readonly found = $derived.by(() =>
+    JSON.stringify(
+      this.standings.filter(({ incidents }) => incidents.length).map((run) => [run.name, run.incidents]),
+    ),
+  );
+  private wrong = $state.raw<readonly RunAlert[]>([]);
+  private readonly asking = new Loading();
   private readonly details = new Map<string, Detail>();
 
   constructor(
@@ -117,14 +132,28 @@ export class Health {
     untrack(() => this.table.ask(JSON.parse(question)));
   }
 
+  /** Ask what is wrong whenever that may have changed; to be called in an effect. */
+  followIncidents(): void {
+    const [project] = [this.project, this.found];
+    untrack(() => this.asking.follow((signal) => this.readIncidents(project, signal)));
+  }
+
+  private async readIncidents(project: string | null, signal: AbortSignal): Promise<void> {
+    const { incidents } = await this.client.incidents(project, INCIDENTS_MAX, signal);
+    this.wrong = incidents.map(asAlert);
+  }
+
   /** Ask again now and then while the page is live, until the returned function is called: then nobody looks any more. */
   watch(): () => void {
     const timer = setInterval(() => {
-      if (this.connection.status === 'live' && !document.hidden) this.table.changed(null);
+      if (this.connection.status !== 'live' || document.hidden) return;
+      this.table.changed(null);
+      this.asking.follow((signal) => this.readIncidents(this.project, signal));
     }, REFRESH_MS);
     return () => {
       clearInterval(timer);
       this.table.ask(null);
+      this.asking.cancel();
       for (const detail of this.details.values()) detail.close();
       this.details.clear();
     };
@@ -159,13 +188,13 @@ export class Health {
     this.set({ show });
   }
 
-  /** Go to the alerts of a run, wherever the page is. */
-  visit(run: string): void {
+  /** Go to the alerts of a run, or to what is wrong with it, wherever the page is. */
+  visit(run: string, show: Show = 'alerts'): void {
     const { open } = this.view.current.health;
     this.visited = run;
     this.view.update({
       region: 'health',
-      health: { show: 'alerts', open: [...new Set([...open, run])] },
+      health: { show, open: [...new Set([...open, run])] },
       ...NOTHING_ABOVE,
     });
   }

@@ -18,12 +18,13 @@ from tallyboard_server.store.sqlite.cells import Range, count_points, read_cells
 from tallyboard_server.store.sqlite.connection import mapped_errors
 from tallyboard_server.store.sqlite.kept import count_alerts, count_refused, load_alerts, load_refused
 from tallyboard_server.store.sqlite.state import load_state
+from tallyboard_server.store.sqlite.watching import WatchReading
 
 _T = TypeVar("_T")
 _HEAD = "SELECT r.id, r.name, h.pos, h.epoch, h.updated_at, r.status FROM heads h JOIN runs r ON r.id = h.run_id "
 
 
-class SqliteSnapshot:
+class SqliteSnapshot(WatchReading):
     """The store's Snapshot on one read transaction of one connection."""
 
     def __init__(self, connection: apsw.Connection, cache: StateCache) -> None:

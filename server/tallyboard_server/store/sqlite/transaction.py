@@ -19,17 +19,18 @@ from tallyboard_server.store.sqlite.connection import mapped_errors
 from tallyboard_server.store.sqlite.kept import save_alerts, save_refused
 from tallyboard_server.store.sqlite.rows import RowBuffer
 from tallyboard_server.store.sqlite.state import load_state, save_state
+from tallyboard_server.store.sqlite.watching import WatchRows
 
 PURGE_ROWS_MAX = 500
 """Rows of a deleted run that one slice removes, so that no group waits long for it."""
 
 _PURGED_TABLES = (
     "value_columns", "value_cells", "envelopes", "axis_cells", "axes", "groups",
-    "refused", "alerts", "attempts", "counters", "tags", "producers", "heartbeats",
+    "refused", "alerts", "incidents", "attempts", "counters", "tags", "producers", "heartbeats",
 )  # fmt: skip
 
 
-class SqliteTransaction:
+class SqliteTransaction(WatchRows):
     """The store's Transaction on SQLite; states are written once each, at the end, however often they changed."""
 
     def __init__(self, connection: apsw.Connection, cache: StateCache) -> None:
@@ -348,6 +349,7 @@ _PRIMARY_KEYS = {
     "axes": "run_id, counter_id, attempt, id",
     "refused": "run_id, id",
     "alerts": "run_id, id",
+    "incidents": "run_id, kind, subject",
     "attempts": "run_id, counter_id, number",
     "counters": "run_id, id",
     "tags": "run_id, id",

@@ -1,0 +1,163 @@
+"""Rows of incidents, of watchdogs' rules, and of what is on its way to people."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from tallyboard.wire import Alert, Level
+from tallyboard_server.model import Incident, KeptAlert
+from tallyboard_server.store import watching
+from tallyboard_server.store.sqlite.access import LAST_CHARACTER
+from tallyboard_server.store.sqlite.connection import mapped_errors
+from tallyboard_server.store.watching import Delivery, Notice
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Alert).decode
+
+
+class WatchRows:
+    """The part of a SqliteTransaction."""
+
+    _connection: apsw.Connection
+
+    def save_incident(self, incident: Incident) -> None:
+        """See WatchChanges.save_incident."""
+        with mapped_errors():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    incident.run_id,
+                    incident.kind,
+                    incident.subject,
+                    incident.opened_at,
+                    incident.level,
+                    incident.title,
+                    incident.text,
+                    incident.told,
+                    incident.times,
+                ),
+            )
+
+    def drop_incident(self, run_id: int, kind: str, subject: str) -> None:
+        """See WatchChanges.drop_incident."""
+        with mapped_errors():
+            self._connection.execute(
+                "DELETE FROM incidents WHERE run_id = ? AND kind = ? AND subject = ?", (run_id, kind, subject)
+            )
+
+    def save_rules(self, project: str, rules: str | None) -> None:
+        """See WatchChanges.save_rules."""
+        with mapped_errors():
+            if rules is None:
+                self._connection.execute("DELETE FROM watch_rules WHERE project = ?", (project,))
+            else:
+                self._connection.execute("INSERT OR REPLACE INTO watch_rules VALUES (?, ?)", (project, rules))
+
+    def queue_notices(self, run: str, alerts: Sequence[KeptAlert]) -> int:
+        """See WatchChanges.queue_notices."""
+        with mapped_errors():
+            self._connection.executemany(
+                "INSERT INTO notices (run, title, first_at, at, times, producer, alert) VALUES (?, ?, ?, ?, 1, ?, ?) "
+                "ON CONFLICT (run, title) DO UPDATE SET at = excluded.at, times = times + 1, "
+                "producer = excluded.producer, alert = excluded.alert",
+                (
+                    (run, kept.alert.title, kept.at, kept.at, kept.producer, _encode(kept.alert).decode())
+                    for kept in alerts
+                ),
+            )
+            waiting = self._connection.execute("SELECT count(*) FROM notices").get
+            surplus = waiting - watching.NOTICES_MAX if isinstance(waiting, int) else 0
+            if surplus > 0:
+                self._connection.execute(
+                    "DELETE FROM notices WHERE id IN (SELECT id FROM notices ORDER BY id LIMIT ?)", (surplus,)
+                )
+            return max(0, surplus)
+
+    def drop_notices(self, ids: Sequence[int]) -> None:
+        """See WatchChanges.drop_notices."""
+        with mapped_errors():
+            self._connection.executemany("DELETE FROM notices WHERE id = ?", ((one,) for one in ids))
+
+    def save_delivery(self, delivery: Delivery) -> None:
+        """See WatchChanges.save_delivery."""
+        with mapped_errors():
+            self._connection.execute(
+                "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    delivery.id,
+                    delivery.project,
+                    delivery.notices,
+                    delivery.created_at,
+                    delivery.tries,
+                    delivery.next_at,
+                ),
+            )
+
+    def drop_delivery(self, delivery_id: str) -> None:
+        """See WatchChanges.drop_delivery."""
+        with mapped_errors():
+            self._connection.execute("DELETE FROM deliveries WHERE id = ?", (delivery_id,))
+
+
+class WatchReading:
+    """The part of a SqliteSnapshot."""
+
+    _connection: apsw.Connection
+
+    def incidents(self, *, prefix: str = "", run_id: int | None = None, limit: int = 100) -> list[tuple[str, Incident]]:
+        """See WatchView.incidents."""
+        condition = "r.name >= ? AND r.name < ?"
+        values: tuple[str | int, ...] = (prefix, prefix + LAST_CHARACTER)
+        if run_id is not None:
+            condition, values = "i.run_id = ?", (run_id,)
+        with mapped_errors():
+            rows = self._connection.execute(
+                "SELECT r.name, i.run_id, i.kind, i.subject, i.opened_at, i.level, i.title, i.text, i.told, i.times "  # noqa: S608 - conditions from constants
+                f"FROM incidents i JOIN runs r ON r.id = i.run_id WHERE {condition} "
+                "ORDER BY i.opened_at DESC, i.run_id, i.kind, i.subject LIMIT ?",
+                (*values, limit),
+            )
+            return [_named(*row) for row in rows]
+
+    def incident_kinds(self, run_id: int) -> list[str]:
+        """See WatchView.incident_kinds."""
+        with mapped_errors():
+            found: list[Any] = self._connection.execute(
+                "SELECT DISTINCT kind FROM incidents WHERE run_id = ? AND level != 'info' ORDER BY kind", (run_id,)
+            ).fetchall()
+        return [kind for (kind,) in found]
+
+    def rules(self) -> Mapping[str, str]:
+        """See WatchView.rules."""
+        with mapped_errors():
+            found: list[Any] = self._connection.execute("SELECT project, rules FROM watch_rules").fetchall()
+            return dict(found)
+
+    def notices(self, *, limit: int) -> list[Notice]:
+        """See WatchView.notices."""
+        with mapped_errors():
+            rows = self._connection.execute(
+                "SELECT id, run, first_at, times, at, producer, alert FROM notices ORDER BY id LIMIT ?", (limit,)
+            )
+            return [
+                Notice(notice_id, run, first_at, times, KeptAlert(at, producer, _decode(alert)))
+                for notice_id, run, first_at, times, at, producer, alert in rows
+            ]
+
+    def deliveries(self) -> list[Delivery]:
+        """See WatchView.deliveries."""
+        with mapped_errors():
+            rows = self._connection.execute(
+                "SELECT id, project, notices, created_at, tries, next_at FROM deliveries ORDER BY created_at, id"
+            )
+            return [Delivery(*row) for row in rows]
+
+
+def _named(
+    run: str, run_id: int, kind: str, subject: str, opened_at: float, level: Level, title: str, text: str, told: int,
+    times: int,
+) -> tuple[str, Incident]:  # fmt: skip
+    """A row with its run's name."""
+    return run, Incident(run_id, kind, subject, opened_at, level, title, text, bool(told), times)

@@ -1,0 +1,258 @@
+"""The watchdogs at work: a thread that looks at what was committed and at the clock, and raises alerts."""
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from typing import Final
+
+from tallyboard_server.ingest.errors import IngestError
+from tallyboard_server.ingest.heartbeats import Heartbeats
+from tallyboard_server.ingest.waiting import Record
+from tallyboard_server.model import Incident, KeptAlert
+from tallyboard_server.notify import Outbox
+from tallyboard_server.store.protocol import RunHead, Snapshot, Store, StoreError, Transaction
+from tallyboard_server.watch.book import RuleBook
+from tallyboard_server.watch.facts import BadTag, Facts, Refused
+from tallyboard_server.watch.findings import findings, is_lost
+from tallyboard_server.watch.inbox import Inbox, News
+from tallyboard_server.watch.ledger import OPEN_MAX, Change, Ledger
+from tallyboard_server.watch.points import BOUNDS, NONFINITE, look
+from tallyboard_server.watch.rules import KINDS
+
+logger = logging.getLogger(__name__)
+
+WATCHDOG: Final = "watchdog"
+"""The producer of alerts that nobody sent."""
+TICK_S: Final = 1.0
+SWEEP_EVERY_S: Final = 10.0
+"""How often runs are looked at of which nothing comes: silences are of minutes."""
+RUNS_MAX: Final = 10_000
+"""Running runs that are watched; of more, those that were heard of last."""
+CHANGES_MAX: Final = 1_000
+"""Runs whose incidents change in one transaction."""
+PAGE: Final = 1_000
+UNSAID_S: Final = 60.0
+"""What failed so shortly before the service stopped may not have been told."""
+_UNAVAILABLE: Final = (StoreError, IngestError, FutureTimeoutError)
+
+
+class Watcher:
+    """Looks after all runs by the rules of their projects."""
+
+    def __init__(
+        self,
+        store: Store,
+        record: Callable[[Record], None],
+        heartbeats: Heartbeats,
+        book: RuleBook,
+        outbox: Outbox,
+        *,
+        changed: Callable[[str], None] = lambda _run: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`record` runs a function in a transaction of the writer and returns when it is durable. changed: told the
+        name of each run whose incidents change."""
+        self.inbox = Inbox(book, clock)
+        self._store = store
+        self._record = record
+        self._heartbeats = heartbeats
+        self._book = book
+        self._outbox = outbox
+        self._changed = changed
+        self._clock = clock
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="tallyboard-watchdogs", daemon=True)
+        self._facts: OrderedDict[int, Facts] = OrderedDict()
+        self._ledger: Ledger | None = None
+        self._due: set[int] = set()
+        self._next_sweep = 0.0
+        self._figures = dict.fromkeys(("watch_alerts_total", "watch_errors_total"), 0)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """Look once more, and end."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def stats(self) -> dict[str, float]:
+        """Figures for /metrics."""
+        counts = self._ledger.counts() if self._ledger is not None else {}
+        return {
+            **self._figures,
+            "watch_runs": len(self._facts),
+            "watch_dropped_total": self.inbox.dropped,
+            **{f"watch_incidents_{kind}": counts.get(kind, 0) for kind in KINDS},
+        }
+
+    def turn(self) -> None:
+        """Take what came, and look at what is due. Raises StoreError or IngestError; then it is due again."""
+        now = self._clock()
+        ledger = self._ledger
+        if ledger is None:
+            ledger = self._ledger = self._begin(now)
+        for run_id, news in self.inbox.take().items():
+            self._take(run_id, news, ledger)
+            self._due.add(run_id)
+        if now >= self._next_sweep:
+            self._next_sweep = now + SWEEP_EVERY_S
+            self._due.update(self._facts)
+        changes: list[Change] = []
+        for run_id in list(self._due):
+            if len(changes) == CHANGES_MAX:
+                break
+            if (facts := self._facts.get(run_id)) is not None and (change := self._judge(facts, ledger, now)):
+                changes.append(change)
+            else:
+                self._done(run_id)
+        if changes:
+            self._carry_out(changes, ledger, now)
+        self.inbox.looked_at = frozenset(facts.id for facts in self._facts.values() if facts.bad)
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            ended = self._stop.wait(TICK_S)
+            try:
+                self.turn()
+            except Exception as error:
+                self._figures["watch_errors_total"] += 1
+                foreseen = isinstance(error, _UNAVAILABLE)
+                logger.warning("watchdogs wait: %r", error, exc_info=None if foreseen else error)
+
+    # ── what came ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _take(self, run_id: int, news: News, ledger: Ledger) -> None:
+        if news.deleted:
+            self._facts.pop(run_id, None)
+            ledger.forget(run_id)
+            return
+        state, now = news.state, news.at
+        if (facts := self._facts.get(run_id)) is None:
+            facts = self._facts[run_id] = Facts.of(state, now)
+            if len(self._facts) > RUNS_MAX:
+                self._facts.popitem(last=False)
+        self._facts.move_to_end(run_id)
+        facts.renew(state)
+        facts.failed = state.meta.status == "failed" and (news.ended or ("failed", "") in ledger.of_run(run_id))
+        facts.move(news.values, now)
+        if news.refused_count:
+            facts.refuse(news.refusals, news.refused_count, now)
+        if news.blocks:
+            look(facts, state, news.blocks, self._book.of_run(state.name), now)
+
+    # ── what is wrong ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _judge(self, facts: Facts, ledger: Ledger, now: float) -> Change | None:
+        rules = self._book.of_run(facts.name)
+        reported = facts.reported_at
+        unheard_s = 0.0 if reported is None else self._heartbeats.unheard_s(facts.name, reported, now)
+        was_lost, facts.lost = facts.lost, is_lost(facts, rules, unheard_s)
+        if was_lost and not facts.lost:
+            facts.resume(now)
+
+        def unsaid(incident: Incident) -> bool:
+            if facts.status != "running" or incident.kind in rules.off:
+                return True
+            if incident.kind == BOUNDS:
+                return not rules.has_limit(incident.subject)
+            return facts.lost and incident.kind == "stalled"
+
+        found = findings(facts, rules, unheard_s, now)
+        change = ledger.compare(facts.id, facts.name, found, unsaid=unsaid, at=facts.places, now=now)
+        facts.forget(now)
+        return change
+
+    def _carry_out(self, changes: Sequence[Change], ledger: Ledger, now: float) -> None:
+        """Keep incidents and raise alerts, all in one transaction."""
+        gone: list[int] = []
+
+        def work(transaction: Transaction) -> None:
+            gone.clear()
+            for change in changes:
+                state = transaction.load(change.run)
+                if state is None or state.id != change.run_id:
+                    gone.append(change.run_id)
+                    continue
+                alerts = [KeptAlert(now, WATCHDOG, alert) for alert in change.alerts]
+                transaction.save(state, alerts=alerts)  # without alerts, too: what is shown of the run has changed
+                for incident in change.saved:
+                    transaction.save_incident(incident)
+                for incident in change.dropped:
+                    transaction.drop_incident(change.run_id, *incident.key)
+                self._outbox.put(transaction, change.run, alerts)
+
+        self._record(work)
+        for change in changes:
+            if change.run_id in gone:
+                self._facts.pop(change.run_id, None)
+                ledger.forget(change.run_id)
+            else:
+                ledger.apply(change, now)
+                self._figures["watch_alerts_total"] += len(change.alerts)
+                self._changed(change.run)
+            self._done(change.run_id)
+
+    def _done(self, run_id: int) -> None:
+        """A run was looked at, and all that follows is durable; those that have ended are watched no more."""
+        self._due.discard(run_id)
+        facts = self._facts.get(run_id)
+        if facts is not None and facts.status != "running":
+            del self._facts[run_id]
+
+    # ── the beginning ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _begin(self, now: float) -> Ledger:
+        """Take over what is open, and the runs that are running."""
+        with self._store.snapshot() as view:
+            incidents = [incident for _, incident in view.incidents(limit=OPEN_MAX)]
+            _, listened_until = view.heartbeats(limit=0)
+        ledger = Ledger(incidents)
+        after_id = 0
+        while heads := self._heads(after_id):
+            after_id = heads[-1].run_id
+            wanted = [head.run_id for head in heads if _is_watched(head, listened_until)]
+            for run_id in wanted:
+                with self._store.snapshot() as view:
+                    self._look_first(view, run_id, ledger, now)
+        return ledger
+
+    def _heads(self, after_id: int) -> list[RunHead]:
+        with self._store.snapshot() as view:
+            return view.heads(after_id=after_id, limit=PAGE)
+
+    def _look_first(self, view: Snapshot, run_id: int, ledger: Ledger, now: float) -> None:
+        if (state := view.load_by_id(run_id)) is None:
+            return
+        facts = Facts.of(state, now)
+        facts.failed = state.meta.status == "failed"
+        _remember(facts, ledger.of_run(run_id).values(), now)
+        self._facts[run_id] = facts
+        if len(self._facts) > RUNS_MAX:
+            self._facts.popitem(last=False)
+
+
+def _is_watched(head: RunHead, listened_until: float) -> bool:
+    """Whether a run is running, or failed when a former process was about to end."""
+    if head.status == "failed":
+        return 0.0 < listened_until - UNSAID_S < head.updated_at
+    return head.status == "running"
+
+
+def _remember(facts: Facts, incidents: Iterable[Incident], now: float) -> None:
+    """What is open stays so until this process has seen that it is over."""
+    for incident in incidents:
+        match incident.kind:
+            case "stalled":
+                facts.standing.add(incident.subject)
+            case "refused":
+                facts.refused[incident.subject] = Refused(0, now, incident.text)
+            case "nonfinite" | "bounds":
+                kind = NONFINITE if incident.kind == NONFINITE else BOUNDS
+                facts.bad[kind, incident.subject] = BadTag(float("nan"), 0, "", 0, 0, now)
