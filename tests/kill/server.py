@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tallyboard_server.cli.demo.process import free_port
 from tallyboard_server.cli.http import Service
+from tests import forked
 from tests.cli_process import clean
-from tests.kill import forked
 from tests.kill.kills import EXIT_TIMEOUT_S
 
 START_TIMEOUT_S = 60.0
@@ -45,7 +45,7 @@ class Server:
         module = "tests.kill.eager" if eager else module
         arguments = [module, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
         log, settings = self.folder / "serve.log", clean(QUICK | dict(variables or {}))
-        self._process = forked.start(arguments, log, settings, files_max)
+        self._process = forked.start(arguments, log, settings, files_max=files_max)
         if wait:
             self.wait_until_up()
 

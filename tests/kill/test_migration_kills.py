@@ -9,8 +9,8 @@ import pytest
 
 from tallyboard_server.store.sqlite import SqliteStore
 from tallyboard_server.store.sqlite.migrate import migrations, schema_version
+from tests import forked
 from tests.cli_process import clean
-from tests.kill import forked
 from tests.kill.kills import EXIT_TIMEOUT_S
 
 pytestmark = pytest.mark.slow
