@@ -62,7 +62,7 @@ def _run(arguments: list[str], out: str, err: str, cwd: str, variables: dict[str
     try:
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
     except Exception:  # noqa: BLE001 - as an interpreter ends, of which multiprocessing's forks leave out two parts
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        sys.excepthook(*sys.exc_info())
         sys.exit(1)
     finally:
         atexit._run_exitfuncs()
