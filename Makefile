@@ -22,8 +22,6 @@ DEMO_ARGS ?=
 KILLS ?= 100
 RUNS ?= 1000
 SOURCES := client server tests
-# Trainings that are killed and resumed take longest, and so come first.
-FRAMEWORK_TESTS := $(sort $(wildcard tests/frameworks/test_*_kills.py)) tests/frameworks
 # Where the frameworks are kept that Tallyboard has integrations for; else in the user's cache.
 FRAMEWORKS_VENV ?=
 export FRAMEWORKS_VENV
@@ -105,7 +103,7 @@ frameworks-venv: python ## make the venv of test-frameworks, if it is not there,
 test-frameworks: python ## tests with the real Keras, PyTorch, JAX, …, in a venv of their own that is kept
 	@venv=$$($(PYTHON) tests/frameworks/venv.py); \
 	PYTHONPATH="$(CURDIR)/client:$(CURDIR)/server:$(CURDIR)" "$$venv/bin/python" -m pytest \
-		-n 2 $(IN_PARALLEL) $(PYTEST_ARGS) $(FRAMEWORK_TESTS)
+		-n 2 --dist worksteal $(PYTEST_ARGS) tests/frameworks
 
 .PHONY: bench
 bench: dashboard ## measure speed and memory: a table, and JSON in bench-results/
