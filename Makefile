@@ -11,9 +11,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Two test processes: the tests start real servers and TensorBoards, which need cores of their own. The tests of a
-# file stay together, because they share one.
-TEST_PROCESSES ?= 2
+# Three test processes keep two cores busy: tests wait for real servers, TensorBoards and browsers much of the time. The
+# tests of a file stay together, because they share one; files go in the order of their names, by which the long ones
+# (acceptance, browser, integration) come before the short ones (unit), so that all processes end at about the same time.
+TEST_PROCESSES ?= 3
+IN_PARALLEL := --dist loadfile --no-loadscope-reorder
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 DEMO_ARGS ?=
@@ -76,9 +78,7 @@ dashboard-types: $(NODE_MODULES) ## make the dashboard's types of the API anew
 check: $(STAMP) check-dashboard ## lint, format, types, and the direction of imports
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
-	$(BIN)/mypy
-	$(BIN)/mypy client/examples tests
-	$(BIN)/mypy $(DASHBOARD)/build_hook.py $(DASHBOARD)/openapi.py $(DASHBOARD)/tests/record.py
+	$(BIN)/mypy -n 2
 	$(BIN)/lint-imports
 
 .PHONY: check-dashboard
@@ -95,13 +95,17 @@ test-dashboard: $(NODE_MODULES) ## the dashboard's own tests
 
 .PHONY: test
 test: test-dashboard dashboard ## all tests (PYTEST_ARGS="-k rewind" for some)
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) $(IN_PARALLEL) $(PYTEST_ARGS)
+
+.PHONY: frameworks-venv
+frameworks-venv: python ## make the venv of test-frameworks, if it is not there, and say where it is
+	@$(PYTHON) tests/frameworks/venv.py
 
 .PHONY: test-frameworks
 test-frameworks: python ## tests with the real Keras, PyTorch, JAX, …, in a venv of their own that is kept
 	@venv=$$($(PYTHON) tests/frameworks/venv.py); \
 	PYTHONPATH="$(CURDIR)/client:$(CURDIR)/server:$(CURDIR)" "$$venv/bin/python" -m pytest \
-		-n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS) tests/frameworks
+		-n 2 --dist worksteal $(PYTEST_ARGS) tests/frameworks
 
 .PHONY: bench
 bench: dashboard ## measure speed and memory: a table, and JSON in bench-results/

@@ -7,13 +7,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import urllib3
 
 from tallyboard_server.cli.demo.process import child, free_port
 from tallyboard_server.cli.http import Service
-from tests.service import RunningService
+
+if TYPE_CHECKING:  # processes of the benchmark load this module, too: the whole service would cost each a second
+    from tests.service import RunningService
 
 
 class Outcome(NamedTuple):
@@ -66,7 +68,7 @@ def clean(variables: Mapping[str, str]) -> dict[str, str]:
     return kept | {"TALLYBOARD_SYSTEM_METRICS": "0"} | dict(variables)
 
 
-def report(service: RunningService, run: str, steps: range, counter: str = "global_step", tag: str = "loss") -> None:
+def report(service: "RunningService", run: str, steps: range, counter: str = "global_step", tag: str = "loss") -> None:
     """A report of value step / 8 at each step."""
     reports = [{"counter": counter, "step": step, "scalars": {tag: step / 8}} for step in steps]
     assert service.report(run, {"reports": reports}).status == 200

@@ -3,13 +3,14 @@
 import os
 import random
 import signal
-import subprocess
-import sys
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import tallyboard
+from tests import forked
 from tests.cli_process import clean
 from tests.service import RunningService
 
@@ -18,6 +19,18 @@ ROOT = Path(__file__).parents[2]
 
 Curve = list[tuple[int, float]]
 """(step, value) of each point."""
+
+
+class Ended(NamedTuple):
+    """How a life ended, and what it said on stderr."""
+
+    returncode: int | None
+    stderr: str
+
+
+forked.preload(
+    ("torch", "sklearn.datasets", "lightning", "lightning.pytorch.callbacks", "accelerate", "transformers.trainer")
+)
 
 
 def curves(service: RunningService, run: str) -> dict[str, Curve]:
@@ -59,16 +72,17 @@ def failing(script: str, service: RunningService, run: str, folder: Path, moment
     return f"fails at {moment}"
 
 
-def _started(
-    script: str, service: RunningService, run: str, folder: Path, variables: Mapping[str, str]
-) -> "subprocess.CompletedProcess[str]":
-    outside = clean({})
-    path = os.pathsep.join([*(str(ROOT / part) for part in ("client", "server", ".")), outside.get("PYTHONPATH", "")])
-    ours = {"TALLYBOARD_URL": service.url, "TALLYBOARD_RUN": run, "PYTHONPATH": path, "FOLDER": str(folder)}
-    return subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "frameworks" / script)], capture_output=True, text=True,
-        timeout=LIMIT_S, check=False, env=outside | ours | dict(variables), cwd=folder,
-    )  # fmt: skip
+def _started(script: str, service: RunningService, run: str, folder: Path, variables: Mapping[str, str]) -> Ended:
+    """A life of a script, forked from a process that has the frameworks, whose imports take longest of all."""
+    ours = {"TALLYBOARD_URL": service.url, "TALLYBOARD_RUN": run, "FOLDER": str(folder)}
+    with tempfile.TemporaryDirectory() as said:
+        out, err = Path(said) / "out", Path(said) / "err"
+        module = f"tests.frameworks.{script.removesuffix('.py')}"
+        process = forked.start([module], out, clean(ours | dict(variables)), err=err, cwd=folder)
+        process.join(LIMIT_S)
+        process.kill()
+        process.join()
+        return Ended(process.exitcode, err.read_text())
 
 
 def trained(

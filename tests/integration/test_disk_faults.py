@@ -1,7 +1,6 @@
 """Full and read-only disks, no descriptors, a directory in use, torn files: told, survived, nothing lost."""
 
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import urllib3
 from tallyboard_server.cli.http import UnreachableError
 from tallyboard_server.cli.sources import Online
 from tests.cli_process import clean, tallyboard
-from tests.kill.server import QUICK, ROOT, Server
+from tests.kill.server import QUICK, Server
 from tests.service import until
 
 MIB = 1024 * 1024
@@ -149,10 +148,7 @@ FILES_MAX = 48
 def test_descriptors_that_run_out_cost_nothing_acknowledged(tmp_path: Path, server: Server) -> None:
     """Many connections and many event files with few descriptors: some are turned away, and all is well after."""
 
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_MAX, FILES_MAX))
-
-    server.start(before=limit)
+    server.start(files_max=FILES_MAX)
     runs = [f"a/run{i}" for i in range(20)]
     assert report(server, runs[0], range(5), tags=1) == 200
     acknowledged = {runs[0]: 5}
@@ -199,7 +195,7 @@ def test_a_second_process_is_kept_off_and_the_first_goes_on(server: Server) -> N
         "--data-dir",
         str(server.data_dir),
     ]
-    second = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean(QUICK), cwd=ROOT)
+    second = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean(QUICK))
     assert second.returncode == 1
     assert "is in use by process" in second.stderr
     assert report(server, "a/b", range(10, 20)) == 200

@@ -1,19 +1,17 @@
 """A server process that can be killed and started again on the same data directory and port."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from tallyboard_server.cli.demo.process import free_port
 from tallyboard_server.cli.http import Service
+from tests import forked
 from tests.cli_process import clean
 from tests.kill.kills import EXIT_TIMEOUT_S
 
-ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 60.0
 _POLL_S = 0.02
 QUICK = {"TALLYBOARD_EXPORT_INTERVAL_S": "0.05", "TALLYBOARD_EXPORT_SYNC_INTERVAL_S": "0.1"}
@@ -27,7 +25,7 @@ class Server:
         self.data_dir = folder / "data"
         self.port = free_port("127.0.0.1")
         self.service = Service(f"http://127.0.0.1:{self.port}")
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: BaseProcess | None = None
 
     @property
     def url(self) -> str:
@@ -41,21 +39,13 @@ class Server:
         module: str = "tallyboard_server.cli",
         variables: Mapping[str, str] | None = None,
         wait: bool = True,
-        before: Callable[[], None] | None = None,
+        files_max: int | None = None,
     ) -> None:
-        """Start, and wait until it answers. `before` is called in the child."""
+        """Start, and wait until it answers. files_max: how many descriptors it may have."""
         module = "tests.kill.eager" if eager else module
-        command = [sys.executable, "-m", module, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
-        with (self.folder / "serve.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                env=clean(QUICK | dict(variables or {})),
-                cwd=ROOT,
-                start_new_session=True,
-                preexec_fn=before,
-            )
+        arguments = [module, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
+        log, settings = self.folder / "serve.log", clean(QUICK | dict(variables or {}))
+        self._process = forked.start(arguments, log, settings, files_max=files_max)
         if wait:
             self.wait_until_up()
 
@@ -70,27 +60,30 @@ class Server:
     def kill(self) -> None:
         """SIGKILL: nothing in the process runs any more."""
         assert self._process is not None
-        os.kill(self._process.pid, signal.SIGKILL)
-        assert self._process.wait(EXIT_TIMEOUT_S) == -signal.SIGKILL
+        self._process.kill()
+        assert self._ended(EXIT_TIMEOUT_S) == -signal.SIGKILL
 
     def wait_for_death(self, timeout_s: float, why: str) -> None:
         """Wait until it has killed itself."""
-        assert self._process is not None
-        try:
-            returncode = self._process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            raise AssertionError(f"{why}: it lives on. {self.log()}") from None
+        returncode = self._ended(timeout_s)
+        assert returncode is not None, f"{why}: it lives on. {self.log()}"
         assert returncode == -signal.SIGKILL, f"{why}: {self.log()}"
 
     def stop(self) -> None:
         """End in order, if it runs."""
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and self.returncode() is None:
             self._process.terminate()
-            assert self._process.wait(60) in (0, -signal.SIGTERM), self.log()
+            assert self._ended(60.0) in (0, -signal.SIGTERM), self.log()
+
+    def _ended(self, timeout_s: float) -> int | None:
+        """How it ended; None if it still runs after so long."""
+        assert self._process is not None
+        self._process.join(timeout_s)
+        return self._process.exitcode
 
     def returncode(self) -> int | None:
         """How it ended; None while it runs."""
-        return None if self._process is None else self._process.poll()
+        return None if self._process is None else self._process.exitcode
 
     def log(self) -> str:
         """The end of what it said."""

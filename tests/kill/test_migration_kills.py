@@ -2,8 +2,6 @@
 
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import apsw
@@ -11,7 +9,9 @@ import pytest
 
 from tallyboard_server.store.sqlite import SqliteStore
 from tallyboard_server.store.sqlite.migrate import migrations, schema_version
-from tests.kill.server import ROOT
+from tests import forked
+from tests.cli_process import clean
+from tests.kill.kills import EXIT_TIMEOUT_S
 
 pytestmark = pytest.mark.slow
 
@@ -58,6 +58,14 @@ def between(path: Path) -> list[tuple[int, list[str]]]:
     return found
 
 
+def open_and_die(path: Path, number: int) -> int | None:
+    """Open a store and die before the n-th statement; how the process ended, 0 if there was no such statement."""
+    arguments = ["tests.kill.migrating", str(path), str(number)]
+    process = forked.start(arguments, path.with_suffix(".log"), clean({}))
+    process.join(EXIT_TIMEOUT_S)
+    return process.exitcode
+
+
 def test_killed_between_any_two_statements(tmp_path: Path) -> None:
     old_store(tmp_path / "old")
     before = schema(tmp_path / "old")
@@ -70,10 +78,9 @@ def test_killed_between_any_two_statements(tmp_path: Path) -> None:
     for number in range(1, _STATEMENTS_MAX):
         path = tmp_path / f"killed{number}"
         shutil.copytree(tmp_path / "old", path)
-        killed = subprocess.run([sys.executable, "-m", "tests.kill.migrating", str(path), str(number)], cwd=ROOT)
-        if killed.returncode == 0:
+        if (ended := open_and_die(path, number)) == 0:
             break
-        assert killed.returncode == -signal.SIGKILL
+        assert ended == -signal.SIGKILL
         assert schema(path) in allowed, number
         found.append(schema(path)[0])
         check_upgraded(path, after)
@@ -96,7 +103,6 @@ def check_upgraded(path: Path, after: tuple[int, list[str]]) -> None:
 def test_killed_while_a_store_is_made(tmp_path: Path) -> None:
     for number in (1, 3, 8, 12, 20, 28):
         path = tmp_path / str(number)
-        killed = subprocess.run([sys.executable, "-m", "tests.kill.migrating", str(path), str(number)], cwd=ROOT)
-        assert killed.returncode == -signal.SIGKILL
+        assert open_and_die(path, number) == -signal.SIGKILL
         SqliteStore.open(path).close()
         assert schema(path)[0] == len(migrations())

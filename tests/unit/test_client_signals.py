@@ -120,6 +120,7 @@ def interrupted(at: int, handler: Callable[[str], None]) -> Iterator[list[Place]
         if event in ("call", "line") or (event == "opcode" and _checked(frame, last.get(frame))):
             places.append((frame.f_code, frame.f_lasti, event))
             if len(places) == at:
+                sys.settrace(None)  # what comes after it need not be looked at, and is quicker so
                 handler(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} ({event})")
         if event == "opcode":
             last[frame] = frame.f_lasti

@@ -17,6 +17,11 @@ _ZSTD_SLICE_BYTES: Final = 128
 """The smallest block is 4 bytes and expands to 128 KiB: at most 4 MiB of output a slice."""
 
 
+_MEMBERS_MAX: Final = 4096
+"""Compressors that work in parallel make members of at least 64 KiB, so that a body has no need for more. Each costs a
+decompressor, and a body may hold millions of empty ones."""
+
+
 class _Decompressor(Protocol):
     def decompress(self, data: bytes, /) -> bytes: ...
 
@@ -44,7 +49,7 @@ def check_encoding(content_encoding: str) -> str:
 def decompress(data: bytes, encoding: str, *, bytes_max: int) -> bytes:
     """The bytes behind gzip or zstd data (one or several members or frames).
 
-    Raises BodyTooLargeError beyond bytes_max, BodyDamagedError for data that is cut or damaged.
+    Raises BodyTooLargeError beyond bytes_max, BodyDamagedError for data that is cut, damaged, or all in crumbs.
     """
     if encoding == "gzip":
         return _unpack(data, lambda: zlib.decompressobj(_GZIP_WBITS), _GZIP_SLICE_BYTES, bytes_max)
@@ -55,11 +60,14 @@ def decompress(data: bytes, encoding: str, *, bytes_max: int) -> bytes:
 def _unpack(data: bytes, begin: Callable[[], _Decompressor], slice_bytes: int, bytes_max: int) -> bytes:
     pieces: list[bytes] = []
     size = 0
+    members = 1
     current = begin()
     view = memoryview(data)
     start = 0
     while start < len(view):
         if current.eof:
+            if (members := members + 1) > _MEMBERS_MAX:
+                raise BodyDamagedError(f"the compressed body has more than {_MEMBERS_MAX} members; compress it in one")
             current = begin()
         piece = view[start : start + slice_bytes]
         start += len(piece)

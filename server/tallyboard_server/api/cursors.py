@@ -66,6 +66,7 @@ def opened(cursor: str, question: bytes) -> dict[str, Seen]:
     """What was seen, by run. Raises InvalidQueryError for what is no cursor of an answer to this question."""
     try:
         found = msgspec.msgpack.decode(_unpacked(cursor), type=_Sealed)
+        seen = {run.name: _seen(run) for run in found.runs}
     except (binascii.Error, zlib.error, ValueError, msgspec.DecodeError) as error:
         raise InvalidQueryError("not a cursor of this API; leave it out to get everything", field="since") from error
     if found.version != _VERSION or found.question != question:
@@ -74,18 +75,19 @@ def opened(cursor: str, question: bytes) -> dict[str, Seen]:
             "parameters; or leave it out to get everything",
             field="since",
         )
-    return {
-        run.name: Seen(
-            run.run_id, run.epoch, run.pos,
-            {
-                (tag, counter, attempt): SeenLine(step, by_time, version)
-                for tag, counter, attempt, step, by_time, version in zip(
-                    run.tags, run.counters, run.attempts, run.steps, run.by_time, run.versions, strict=True
-                )
-            },
-        )
-        for run in found.runs
-    }  # fmt: skip
+    return seen
+
+
+def _seen(run: _Run) -> Seen:
+    """Raises ValueError for columns of different lengths: whoever changed a cursor may have done anything to it."""
+    lines = zip(run.tags, run.counters, run.attempts, run.steps, run.by_time, run.versions, strict=True)
+    return Seen(
+        run.run_id, run.epoch, run.pos,
+        {
+            (tag, counter, attempt): SeenLine(step, by_time, version)
+            for tag, counter, attempt, step, by_time, version in lines
+        },
+    )  # fmt: skip
 
 
 def _unpacked(cursor: str) -> bytes:
