@@ -87,14 +87,17 @@ def test_its_table_is_that_of_the_routes() -> None:
         "export": "export", "metrics": "/metrics", "report": "report", "put_run": "create", "patch_run": "change",
         "rewind": "rewind", "alert": "raise alerts", "repair": "event files written anew", "delete_run": "delete",
         "prune": "prune", "backup": "backup", "create_token": "make", "list_tokens": "list", "revoke_token": "revoke",
+        "incidents": "incidents", "get_project_watch": "rules of watchdogs", "put_project_watch": "rules of watchdogs",
+        "audit": "audit",
     }  # fmt: skip
     routes = {route.operation_id: route.openapi_extra or {} for _, route in described_routes()}
     routes["report"] = {NEEDS: "write"}
     for operation, word in words.items():
         assert word in told[routes[operation][NEEDS]], operation
     whole = {operation for operation, extra in routes.items() if extra.get(ALL_PROJECTS)}
-    assert whole == {"metrics", "readyz", "backup"}
-    assert "takes a token for all projects: `/metrics`, `/readyz` and the backup." in TEXT
+    watching = {"get_watch", "put_watch", "delete_watch", "test_watch", "test_project_watch"}
+    assert whole == {"metrics", "readyz", "backup"} | watching
+    assert "`/metrics`, `/readyz`, the backup, watchdogs' rules for all projects and trying a webhook." in TEXT
 
 
 def test_its_numbers_are_those_that_hold() -> None:
