@@ -60,8 +60,8 @@ class Facts:
     """A run as watchdogs know it. Times: seconds since the epoch, by the server's clock.
 
     reported_at: when a producer last sent a batch, None without producers. moves: of any counter. failed: whether that
-    is to be told; exception: the end of what its job said of it. standing: counters that stand still since before this process began to look, "" if all do. bad: by
-    (kind, tag).
+    is to be told; exception: the end of what its job said of it. standing: counters that stand still since before this
+    process began to look, "" if all do. bad: by (kind, tag).
     """
 
     id: int
