@@ -27,8 +27,8 @@ def rules() -> RuleBook:
 
 
 def test_each_project_inherits_from_those_around_it(rules: RuleBook) -> None:
-    assert (rules.of_run("other/run").lost_after_s, rules.of_run("other/run").off) == (100.0, {"stalled"})
-    assert (rules.of_run("team/run").lost_after_s, rules.of_run("team/run").off) == (200.0, {"stalled"})
+    assert (rules.of_run("other/run").lost_after_s, rules.of_run("other/run").off) == (100.0, frozenset({"stalled"}))
+    assert (rules.of_run("team/run").lost_after_s, rules.of_run("team/run").off) == (200.0, frozenset({"stalled"}))
     quiet = rules.of_run("team/quiet/run")
     assert (quiet.lost_after_s, quiet.off, quiet.webhook) == (200.0, frozenset(), None)
     assert rules.of_run("teams/run").lost_after_s == 100.0  # not a part of it: another name

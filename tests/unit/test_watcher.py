@@ -336,10 +336,11 @@ class TestRefused:
 class TestFailed:
     def test_it_is_told_as_an_error_and_over_when_the_run_goes_on(self, life: Watched) -> None:
         train(life, range(1, 4))
-        life.send({"status": "failed"})
+        life.send({"status": "failed", "summary": {"exception": "  File …\nValueError: no such file"}})
         life.look()
         (told,) = life.alerts()
         assert (told.alert.title, told.alert.level) == ("the run failed", "error")
+        assert told.alert.text == "  File …\nValueError: no such file"
         life.patch(notes="what a pity")
         life.look()
         assert life.incidents() == [("failed", "")]

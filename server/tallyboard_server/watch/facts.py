@@ -13,6 +13,7 @@ COUNTERS_MAX: Final = 64
 """Counters of a run whose cadence is learned: those that moved first."""
 TAGS_MAX: Final = 100
 """Tags of a run that are remembered as bad, of each kind."""
+EXCEPTION_CHARS_MAX: Final = 1_000
 GOOD_POINTS: Final = 100
 GOOD_S: Final = 600.0
 """A tag is well again after so many good points in a row, or if it had only good ones for so long."""
@@ -59,8 +60,8 @@ class Facts:
     """A run as watchdogs know it. Times: seconds since the epoch, by the server's clock.
 
     reported_at: when a producer last sent a batch, None without producers. moves: of any counter. failed: whether that
-    is to be told. standing: counters that stand still since before this process began to look, "" if all do. bad: by
-    (kind, tag).
+    is to be told; exception: the end of what its job said of it. standing: counters that stand still since before this
+    process began to look, "" if all do. bad: by (kind, tag).
     """
 
     id: int
@@ -71,6 +72,7 @@ class Facts:
     unmoved: tuple[str, ...] = ()
     lost: bool = False
     failed: bool = False
+    exception: str = ""
     counters: dict[str, Cadence] = field(default_factory=dict)
     values: dict[str, CounterValue] = field(default_factory=dict)
     standing: set[str] = field(default_factory=set)
@@ -97,6 +99,8 @@ class Facts:
         """The run's state is this now."""
         self.name, self.status = state.name, state.meta.status
         self.unmoved = tuple(state.stalled)
+        exception = state.meta.summary.get("exception")  # the last lines of a traceback, where the client puts them
+        self.exception = exception[-EXCEPTION_CHARS_MAX:] if isinstance(exception, str) else ""
         self.reported_at = max((producer.last_seen for producer in state.producers.values()), default=None)
         hidden = [key for key, bad in self.bad.items() if _is_hidden(bad, state)]
         for key in hidden:  # a rewind to before it is a remedy

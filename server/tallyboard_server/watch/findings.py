@@ -45,7 +45,7 @@ def is_lost(facts: Facts, rules: Rules, unheard_s: float) -> bool:
 
 def _ended(facts: Facts) -> Iterator[Finding]:
     if facts.failed:
-        yield Finding("failed", "", "error", "the run failed", "It ended with an error.")
+        yield Finding("failed", "", "error", "the run failed", facts.exception or "It ended with an error.")
 
 
 def _running(facts: Facts, rules: Rules, unheard_s: float, now: float) -> Iterator[Finding]:
