@@ -52,8 +52,8 @@ _TIMEOUT: Final = urllib3.Timeout(connect=10.0, read=60.0)
 
 @dataclass(slots=True, frozen=True)
 class Look:
-    """The service at one moment. at: seconds since the load began; log_bytes: the write-ahead log, which comes and goes,
-    and is not among disk_bytes.
+    """The service at one moment. at: seconds since the load began; log_bytes: the write-ahead log, which comes and
+    goes, and is not among disk_bytes.
     """
 
     at: float
