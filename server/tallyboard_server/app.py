@@ -202,7 +202,10 @@ async def running(
         retention = Worker(pruner, _retention_rules(settings))
         retention.start()
         fairness = FairShare(
-            settings.run_requests_at_once_max, settings.run_bytes_at_once_max, settings.run_requests_waiting_max
+            settings.run_requests_at_once_max,
+            settings.run_bytes_at_once_max,
+            settings.run_requests_waiting_max,
+            aside=traffic.set_aside,
         )
         on_exit(retention.stop)
         notifier = Notifier(

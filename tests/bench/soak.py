@@ -28,6 +28,7 @@ from tests.bench.plan import prepared
 from tests.bench.service import Service, serving
 from tests.bench.sizes import QUICK
 from tests.bench.streams import tags
+from tests.bench.table import MB
 
 SECONDS: Final = 1800.0
 JOBS: Final = 8
@@ -51,13 +52,16 @@ _TIMEOUT: Final = urllib3.Timeout(connect=10.0, read=60.0)
 
 @dataclass(slots=True, frozen=True)
 class Look:
-    """The service at one moment. at: seconds since the load began."""
+    """The service at one moment. at: seconds since the load began; log_bytes: the write-ahead log, which comes and
+    goes, and is not among disk_bytes.
+    """
 
     at: float
     rss_bytes: int
     descriptors: int
     threads: int
     disk_bytes: int
+    log_bytes: int
 
 
 @dataclass
@@ -177,7 +181,9 @@ def look(soak: Soak, begun: float) -> None:
     while not soak.stop.wait(SAMPLE_S):
         with process.oneshot():
             rss, descriptors, threads = process.memory_info().rss, process.num_fds(), process.num_threads()
-        soak.looks.append(Look(time.monotonic() - begun, rss, descriptors, threads, _disk_bytes(soak.service.data_dir)))
+        log = soak.service.log.stat().st_size
+        disk = _disk_bytes(soak.service.data_dir) - log
+        soak.looks.append(Look(time.monotonic() - begun, rss, descriptors, threads, disk, log))
 
 
 def _disk_bytes(folder: Path) -> int:
@@ -235,17 +241,18 @@ def described(soak: Soak) -> str:
     warm = looks[int(len(looks) * WARM_SHARE) :] or looks
     lines = [f"{sum(soak.counts.values()):,} requests and events in {soak.seconds:g} s:"]
     lines += [f"  {count:8,}  {what}" for what, count in sorted(soak.counts.items())]
-    for name, unit, divisor in (("rss_bytes", "MB", 1e6), ("disk_bytes", "MB", 1e6)):
-        values = [getattr(each, name) / divisor for each in warm]
+    for name in ("rss_bytes", "disk_bytes", "log_bytes"):
+        values = [getattr(each, name) / MB for each in warm]
+        eighths = " ".join(f"{getattr(looks[len(looks) * i // 8], name) / MB:.0f}" for i in range(1, 8))
         lines.append(
-            f"{name}: {values[0]:.1f} → {values[-1]:.1f} {unit} after the warm-up, most {max(values):.1f}, "
-            f"{slope_per_hour(looks, name) / divisor:+.1f} {unit}/hour"
+            f"{name}: {values[0]:.1f} → {values[-1]:.1f} MB after the warm-up, most {max(values):.1f}, "
+            f"{slope_per_hour(looks, name) / MB:+.1f} MB/hour; at each eighth of the time {eighths}"
         )
     for name in ("descriptors", "threads"):
         values = [getattr(each, name) for each in warm]
         slope = slope_per_hour(looks, name)
         lines.append(f"{name}: {values[0]} → {values[-1]}, {min(values)} to {max(values)}, {slope:+.1f}/hour")
-    growth = slope_per_hour(looks, "rss_bytes") / 1e6
+    growth = slope_per_hour(looks, "rss_bytes") / MB
     lines.append(f"memory grows by at most {GROWTH_MB_H_MAX:g} MB/hour: {'yes' if growth <= GROWTH_MB_H_MAX else 'NO'}")
     lines.append(f"errors: {sum(soak.errors.values())}")
     lines += [f"  {count:8,}  {what}" for what, count in soak.errors.most_common(20)]

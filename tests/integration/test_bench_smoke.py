@@ -103,7 +103,7 @@ def test_everything_at_once_goes_well_for_some_seconds(tmp_path: Path) -> None:
     assert found.counts["events heard"] > 0
     for what in ("POST /api/v1/scalars", "PUT /api/v1/runs", "POST /api/v1/rewind", "GET /api/v1/scalars"):
         assert found.counts[what] > 0
-    assert soak.slope_per_hour([soak.Look(at, 7 * at, 0, 0, 0) for at in range(10)], "rss_bytes") == pytest.approx(
+    assert soak.slope_per_hour([soak.Look(at, 7 * at, 0, 0, 0, 0) for at in range(10)], "rss_bytes") == pytest.approx(
         25_200
     )
     assert all(word in soak.described(found) for word in ("rss_bytes", "threads", "errors: 0"))

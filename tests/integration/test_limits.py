@@ -18,6 +18,7 @@ from tallyboard_server.access.errors import TokensTooManyError
 from tallyboard_server.access.rules import check_room
 from tallyboard_server.access.sessions import SESSIONS_MAX, Sessions
 from tallyboard_server.access.tokens import TOKENS_MAX
+from tallyboard_server.api import rates
 from tallyboard_server.api.body import DOCUMENT_BYTES_MAX
 from tallyboard_server.api.rates import BURST_S
 from tallyboard_server.principal import Token
@@ -228,6 +229,7 @@ def test_a_run_has_its_share_and_others_theirs(small: RunningService) -> None:
         assert until(lambda: len(fairness) == 1 and small.parts.traffic.in_flight == AT_ONCE)
         waiting = ask(10, whole=True)
         assert until(lambda: fairness.stats()["fair_share_waiting"] == WAITING)
+        assert small.parts.traffic.in_flight == AT_ONCE, "whoever waits takes no place of those that are served"
         refused = small.report("mine/run", {"step": 11, "scalars": {"loss": 0.5}})
         assert code(refused) == (503, "overloaded")
         assert int(refused.headers["retry-after"]) >= 1
@@ -267,7 +269,10 @@ def test_browsers_that_are_logged_in() -> None:
 # ── rates ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_more_requests_than_the_rate_are_told_to_come_back(start_service: StartService, run_name: str) -> None:
+def test_more_requests_than_the_rate_are_told_to_come_back(
+    start_service: StartService, run_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rates, "REFUSAL_PAUSE_S", 0.0)
     service = start_service(rate_per_token=5.0, tensorboard=False)
     answers = [reported(service, run_name, step) for step in range(30)]
     good = [answer for answer in answers if answer.status == 200]
@@ -284,7 +289,8 @@ def test_more_requests_than_the_rate_are_told_to_come_back(start_service: StartS
         assert read_response(other).startswith(b"HTTP/1.1 200"), "another address has its own"
 
 
-def test_a_token_may_have_a_rate_of_its_own(start_service: StartService, run_name: str) -> None:
+def test_a_token_may_have_a_rate_of_its_own(start_service: StartService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "REFUSAL_PAUSE_S", 0.0)
     service = start_service(token="admins", tensorboard=False)
     made = service.send("POST", "/tokens", {"scope": "write", "rate": 2.0})
     assert made.status == 201, made.body

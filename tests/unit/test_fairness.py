@@ -86,7 +86,7 @@ def test_others_do_not_wait() -> None:
 
 def test_the_line_is_bounded() -> None:
     async def check() -> None:
-        share = FairShare(1, KIB, 2)
+        share = FairShare(1, KIB, 2, pause_s=0.001)
         jobs = [Job(share) for _ in range(3)]
         await settle()
         with pytest.raises(OverloadedError, match="run 'a'") as caught:

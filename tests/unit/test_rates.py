@@ -1,9 +1,11 @@
 """Requests a second, by a clock that the test moves."""
 
+import asyncio
+
 import pytest
 
 from tallyboard_server.api.problems import RateLimitedError
-from tallyboard_server.api.rates import BURST_S, Rates
+from tallyboard_server.api.rates import BURST_S, REFUSAL_PAUSE_S, Rates
 from tallyboard_server.principal import Principal
 
 ONE = Principal("one", token="1")
@@ -72,6 +74,26 @@ def test_others_are_not_touched_and_a_token_may_have_its_own() -> None:
     assert taken(rates, Principal("anybody", address="10.0.0.1"), 100) == 10
     assert taken(rates, Principal("anybody", address="10.0.0.2"), 100) == 10
     assert taken(rates, Principal("one, from elsewhere", token="1", address="10.0.0.3"), 1) == 0
+
+
+def test_a_refusal_is_held_back_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    limited = Rates(1.0, Clock())
+
+    async def ask() -> None:
+        await limited.admit(ONE)
+        await limited.admit(ONE)
+        assert slept == []
+        with pytest.raises(RateLimitedError):
+            await limited.admit(ONE)
+        assert slept == [REFUSAL_PAUSE_S]
+
+    asyncio.run(ask())
 
 
 def test_without_a_rate_nothing_is_counted() -> None:

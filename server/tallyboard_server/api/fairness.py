@@ -5,13 +5,14 @@ Bodies are not read before it is their turn: until then they wait in the sockets
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.requests import Request
 
+from tallyboard_server.api.rates import REFUSAL_PAUSE_S
 from tallyboard_server.ingest.errors import OverloadedError
 
 WAIT_S_MAX: Final = 20.0
@@ -33,8 +34,22 @@ class _Line:
 class FairShare:
     """Turns of each run's requests. Nothing is kept of runs that are quiet. Used on the event loop only."""
 
-    def __init__(self, requests_max: int, bytes_max: int, waiting_max: int, wait_s: float = WAIT_S_MAX) -> None:
-        """requests_max, bytes_max: of one run at once (a larger request goes alone); waiting_max: who may wait."""
+    def __init__(
+        self,
+        requests_max: int,
+        bytes_max: int,
+        waiting_max: int,
+        *,
+        wait_s: float = WAIT_S_MAX,
+        pause_s: float = REFUSAL_PAUSE_S,
+        aside: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """requests_max, bytes_max: of one run at once (a larger request goes alone); waiting_max: who may wait.
+
+        wait_s: for how long; pause_s: for which a refusal is held back. aside: entered while a request only waits.
+        """
+        self._pause_s = pause_s
+        self._aside = aside
         self.bytes_max = bytes_max
         self._requests_max = requests_max
         self._waiting_max = waiting_max
@@ -66,7 +81,8 @@ class FairShare:
         if line is None:
             line = self._lines[run] = _Line()
         if line.waiting or not self._fits(line, nbytes):
-            await self._wait(run, line, nbytes)
+            with self._aside():
+                await self._wait(run, line, nbytes)
         else:
             line.requests += 1
             line.nbytes += nbytes
@@ -78,11 +94,9 @@ class FairShare:
     async def _wait(self, run: str, line: _Line, nbytes: int) -> None:
         if len(line.waiting) >= self._waiting_max:
             self._refused += 1
-            raise OverloadedError(
-                f"{line.requests} requests of run {run!r} are worked on and {len(line.waiting)} wait; send larger "
-                "batches, one after the other",
-                RETRY_AFTER_S,
-            )
+            said = f"{line.requests} requests of run {run!r} are worked on and {len(line.waiting)} wait"
+            await asyncio.sleep(self._pause_s)
+            raise OverloadedError(f"{said}; send larger batches, one after the other", RETRY_AFTER_S)
         self._waited += 1
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         line.waiting.append((turn, nbytes))

@@ -63,7 +63,7 @@ class Guard:
         try:
             asking = self._check(scope)
             if asking is not None:
-                self._rates.take(asking)
+                await self._rates.admit(asking)
         except problems.UnauthorizedError as error:
             await (login.page_instead(scope) or problems.answer(error))(scope, receive, send_marked)
             return

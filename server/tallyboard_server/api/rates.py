@@ -1,5 +1,6 @@
 """How many requests a second one token, or without tokens one address, may make."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Final
@@ -11,6 +12,9 @@ BURST_S: Final = 2.0
 """So many seconds' worth may come at once."""
 KEYS_MAX: Final = 10_000
 """Whoever was quiet for BURST_S need not be remembered; beyond so many, whoever came first is forgotten."""
+REFUSAL_PAUSE_S: Final = 0.5
+"""How long a refusal is held back. Whoever heeds Retry-After loses nothing by it; whoever asks again at once would
+otherwise keep the event loop busy with refusals."""
 
 
 class Rates:
@@ -26,6 +30,14 @@ class Rates:
     def __len__(self) -> int:
         """How many are remembered."""
         return len(self._full_at)
+
+    async def admit(self, principal: Principal) -> None:
+        """`take`, whose refusal is held back."""
+        try:
+            self.take(principal)
+        except RateLimitedError:
+            await asyncio.sleep(REFUSAL_PAUSE_S)
+            raise
 
     def take(self, principal: Principal) -> None:
         """Count a request. Raises RateLimitedError if there were too many just before it."""
