@@ -1,5 +1,6 @@
 """GET /export over HTTP: whole files in every format, and no file that looks whole and is not."""
 
+import csv
 import io
 import socket
 import threading
@@ -312,3 +313,11 @@ def test_a_report_s_text_is_exact(service: RunningService, run_name: str) -> Non
         found = rows(form, service.get(f"/export/{run_name}?format={form}").body)
         assert [msgspec.json.encode(row.wall_time) for row in found] == [msgspec.json.encode(0.1 + i) for i in range(6)]
         assert [row.bits for row in found] == [bits_of(value) for value in values]
+
+
+def test_names_that_a_spreadsheet_would_compute_are_written_as_they_are(service: RunningService, run_name: str) -> None:
+    """Every other reader of the table must find the names that were given; docs/export.md tells people."""
+    tag = '=HYPERLINK("http://198.51.100.7","x")'
+    assert service.report(run_name, {"step": 1, "scalars": {tag: 0.5, "+1": 1.0, "@x": 2.0}}).status == 200
+    rows = list(csv.DictReader(io.StringIO(service.get(f"/export/{run_name}?format=csv").body.decode())))
+    assert {row["tag"] for row in rows} == {tag, "+1", "@x"}
