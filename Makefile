@@ -23,7 +23,7 @@ KILLS ?= 100
 RUNS ?= 1000
 LOAD_ARGS ?=
 SECONDS ?= 1800
-SOURCES := client server tests
+SOURCES := client server tests tools
 # Where the frameworks are kept that Tallyboard has integrations for; else in the user's cache.
 FRAMEWORKS_VENV ?=
 export FRAMEWORKS_VENV
@@ -75,7 +75,7 @@ dashboard-types: $(NODE_MODULES) ## make the dashboard's types of the API anew
 	@$(NPM) run --silent types -- --output $(SCHEMA)
 
 .PHONY: check
-check: $(STAMP) check-dashboard ## lint, format, types, and the direction of imports
+check: $(STAMP) check-dashboard check-known ## lint, format, types, and the direction of imports
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy -n 2
@@ -88,6 +88,13 @@ check-dashboard: $(NODE_MODULES) ## format and types of the dashboard, and that 
 	@$(NPM) run --silent types -- --output node_modules/schema.d.ts
 	@cmp -s $(DASHBOARD)/node_modules/schema.d.ts $(DASHBOARD)/$(SCHEMA) || { \
 		echo "make: $(DASHBOARD)/$(SCHEMA) is not what the API is now; run make dashboard-types" >&2; exit 1; }
+
+# The one waits for others' services, the other takes the processor: together they take as long as the longer one.
+.PHONY: check-known
+check-known: $(NODE_MODULES) ## dependencies that are known to be vulnerable, and secrets in the source
+	@$(WITH_NODE) $(BIN)/python -m tools.audit_dependencies & audit=$$!; \
+	status=0; $(BIN)/python -m tools.scan_secrets || status=$$?; \
+	wait $$audit || status=$$?; exit $$status
 
 .PHONY: test-dashboard
 test-dashboard: $(NODE_MODULES) ## the dashboard's own tests

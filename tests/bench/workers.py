@@ -1,7 +1,7 @@
 """Work in processes of its own: load generators and the baseline must not share an interpreter with the sampler."""
 
 import os
-import pickle
+import pickle  # noqa: TID251 - between a benchmark and its own children
 import subprocess
 import sys
 from collections.abc import Callable

@@ -3,7 +3,7 @@
 import copy
 import dataclasses
 import math
-import pickle
+import pickle  # noqa: TID251 - that schedules may go into checkpoints is what is tested
 from collections.abc import Callable
 from typing import Any
 
