@@ -81,7 +81,7 @@ class Delivery(RuleBasedStateMachine):
         self.trainer: Job | None = None
         self.checkpoint = (1, 1)
         self.patches = ExitStack()
-        self.patches.enter_context(patch("tallyboard.syncing.sync.HttpTransport", lambda *_: self.service))
+        self.patches.enter_context(patch("tallyboard.syncing.sync.HttpTransport", lambda *_, **_options: self.service))
         self.patches.enter_context(patch("tallyboard.syncing.sync.FIRST_PATIENCE_S", -1.0))
         self.patches.enter_context(patch("tallyboard.syncing.sync.PATIENCE_S", -1.0))
 

@@ -26,7 +26,7 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture
 def transport(monkeypatch: pytest.MonkeyPatch) -> ScriptedTransport:
     scripted = ScriptedTransport()
-    monkeypatch.setattr(start, "HttpTransport", lambda *_: scripted)
+    monkeypatch.setattr(start, "HttpTransport", lambda *_, **_options: scripted)
     return scripted
 
 

@@ -21,7 +21,7 @@ def transport(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ScriptedTransp
         assert run.flush()
     run.finish()
     made = ScriptedTransport()
-    monkeypatch.setattr(syncing, "HttpTransport", lambda *_: made)
+    monkeypatch.setattr(syncing, "HttpTransport", lambda *_, **_options: made)
     return made
 
 

@@ -370,7 +370,7 @@ def _sampled_as_usual(monkeypatch: pytest.MonkeyPatch) -> None:
 def made(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Remembered]]:
     monkeypatch.delenv("RANK", raising=False)
     monkeypatch.setattr(start, "Sampler", Remembered)
-    monkeypatch.setattr(start, "HttpTransport", lambda *_: ScriptedTransport())
+    monkeypatch.setattr(start, "HttpTransport", lambda *_, **_options: ScriptedTransport())
     Remembered.made = []
     yield Remembered.made
     lifecycle.finish_all()
@@ -398,11 +398,11 @@ def test_a_continued_run_waits_until_it_knows_where_it_stands(
     from tallyboard.delivery.transport import UnreachableError
 
     away = ScriptedTransport(*[UnreachableError("no route")] * 1000)
-    monkeypatch.setattr(start, "HttpTransport", lambda *_: away)
+    monkeypatch.setattr(start, "HttpTransport", lambda *_, **_options: away)
     monkeypatch.setattr(start, "OPEN_TIMEOUT_S", 0.0)
     tallyboard.init("digits/try1", resume="continue", exit_timeout_s=0.1).finish()
     tallyboard.init("digits/try1", exit_timeout_s=0.1).finish()
-    monkeypatch.setattr(start, "HttpTransport", lambda *_: ScriptedTransport())
+    monkeypatch.setattr(start, "HttpTransport", lambda *_, **_options: ScriptedTransport())
     tallyboard.init("digits/try1", resume="continue").finish()
     assert [sampler._ready() for sampler in made] == [False, True, True]
 

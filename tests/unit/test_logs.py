@@ -80,6 +80,6 @@ def _root_as_it_was() -> Iterator[None]:
 @pytest.mark.usefixtures("_root_as_it_was")
 def test_nothing_below_the_level_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("json", "warning", sys.stdout)
-    logging.getLogger("tallyboard.x").info("quiet")
-    logging.getLogger("tallyboard.x").warning("loud")
+    logging.getLogger("levels.x").info("quiet")
+    logging.getLogger("levels.x").warning("loud")
     assert [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()] == ["loud"]

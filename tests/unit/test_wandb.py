@@ -459,7 +459,7 @@ def test_the_environment_stands_in_for_what_is_not_said() -> None:
 def transport(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedTransport]:
     monkeypatch.delenv("RANK", raising=False)
     scripted = ScriptedTransport()
-    monkeypatch.setattr(start, "HttpTransport", lambda *_: scripted)
+    monkeypatch.setattr(start, "HttpTransport", lambda *_, **_options: scripted)
     yield scripted
     wandb.finish()
     lifecycle.finish_active()
