@@ -60,6 +60,13 @@ def test_every_route_is_in_the_table_or_like_one_that_is(service: RunningService
         assert answer.headers["content-security-policy"].startswith("default-src 'none'"), path
 
 
+def test_what_is_refused_before_it_is_a_request_is_marked_too(service: RunningService) -> None:
+    head = service.raw(b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000 + b"\r\n\r\n").lower()
+    assert head.startswith(b"http/1.1 431 ")
+    for name in (*DATA, "x-content-type-options", "x-request-id"):
+        assert f"\r\n{name}: ".encode() in head, name
+
+
 def test_streams_and_refused_ones_are_marked_too(start_service: StartService) -> None:
     service = start_service(token=SECRET)
     for headers in ({"Authorization": "Bearer x"}, {"Host": "evil.example"}, {"Origin": "https://evil.example"}):

@@ -152,7 +152,8 @@ def test_nothing_is_ever_unpickled(tmp_path: Path) -> None:
     bad.write_text("import pickle\nimport shelve\n\nx = pickle.loads(b'')\n")
     config = Path(__file__).parents[2] / "pyproject.toml"
     done = subprocess.run(
-        [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format", "concise", "--config", str(config), str(bad)],
+        [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format", "concise", "--config", str(config),
+         str(bad)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1

@@ -6,6 +6,7 @@ whatever is sent as headers. Here each of these has a limit; bodies have theirs 
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from http import HTTPStatus
@@ -17,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from tallyboard.wire import Problem
+from tallyboard_server.api.edge import ALWAYS
 from tallyboard_server.api.problems import CONNECTION_KINDS, PROBLEM_JSON
 
 PIPELINED_MAX: Final = 32
@@ -250,8 +252,10 @@ class Connection(HttpToolsProtocol):
         kind = CONNECTION_KINDS[code]
         problem = msgspec.json.encode(Problem(title=kind.title, status=kind.status, code=code, detail=detail))
         retry = "Retry-After: 1\r\n" if kind.status == 503 else ""
+        marks = "".join(f"{name.decode()}: {value.decode()}\r\n" for name, value in ALWAYS.items())
         head = (
             f"HTTP/1.1 {kind.status} {HTTPStatus(kind.status).phrase}\r\nContent-Type: {PROBLEM_JSON}\r\n{retry}"
+            f"{marks}X-Request-Id: {secrets.token_hex(8)}\r\n"
             f"Content-Length: {len(problem)}\r\nConnection: close\r\n\r\n"
         )
         self.transport.write(head.encode() + problem)
