@@ -78,7 +78,6 @@ EXAMPLES: dict[tuple[str, str], Example] = {
     ("POST", f"{API}/repair/{{run:path}}"): Example(415, **UNTAKEN),
     ("POST", f"{API}/prune/{{run:path}}"): Example(200, body={"superseded": True}),
     ("GET", f"{API}/backup"): Example(200),
-    ("GET", f"{API}/audit"): Example(200),
     ("POST", f"{API}/tokens"): Example(422, body={"scope": "read", "rate": -1}),
     ("GET", f"{API}/tokens"): Example(200),
     ("DELETE", f"{API}/tokens/{{id}}"): Example(404, paths=(f"{API}/tokens/nobody",)),
