@@ -86,7 +86,7 @@ def nginx(behind: RunningService, tmp_path_factory: pytest.TempPathFactory) -> I
     ) as process:
         try:
             assert until(lambda: all(_listens(port) for port in ports)), (folder / "error.log").read_text()
-            yield Proxy(*ports, ca_file=str(folder / "ca.pem"))
+            yield Proxy(ports[0], ports[1], ca_file=str(folder / "ca.pem"))
         finally:
             process.terminate()
 

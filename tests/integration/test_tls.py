@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,15 +96,15 @@ def test_the_client_reports_reads_and_syncs(served: Served, tmp_path: Path, monk
 
 
 def test_the_command_line_and_curl_get_in(served: Served, tmp_path: Path) -> None:
-    environment = {"TALLYBOARD_URL": served.url, "TALLYBOARD_CA_FILE": served.ca_file}
-    shown = command("runs", "--columns", "status", **environment)
+    place = partial(command, TALLYBOARD_URL=served.url, TALLYBOARD_CA_FILE=served.ca_file)
+    shown = place("runs", "--columns", "status")
     assert shown.returncode == 0, shown.stderr
     folder = tmp_path / "logdir" / "one"
     from tensorboardX import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:
         writer.add_scalar("loss", 0.5, 1)
-    imported = command("import", str(tmp_path / "logdir"), "--project", "tls-imported", **environment)
+    imported = place("import", str(tmp_path / "logdir"), "--project", "tls-imported")
     assert imported.returncode == 0, imported.stderr
     if shutil.which("curl") is None:
         pytest.skip("there is no curl here")

@@ -36,7 +36,7 @@ def test_it_says_what_the_service_does() -> None:
     assert int(service["TimeoutStopSec"][0]) >= SHUTDOWN_TIMEOUT_S + 60  # then the writer and the views have to end
     assert float(service["WatchdogSec"][0]) >= 30  # one long turn of the event loop must not end the service
     variables = dict(re.findall(r"TALLYBOARD_(\w+)=(\S*)", service["Environment"][0]))
-    Settings(**{name.lower(): value for name, value in variables.items()})  # type: ignore[arg-type]
+    Settings(**{name.lower(): value for name, value in variables.items()})
     assert variables["DATA_DIR"] == f"/var/lib/{service['StateDirectory'][0]}"
 
 
