@@ -46,8 +46,6 @@ UNDENIABLE = {
     ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics"),
 }  # fmt: skip
 """Whatever is asked here fits the document: there is nothing to say but a name, and text."""
-IN_A_URL_ALL_IS_TEXT = {"/api/v1/scalars"}
-"""What schemathesis takes for no text is one when it is sent."""
 EXAMPLES = 24
 """Of each operation, and of those that fit the document and those that do not."""
 TOKEN = "correct-horse-battery-staple"
@@ -80,6 +78,15 @@ def tokens(guarded: RunningService) -> dict[str, str]:
     return {
         scope: guarded.send("POST", "/tokens", {"scope": scope}).json()["token"] for scope in ("read", "write", "admin")
     }
+
+
+@pytest.fixture(autouse=True)
+def _there_again(filled: RunningService, guarded: RunningService) -> None:
+    """The examples' run, which the test before may have pruned."""
+    for service in (filled, guarded):
+        if service.get(f"/runs/{examples.RUN}").status != 200:
+            assert service.send("PUT", f"/runs/{examples.RUN}", {}).status == 201
+            fill(service)
 
 
 def fill(service: RunningService) -> None:
@@ -142,17 +149,19 @@ def test_what_fits_the_document_is_answered_as_it_says(filled: RunningService, a
         case.validate_response(case.call(timeout=TIMEOUT_S), excluded_checks=UNPROVEN)
 
     each(operation(filled, asked), GenerationMode.POSITIVE, check)
-    assert filled.get(f"/runs/{examples.RUN}").status == 200
 
 
 @pytest.mark.parametrize("asked", [a for a in OPERATIONS if a not in UNDENIABLE | SENDS | CLOSES], ids=" ".join)
 def test_what_does_not_fit_the_document_is_refused_as_it_says(filled: RunningService, asked: Operation) -> None:
-    lenient = [checks.negative_data_rejection] if asked[0] == "GET" and asked[1] in IN_A_URL_ALL_IS_TEXT else []
+    wanted = operation(filled, asked)
+    # What is no text in a list of texts is one when it is sent in a URL, so it can't be refused.
+    texts = any("array" in str(parameter["schema"]) for parameter in wanted.definition.raw.get("parameters", ()))
+    lenient = [checks.negative_data_rejection] if asked[0] == "GET" and texts else []
 
     def check(case: Case[Any], _: bool) -> None:
         case.validate_response(case.call(timeout=TIMEOUT_S), excluded_checks=[*UNPROVEN, *lenient])
 
-    each(operation(filled, asked), GenerationMode.NEGATIVE, check)
+    each(wanted, GenerationMode.NEGATIVE, check)
 
 
 @pytest.mark.parametrize("asked", OPERATIONS, ids=" ".join)
