@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from tallyboard_server.cli.commands import app
 from tallyboard_server.settings import Settings
 from tests.cli_process import clean, curl
+from tests.conftest import StartService
 from tests.service import RunningService
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +62,24 @@ def test_the_python_lines_report_on_two_counters_and_resume_with_a_rewind(report
     assert run["counters"]["global_step"]["attempt"] == 2
 
 
-@pytest.mark.parametrize("words", [w for w in shell_lines() if w[0] == "tallyboard" and w[1] != "serve"])
+OF_OTHERS = ("token", "audit", "watchdogs")
+"""Commands of a service that others use, too."""
+
+
+def test_the_lines_of_a_service_for_others_work(start_service: StartService, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = start_service(token="an-admins", tensorboard=False)
+    monkeypatch.setenv("TALLYBOARD_URL", service.url)
+    monkeypatch.setenv("TALLYBOARD_TOKEN", "an-admins")
+    lines = [words[1:] for words in shell_lines() if words[0] == "tallyboard" and words[1] in OF_OTHERS]
+    assert {words[0] for words in lines} == set(OF_OTHERS)
+    for words in lines:
+        outcome = CliRunner().invoke(app, words)
+        assert outcome.exit_code == 0, outcome.output
+
+
+@pytest.mark.parametrize(
+    "words", [w for w in shell_lines() if w[0] == "tallyboard" and w[1] not in ("serve", *OF_OTHERS)]
+)
 def test_the_terminal_lines_work(
     words: list[str], reported: RunningService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
