@@ -4,6 +4,7 @@ It settles where a request comes from and below which path the service hangs, gi
 no answer may lack, counts it, and writes the access log.
 """
 
+import itertools
 import logging
 import secrets
 import time
@@ -53,6 +54,8 @@ class Edge:
         self._proxies = Proxies(settings.trusted_proxies)
         self._root = settings.root_path
         self._logs = settings.access_log
+        self._id_prefix = secrets.token_hex(4)  # asking the system each time would let go of the interpreter's lock
+        self._numbers = itertools.count()
         self._hsts = ((b"strict-transport-security", HSTS.encode()),) if settings.tls_cert is not None else ()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -61,7 +64,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         begun = time.perf_counter()
-        request_id = self._proxies.apply(scope) or secrets.token_hex(8)
+        request_id = self._proxies.apply(scope) or f"{self._id_prefix}{next(self._numbers):08x}"
         REQUEST_ID.set(request_id)  # of this task, which is this request's alone
         app = self._placed(scope)
         kind = kind_of_path(path_of(scope))

@@ -10,9 +10,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from tallyboard_server.ages import Ages
+from tallyboard_server.breather import Breather
 from tallyboard_server.eventfiles.builder import Builder
 from tallyboard_server.eventfiles.cleaner import Cleaner
 from tallyboard_server.eventfiles.disk import OUT_OF_FILES
+from tallyboard_server.eventfiles.pace import Pace
 from tallyboard_server.eventfiles.runfiles import RunFiles, load_files
 from tallyboard_server.eventfiles.tagnames import TagNames, TagNamesCache
 from tallyboard_server.eventfiles.tails import Tail, Tails
@@ -51,6 +53,8 @@ class Engine:
         self._notified_ages: Ages[None] = Ages(tools.clock)
         self._names = TagNamesCache()
         self._troubles = Troubles(tools.clock)
+        self._pace = Pace(tools.settings.interval_s, tools.clock)
+        self._breather = Breather()
         self._tails = Tails(tools, self._troubles)
         self._builder = Builder(tools, self._troubles, on_live=self._went_live, on_failed=self._put_off)
         self._cleaner = Cleaner(tools, self._troubles, self._runs)
@@ -138,7 +142,9 @@ class Engine:
             self._tools.open_files.close_all()  # leave the descriptors to what is in trouble
         if now >= self._next_sweep_at:
             self._sweep_page(now)
-        self._look_at_due(now, force)
+        with self._pace.working():
+            self._breather.begin()
+            self._look_at_due(now, force)
         if len(self._builder):
             self._builder.advance()
         if self._tails.unsynced and (force or self._tools.clock() >= self._tails.next_sync_at):
@@ -254,6 +260,8 @@ class Engine:
                 self._begin(starts)
             for tail in tails:
                 self._write(tail)
+                if not force:
+                    self._breather.rest()
 
     def _read(self, ready: list[int], now: float, force: bool) -> tuple[list[Tail], list[_Start]]:
         """Take runs from the front of `ready` and see what each needs, within one short read of the store."""
@@ -352,7 +360,7 @@ class Engine:
         self._troubles.over(files.run_id, files.name)
         pos, epoch = tail.end
         self._lag[files.run_id] = pos - files.written_pos
-        files.next_export_at = now + self._tools.settings.interval_s
+        files.next_export_at = now + self._pace.interval_s
         if files.written_pos >= pos:
             self._settle(files, pos, epoch)
         else:

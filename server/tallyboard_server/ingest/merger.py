@@ -67,6 +67,8 @@ class Merger:
         self._interval_s = interval_s
         self._clock = clock
         self._lock = threading.Lock()
+        self._few: dict[int, tuple[int, int]] = {}
+        """Of runs that grew, but by too few blocks to be worth a look: how many, and their bytes."""
         self._touched: dict[int, int] = {}
         self._ages: Ages[int] = Ages(time.monotonic)
         self._waiting_bytes = 0
@@ -101,11 +103,23 @@ class Merger:
         """Runs that have grown; see Ingest.on_commit."""
         with self._lock:
             for item in done:
-                if item.receipt.stored:
-                    nbytes = item.receipt.stored * _BYTES_PER_SCALAR
-                    self._touched[item.state.id] = self._touched.get(item.state.id, 0) + nbytes
-                    self._waiting_bytes += nbytes
-                    self._ages.came(item.state.id)
+                if item.deleted:
+                    self._few.pop(item.state.id, None)
+                elif item.receipt.stored:
+                    self._grew(item.state.id, len(item.blocks), item.receipt.stored * _BYTES_PER_SCALAR)
+
+    def _grew(self, run_id: int, blocks: int, nbytes: int) -> None:
+        """A run is looked at once it may have blocks enough for a merge: of a thousand runs that report once a second
+        each look would cost as much as the report. What stays below that, the sweep finds."""
+        if run_id not in self._touched:
+            known_blocks, known_bytes = self._few.pop(run_id, (0, 0))
+            blocks, nbytes = known_blocks + blocks, known_bytes + nbytes
+            if blocks < self._min_blocks:
+                self._few[run_id] = blocks, nbytes
+                return
+        self._touched[run_id] = self._touched.get(run_id, 0) + nbytes
+        self._waiting_bytes += nbytes
+        self._ages.came(run_id)
 
     def backlog_bytes(self) -> int:
         """Values that came since their runs were last merged: how far the merger is behind."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final
 
+from tallyboard_server.breather import Breather
 from tallyboard_server.ingest.errors import IngestError
 from tallyboard_server.ingest.heartbeats import Heartbeats
 from tallyboard_server.ingest.waiting import Record
@@ -69,6 +70,7 @@ class Watcher:
         self._ledger: Ledger | None = None
         self._due: set[int] = set()
         self._next_sweep = 0.0
+        self._breather = Breather()
         self._figures = dict.fromkeys(("watch_alerts_total", "watch_errors_total"), 0)
 
     def start(self) -> None:
@@ -97,9 +99,11 @@ class Watcher:
         ledger = self._ledger
         if ledger is None:
             ledger = self._ledger = self._begin(now)
+        self._breather.begin()
         for run_id, news in self.inbox.take().items():
             self._take(run_id, news, ledger)
             self._due.add(run_id)
+            self._breather.rest()
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_EVERY_S
             self._due.update(self._facts)
@@ -111,6 +115,7 @@ class Watcher:
                 changes.append(change)
             else:
                 self._done(run_id)
+            self._breather.rest()
         if changes:
             self._carry_out(changes, ledger, now)
         self.inbox.looked_at = frozenset(facts.id for facts in self._facts.values() if facts.bad)
