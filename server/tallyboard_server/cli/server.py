@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tallyboard_server.access import Access
 from tallyboard_server.app import create_app
+from tallyboard_server.cli.garbage import Garbage
 from tallyboard_server.cli.intake import take_in
 from tallyboard_server.cli.output import Exit, fail, stdout
 from tallyboard_server.cli.systemd import Systemd
@@ -160,7 +161,10 @@ def run(
         config.load()
         config.ssl = tls
 
+    garbage = Garbage()
+
     def once_up() -> None:
+        garbage.start()
         if settings.take_in_spools:
             take_in(settings, listener.getsockname()[1], made.access.own_token)
 

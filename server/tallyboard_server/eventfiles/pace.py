@@ -15,7 +15,7 @@ INTERVAL_S_MAX: Final = 5.0
 
 
 class Pace:
-    """The interval, set anew once a second by what the work took. clock: seconds; cpu: seconds of this thread at work."""
+    """The interval, set anew once a second by what the work took. clock: seconds; cpu: seconds that were worked."""
 
     def __init__(
         self, interval_s: float, clock: Callable[[], float], cpu: Callable[[], float] = time.thread_time
