@@ -251,7 +251,10 @@ def test_what_waits_for_merging_slows_reports_down(kept: Kept) -> None:
     ingest = Ingest(kept.store, backlog_bytes_max=1000)
     ingest.watch_backlog(kept.merger.backlog_bytes, "merges")
     kept.report(range(100))
-    kept.merger.notify([Done(Receipt(run="p/run", stored=200), kept.state)])
+    blocks = tuple(block(pos, range(pos, pos + 1), (1, 2)) for pos in range(1, 101))
+    kept.merger.notify([Done(Receipt(run="p/run", stored=126), kept.state, blocks=blocks[:63])])
+    assert kept.merger.backlog_bytes() == 0, "so few are not looked at"
+    kept.merger.notify([Done(Receipt(run="p/run", stored=74), kept.state, blocks=blocks[63:])])
     assert kept.merger.stats()["merge_lag_bytes"] == kept.merger.backlog_bytes() == 1600
     with pytest.raises(OverloadedError, match="merges are 1600 bytes behind"):
         ingest._check_backlog()
@@ -259,6 +262,22 @@ def test_what_waits_for_merging_slows_reports_down(kept: Kept) -> None:
     assert kept.merger.backlog_bytes() == 0
     ingest._check_backlog()
     assert kept.shape() == (0, [100])
+
+
+def test_a_run_that_brings_few_blocks_is_found_by_the_sweep(kept: Kept) -> None:
+    kept.report(range(8))
+    kept.merger.notify([Done(Receipt(run="p/run", stored=16), kept.state, blocks=(block(1, range(1), (1, 2)),) * 8)])
+    assert kept.merger.stats()["merge_runs_waiting"] == 0
+    kept.now += 61.0
+    kept.merger._turn()  # the first one sweeps
+    assert kept.shape() == (0, [8])
+
+
+def test_nothing_is_kept_of_a_run_that_was_deleted(kept: Kept) -> None:
+    kept.report(range(8))
+    kept.merger.notify([Done(Receipt(run="p/run", stored=16), kept.state, blocks=(block(1, range(1), (1, 2)),) * 8)])
+    kept.merger.notify([Done(Receipt(run="p/run"), kept.state, deleted=True)])
+    assert kept.merger._few == {}
 
 
 def test_tags_stand_in_one_set_each_and_ascend() -> None:
