@@ -101,8 +101,10 @@ def test_one_title_of_a_run_waits_once_and_is_counted(reopen: Reopen) -> None:
         Notice(waiting(store)[2].id, "p/other", 4.0, 1, kept("a", 4.0)),
     ]  # fmt: skip
     assert len(waiting(store, 2)) == 2
+    there = waiting(store)
     with store.transaction() as transaction:
-        transaction.drop_notices([1, 2, 99])
+        assert transaction.take_notices([2, 1, 99]) == there[:2]
+        assert transaction.take_notices([1, 2]) == transaction.take_notices([]) == []
     queue(store, "p/one", kept("a", 5.0))
     assert [(one.run, one.times) for one in waiting(store)] == [("p/other", 1), ("p/one", 1)]
 

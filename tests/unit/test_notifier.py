@@ -1,6 +1,7 @@
 """Notices on their way: a real store, a real HTTP server that misbehaves on the other side; the clock is made up."""
 
 from collections.abc import Iterator
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures import wait
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from tallyboard_server.model import KeptAlert
 from tallyboard_server.notify import Notifier, Outbox, Webhook, check_url, webhook
 from tallyboard_server.notify.bodies import Entry, body, plain
 from tallyboard_server.store import watching
+from tallyboard_server.store.protocol import StoreFullError
 from tallyboard_server.store.sqlite import SqliteStore
 from tallyboard_server.store.watching import NOTICES_MAX
 from tests.eventfiles_kit import Clock
@@ -253,6 +255,64 @@ def test_another_process_sends_what_was_left_under_the_same_id(
         life.turn(10.0)
         assert (receiver.titles(), life.figure("waiting")) == (["one", "two"], 0)
     assert receiver.came[0].delivery == receiver.came[1].delivery != receiver.came[2].delivery
+
+
+def test_an_alert_that_comes_while_a_delivery_is_made_is_in_it(life: Sending, receiver: Receiver) -> None:
+    life.alert("one", text="old")
+    life.notifier.turn()
+    record = life.notifier._record
+
+    def late(work: Record) -> None:
+        life.notifier._record = record
+        life.alert("one", text="new")
+        record(work)
+
+    life.notifier._record = late
+    life.turn(4.0)
+    life.turn(700.0)
+    assert [(notice["text"], notice["times"]) for notice in receiver.notices] == [("new", 2)]
+
+
+def test_a_delivery_that_was_made_too_late_for_whoever_waited_is_sent_once(life: Sending, receiver: Receiver) -> None:
+    record = life.notifier._record
+
+    def late(work: Record) -> None:
+        life.notifier._record = record
+        record(work)
+        raise FutureTimeoutError
+
+    life.alert("one")
+    life.notifier.turn()
+    life.notifier._record = late
+    life.clock.now += 4.0
+    with pytest.raises(FutureTimeoutError):
+        life.notifier.turn()
+    life.turn()
+    life.turn(700.0)
+    assert (receiver.titles(), life.figure("waiting")) == (["one"], 0)
+
+
+def test_what_was_taken_while_the_store_was_full_is_not_sent_again(
+    tmp_path: Path, clock: Clock, receiver: Receiver
+) -> None:
+    def full(_work: Record) -> None:
+        raise StoreFullError("no room")
+
+    hooks = {"": Webhook(receiver.url)}
+    with sending(tmp_path, clock, hooks) as life:
+        life.alert("one")
+        clock.now += 4.0
+        life.notifier.turn()
+        wait(life.notifier._under_way.values(), 10.0)
+        record, life.notifier._record = life.notifier._record, full
+        for _ in range(2):
+            with pytest.raises(StoreFullError):
+                life.notifier.turn()
+        life.notifier._record = record
+        life.turn()
+    with sending(tmp_path, clock, hooks) as life:
+        life.turn(10.0)
+    assert receiver.titles() == ["one"]
 
 
 def test_a_webhook_that_was_taken_away_hears_no_more(life: Sending, receiver: Receiver) -> None:

@@ -83,8 +83,10 @@ class Notifier:
         self._thread = threading.Thread(target=self._run, name="tallyboard-notices", daemon=True)
         self._pool = ThreadPoolExecutor(SENDERS, thread_name_prefix="tallyboard-webhook")
         self._waiting: list[Notice] = []
-        self._deliveries: dict[str, Delivery] | None = None
+        self._deliveries: dict[str, Delivery] = {}
         """On their way, by project: one each, so that what waits behind one that fails is put together meanwhile."""
+        self._over: set[str] = set()
+        """Deliveries that are over, and of which it is not known yet that the store has forgotten them."""
         self._under_way: dict[str, Future[Sent]] = {}
         self._free_at: dict[str, float] = {}
         self._sent_at: OrderedDict[tuple[str, str], float] = OrderedDict()
@@ -105,7 +107,7 @@ class Notifier:
 
     def stats(self) -> dict[str, float]:
         """Figures for /metrics."""
-        on_the_way = list((self._deliveries or {}).values())
+        on_the_way = list(self._deliveries.values())
         return {
             **self._figures,
             "notices_dropped_total": self._outbox.dropped,
@@ -125,9 +127,6 @@ class Notifier:
     def turn(self) -> None:
         """Look once at what came, what was answered, and what is due."""
         now = self._clock()
-        if self._deliveries is None:
-            with self._store.snapshot() as view:
-                self._deliveries = {delivery.project: delivery for delivery in view.deliveries()}
         if self._outbox.unseen:
             self._outbox.unseen = False
             try:
@@ -139,6 +138,8 @@ class Notifier:
             self._settle(project, self._under_way.pop(project).result(), now)
         self._compose(now)
         self._begin(now)
+        if self._over:
+            self._drop_over()
 
     def _run(self) -> None:
         while not self._stop.wait(TICK_S):
@@ -152,8 +153,13 @@ class Notifier:
                 self._stop.wait(1.0)
 
     def _look(self) -> None:
+        """Read what waits, and what is on its way: of a former process, or from a `_record` that ended too late."""
         with self._store.snapshot() as view:
             self._waiting = view.notices(limit=NOTICES_MAX)
+            deliveries = view.deliveries()
+        for delivery in deliveries:
+            if delivery.id not in self._over:
+                self._deliveries.setdefault(delivery.project, delivery)
 
     def _compose(self, now: float) -> None:
         """Make a delivery for each project that has due notices and none on its way."""
@@ -167,7 +173,7 @@ class Notifier:
         if unwanted:
             self._forget(unwanted)
         for project, notices in due.items():
-            if project not in (self._deliveries or {}) and (
+            if project not in self._deliveries and (
                 len(notices) >= TOGETHER_MAX or now - min(notice.first_at for notice in notices) >= GATHER_S
             ):
                 self._dispatch(project, notices[:TOGETHER_MAX], now)
@@ -179,23 +185,28 @@ class Notifier:
 
     def _forget(self, ids: Sequence[int]) -> None:
         def work(transaction: Transaction) -> None:
-            transaction.drop_notices(ids)
+            transaction.take_notices(ids)
 
         self._record(work)
         self._figures["notices_unwanted_total"] += len(ids)
         self._look()
 
     def _dispatch(self, project: str, notices: Sequence[Notice], now: float) -> None:
-        """From here on these notices are one delivery, under one id, also for the next process."""
-        entries = [entry_of(notice) for notice in notices]
-        delivery = Delivery(uuid.uuid4().hex, project, msgspec.json.encode(entries).decode(), now, 0, now)
+        """From here on these notices are one delivery, under one id, also for the next process.
+
+        It holds what waits at that moment: alerts may have come since anybody looked, and a `_record` that took too
+        long may have made a delivery of them already.
+        """
+        ids = [notice.id for notice in notices]
+        delivery_id = uuid.uuid4().hex
 
         def work(transaction: Transaction) -> None:
-            transaction.save_delivery(delivery)
-            transaction.drop_notices([notice.id for notice in notices])
+            if entries := [entry_of(notice) for notice in transaction.take_notices(ids)]:
+                said = msgspec.json.encode(entries).decode()
+                transaction.save_delivery(Delivery(delivery_id, project, said, now, 0, now))
 
+        self._outbox.unseen = True  # whatever becomes of it
         self._record(work)
-        self._on_the_way()[project] = delivery
         for notice in notices:
             self._sent_at[notice.run, notice.alert.alert.title] = now
             self._sent_at.move_to_end((notice.run, notice.alert.alert.title))
@@ -206,7 +217,7 @@ class Notifier:
     def _begin(self, now: float) -> None:
         """Ask the webhooks whose delivery is due."""
         busy = {hook.url for project in self._under_way if (hook := self._webhook_at(project)) is not None}
-        for project, delivery in list(self._on_the_way().items()):
+        for project, delivery in list(self._deliveries.items()):
             if project in self._under_way or delivery.next_at > now:
                 continue
             webhook = self._webhook_at(project)
@@ -221,7 +232,7 @@ class Notifier:
                 self._under_way[project] = self._pool.submit(self._send, webhook.url, content, delivery.id)
 
     def _settle(self, project: str, sent: Sent, now: float) -> None:
-        delivery = self._on_the_way().get(project)
+        delivery = self._deliveries.get(project)
         if delivery is None:
             return
         if sent.taken:
@@ -244,18 +255,23 @@ class Notifier:
         def work(transaction: Transaction) -> None:
             transaction.save_delivery(later)
 
-        self._on_the_way()[project] = later
+        self._deliveries[project] = later
         self._record(work)
 
     def _end(self, delivery: Delivery, figure: str) -> None:
-        def work(transaction: Transaction) -> None:
-            transaction.drop_delivery(delivery.id)
-
-        self._on_the_way().pop(delivery.project, None)
+        self._deliveries.pop(delivery.project, None)
         self._figures[figure] += len(_decode(delivery.notices))
-        self._record(work)
+        self._over.add(delivery.id)
+        self._outbox.unseen = True  # another may wait behind it
+        self._drop_over()
 
-    def _on_the_way(self) -> dict[str, Delivery]:
-        if self._deliveries is None:
-            raise RuntimeError("deliveries are read by the first turn")
-        return self._deliveries
+    def _drop_over(self) -> None:
+        """Have the store forget what is over; if it can't now, later: the next process would send it once more."""
+        ids = sorted(self._over)
+
+        def work(transaction: Transaction) -> None:
+            for delivery_id in ids:
+                transaction.drop_delivery(delivery_id)
+
+        self._record(work)
+        self._over.difference_update(ids)

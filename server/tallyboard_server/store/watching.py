@@ -62,8 +62,11 @@ class WatchChanges(Protocol):
         """
         ...
 
-    def drop_notices(self, ids: Sequence[int]) -> None:
-        """Forget notices that are part of a delivery, or that nobody wants."""
+    def take_notices(self, ids: Sequence[int]) -> list[Notice]:
+        """Forget notices that go into a delivery, or that nobody wants.
+
+        Returns them as they were, oldest first; those that are gone are passed over.
+        """
         ...
 
     def save_delivery(self, delivery: Delivery) -> None:

@@ -1,7 +1,7 @@
 """Rows of incidents, of watchdogs' rules, and of what is on its way to people."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import apsw
 import msgspec
@@ -15,6 +15,7 @@ from tallyboard_server.store.watching import Delivery, Notice
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Alert).decode
+_NOTICE: Final = "id, run, first_at, times, at, producer, alert"
 
 
 class WatchRows:
@@ -75,10 +76,14 @@ class WatchRows:
                 )
             return max(0, surplus)
 
-    def drop_notices(self, ids: Sequence[int]) -> None:
-        """See WatchChanges.drop_notices."""
+    def take_notices(self, ids: Sequence[int]) -> list[Notice]:
+        """See WatchChanges.take_notices."""
         with mapped_errors():
-            self._connection.executemany("DELETE FROM notices WHERE id = ?", ((one,) for one in ids))
+            rows = self._connection.executemany(
+                f"DELETE FROM notices WHERE id = ? RETURNING {_NOTICE}",  # noqa: S608 - a constant
+                ((one,) for one in sorted(ids)),
+            )
+            return [_notice(*row) for row in rows]
 
     def save_delivery(self, delivery: Delivery) -> None:
         """See WatchChanges.save_delivery."""
@@ -138,13 +143,8 @@ class WatchReading:
     def notices(self, *, limit: int) -> list[Notice]:
         """See WatchView.notices."""
         with mapped_errors():
-            rows = self._connection.execute(
-                "SELECT id, run, first_at, times, at, producer, alert FROM notices ORDER BY id LIMIT ?", (limit,)
-            )
-            return [
-                Notice(notice_id, run, first_at, times, KeptAlert(at, producer, _decode(alert)))
-                for notice_id, run, first_at, times, at, producer, alert in rows
-            ]
+            rows = self._connection.execute(f"SELECT {_NOTICE} FROM notices ORDER BY id LIMIT ?", (limit,))  # noqa: S608 - a constant
+            return [_notice(*row) for row in rows]
 
     def deliveries(self) -> list[Delivery]:
         """See WatchView.deliveries."""
@@ -161,3 +161,7 @@ def _named(
 ) -> tuple[str, Incident]:  # fmt: skip
     """A row with its run's name."""
     return run, Incident(run_id, kind, subject, opened_at, level, title, text, bool(told), times)
+
+
+def _notice(notice_id: int, run: str, first_at: float, times: int, at: float, producer: str, alert: str) -> Notice:
+    return Notice(notice_id, run, first_at, times, KeptAlert(at, producer, _decode(alert)))
