@@ -14,6 +14,7 @@ from tallyboard_server.notify import Webhook
 from tallyboard_server.store.protocol import StoreFullError
 from tallyboard_server.watch import Bound, Rules, WatchRules, WebhookRule
 from tallyboard_server.watch import inbox as inboxes
+from tallyboard_server.watch import ledger as ledgers
 from tallyboard_server.watch.facts import Facts
 from tallyboard_server.watch.points import is_finite, look
 from tests.eventfiles_kit import Clock
@@ -55,6 +56,11 @@ def idle(life: Watched, seconds: float) -> None:
         life.clock.now = min(until, life.clock.now + 60.0)
         life.beat()
         life.look()
+
+
+def no_room(_work: object) -> None:
+    """As Ingest.record on a full disk."""
+    raise StoreFullError("no room")
 
 
 class TestLost:
@@ -106,6 +112,16 @@ class TestLost:
             life.beat()
             life.look()
             assert (life.incidents(), life.titles()) == ([], [])
+
+    def test_the_clock_may_be_put_back(self, life: Watched, clock: Clock) -> None:
+        life.report(1)
+        life.look()
+        clock.now -= 86_400.0
+        life.report(2)
+        life.watcher.turn()
+        clock.now += 400.0
+        life.watcher.turn()
+        assert life.incidents() == [("lost", "")]
 
     def test_a_project_can_wait_longer(self, tmp_path: Path, clock: Clock) -> None:
         with watched(tmp_path, clock, Rules(lost_after_s=1_000.0)) as life:
@@ -192,6 +208,20 @@ class TestStalled:
         idle(life, 200.0)
         assert life.incidents() == []
         assert life.titles()[1:] == ["no sign of life for 7 min", "recovered: it is heard of again"]
+
+    def test_nor_if_it_stood_still_before_a_restart(self, tmp_path: Path, clock: Clock) -> None:
+        with watched(tmp_path, clock) as life:
+            train(life, range(1, 20))
+            idle(life, 400.0)
+            assert life.incidents() == [("stalled", "")]
+        with watched(tmp_path, clock) as life:
+            life.look()
+            clock.now += 400.0
+            life.look()
+            assert life.incidents() == [("lost", "")]
+            life.beat()
+            life.look()
+            assert life.incidents() == []
 
     def test_it_ends_with_the_run_and_nobody_is_told_that_it_is_well(self, life: Watched) -> None:
         train(life, range(1, 20))
@@ -348,6 +378,49 @@ class TestFailed:
         life.look()
         assert life.titles() == ["the run failed", "recovered: it runs again"]
 
+    def fail_again(self, life: Watched, clock: Clock) -> None:
+        """It fails, runs again, and fails for good within the time in which that is only counted."""
+        life.send({"status": "failed"})
+        life.look()
+        life.send({"status": "running"})
+        life.look()
+        clock.now += 60.0
+        life.send({"status": "failed"})
+        life.look()
+        assert life.titles() == ["the run failed", "recovered: it runs again"]
+
+    def test_one_that_fails_again_soon_is_told_if_that_lasts(self, life: Watched, clock: Clock) -> None:
+        self.fail_again(life, clock)
+        idle(life, 500.0)
+        assert len(life.titles()) == 2
+        idle(life, 100.0)
+        assert life.titles()[2:] == ["the run failed"]
+        life.look()
+        assert life.watcher.stats()["watch_runs"] == 0
+
+    def test_or_by_the_next_process(self, tmp_path: Path, clock: Clock) -> None:
+        with watched(tmp_path, clock) as life:
+            self.fail_again(life, clock)
+        clock.now += 3_600.0
+        for _ in range(2):
+            with watched(tmp_path, clock) as life:
+                life.look()
+                assert life.titles()[2:] == ["the run failed"]
+
+    def test_a_change_while_it_can_not_be_told_does_not_hide_it(
+        self, life: Watched, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr(life.watcher, "_record", no_room)
+            life.send({"status": "failed"})
+            with pytest.raises(StoreFullError):
+                life.look()
+            life.patch(notes="what a pity")
+            with pytest.raises(StoreFullError):
+                life.look()
+        life.look()
+        assert life.titles() == ["the run failed"]
+
     def test_one_that_failed_before_anybody_watched_is_no_news(self, tmp_path: Path, clock: Clock) -> None:
         with watched(tmp_path, clock) as life:
             life.send({"status": "failed"})
@@ -392,6 +465,31 @@ class TestTelling:
             life.send({"producer": "next", "seq": 1, "rewind": {"next_steps": {"global_step": 20}}})
             life.look()
             assert life.titles() == [*before, "recovered: its counters move again"]
+
+    def test_what_flapped_before_a_restart_is_told_as_far_as_it_is_known(self, tmp_path: Path, clock: Clock) -> None:
+        with watched(tmp_path, clock, Rules(limits=(Bound(tag="acc", max=1.0),))) as life:
+            bad: dict[str, Any] = {"loss": "NaN", "acc": 2.0}
+            life.report(1, bad)
+            life.look()
+            life.send({"reports": [{"step": step, "scalars": {"loss": 0.5, "acc": 0.5}} for step in range(2, 102)]})
+            life.look()
+            life.report(102, bad)
+            life.look()
+            before = life.titles()
+        with watched(tmp_path, clock, Rules(limits=(Bound(tag="acc", max=1.0),))) as life:
+            life.look()
+            assert sorted(set(life.titles()) - set(before)) == ["acc is out of its bounds", "loss is not finite"]
+            assert {kept.alert.text for kept in life.alerts()[len(before) :]} == {
+                "So it was before the service started."
+            }
+
+    def test_no_more_are_open_at_once_than_may_be(self, life: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(ledgers, "OPEN_MAX", 3)
+        for number in range(3):
+            life.report(1, {"loss": "NaN", "acc": "NaN"}, run=f"p/{number}")
+        life.look()
+        with life.store.snapshot() as view:
+            assert len(view.incidents()) == 3
 
     def test_what_flaps_is_counted_and_told_if_it_lasts(self, life: Watched) -> None:
         for round_ in range(3):
@@ -448,12 +546,9 @@ class TestTelling:
         assert life.watcher.stats()["watch_runs"] == 0
 
     def test_a_store_that_refuses_is_asked_again(self, life: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-        def full(_work: object) -> None:
-            raise StoreFullError("no room")
-
         life.report(1, {"loss": "NaN"})
         record = life.watcher._record
-        monkeypatch.setattr(life.watcher, "_record", full)
+        monkeypatch.setattr(life.watcher, "_record", no_room)
         with pytest.raises(StoreFullError):
             life.look()
         assert life.incidents() == []

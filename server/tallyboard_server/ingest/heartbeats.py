@@ -76,7 +76,7 @@ class Heartbeats:
         reported_at: when one of them last sent a batch.
         """
         seen = max(reported_at, self.last_beat(run) or 0.0)
-        if seen >= self._listening_since:
+        if seen >= self._listening_since or now < self._listening_since:  # the clock was put back
             return max(0.0, now - seen)
         return max(0.0, self._listened_until - seen) + max(0.0, now - self._listening_since)
 

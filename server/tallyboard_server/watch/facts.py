@@ -25,7 +25,8 @@ REFUSED_S: Final = 600.0
 class BadTag:
     """A tag with a value that should not be: the last of them, and what came after it.
 
-    bound: "" for one that is not finite; else which bound it broke, in words.
+    counter: "" if a former process found it: then value and place are not known. bound: "" for one that is not finite;
+    else which bound it broke, in words.
     """
 
     value: float
@@ -126,7 +127,8 @@ class Facts:
             self.standing.discard("")
 
     def resume(self, now: float) -> None:
-        """It is heard of again: silence counts anew."""
+        """It is heard of again: silence counts anew, that of a former process too."""
+        self.standing.clear()
         for cadence in (self.moves, *self.counters.values()):
             cadence.resume(now)
 

@@ -106,6 +106,9 @@ def _stalled(facts: Facts, rules: Rules, now: float) -> Iterator[Finding]:
 
 
 def _bad(kind: str, tag: str, bad: BadTag) -> Finding:
+    if not bad.counter:
+        title = f"{tag} is out of its bounds" if kind == BOUNDS else f"{tag} is not finite"
+        return Finding(kind, tag, "warn" if kind == BOUNDS else "error", title, "So it was before the service started.")
     place = f"at {bad.counter} {bad.step:,}"
     if kind == BOUNDS:
         title = f"{tag} is {bad.value:g}, {bad.bound}"

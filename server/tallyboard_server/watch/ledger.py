@@ -49,6 +49,10 @@ class Ledger:
         """How many are open, by kind."""
         return Counter(kind for incidents in list(self._open.values()) for kind, _ in list(incidents))
 
+    def owes(self, run_id: int) -> bool:
+        """Whether an open incident of a run is told only if it lasts."""
+        return any(not incident.told and incident.level != "info" for incident in self.of_run(run_id).values())
+
     def compare(
         self,
         run_id: int,
@@ -58,8 +62,10 @@ class Ledger:
         unsaid: Callable[[Incident], bool],
         at: Mapping[str, int],
         now: float,
+        coming: int = 0,
     ) -> Change | None:
-        """What follows from all that is wrong with a run now; None: nothing. at: where its counters stand.
+        """What follows from all that is wrong with a run now; None: nothing. at: where its counters stand. coming:
+        incidents that open with other changes, not applied yet.
 
         unsaid: whether it is to be told to nobody that an incident is over: it has not got well.
         """
@@ -68,7 +74,7 @@ class Ledger:
         saved: list[Incident] = []
         told: list[Finding] = []
         for finding in found:
-            incident = self._next(run_id, finding, known, len(saved), now)
+            incident = self._next(run_id, finding, known, (len(saved), coming), now)
             if incident is not None:
                 saved.append(incident)
                 if incident.told:
@@ -105,9 +111,10 @@ class Ledger:
         incidents[incident.key] = incident
 
     def _next(
-        self, run_id: int, finding: Finding, known: Mapping[Key, Incident], more: int, now: float
+        self, run_id: int, finding: Finding, known: Mapping[Key, Incident], more: tuple[int, int], now: float
     ) -> Incident | None:
-        """The incident that a finding begins, or that is told now; None: nothing new."""
+        """The incident that a finding begins, or that is told now; None: nothing new. more: that come, of this run and
+        of others."""
         ended_at, times = self._closed.get((run_id, *finding.key), (None, 0))
         lately = ended_at is not None and 0 <= now - ended_at < DAMP_S
         incident = known.get(finding.key)
@@ -115,7 +122,7 @@ class Ledger:
             if incident.told or incident.level == "info" or lately:
                 return None
             return replace(incident, title=finding.title, text=finding.text, told=True)
-        if len(known) + more >= OPEN_PER_RUN_MAX or self._count + more >= OPEN_MAX:
+        if len(known) + more[0] >= OPEN_PER_RUN_MAX or self._count + sum(more) >= OPEN_MAX:
             return None
         told = finding.level != "info" and not lately
         again = times + 1 if lately else 0

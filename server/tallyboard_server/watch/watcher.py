@@ -104,17 +104,20 @@ class Watcher:
             self._take(run_id, news, ledger)
             self._due.add(run_id)
             self._breather.rest()
-        if now >= self._next_sweep:
+        if not self._next_sweep - SWEEP_EVERY_S <= now < self._next_sweep:  # the clock may have been put back, too
             self._next_sweep = now + SWEEP_EVERY_S
             self._due.update(self._facts)
         changes: list[Change] = []
+        coming = 0
         for run_id in list(self._due):
             if len(changes) == CHANGES_MAX:
                 break
-            if (facts := self._facts.get(run_id)) is not None and (change := self._judge(facts, ledger, now)):
+            facts = self._facts.get(run_id)
+            if facts is not None and (change := self._judge(facts, ledger, now, coming)):
+                coming += len(change.saved)
                 changes.append(change)
             else:
-                self._done(run_id)
+                self._done(run_id, ledger)
             self._breather.rest()
         if changes:
             self._carry_out(changes, ledger, now)
@@ -145,7 +148,8 @@ class Watcher:
                 self._facts.popitem(last=False)
         self._facts.move_to_end(run_id)
         facts.renew(state)
-        facts.failed = state.meta.status == "failed" and (news.ended or ("failed", "") in ledger.of_run(run_id))
+        is_told = facts.failed or news.ended or ("failed", "") in ledger.of_run(run_id)
+        facts.failed = state.meta.status == "failed" and is_told
         facts.move(news.values, now)
         if news.refused_count:
             facts.refuse(news.refusals, news.refused_count, now)
@@ -154,7 +158,8 @@ class Watcher:
 
     # ── what is wrong ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _judge(self, facts: Facts, ledger: Ledger, now: float) -> Change | None:
+    def _judge(self, facts: Facts, ledger: Ledger, now: float, coming: int) -> Change | None:
+        """coming: incidents that other runs open in the same turn."""
         rules = self._book.of_run(facts.name)
         reported = facts.reported_at
         unheard_s = 0.0 if reported is None else self._heartbeats.unheard_s(facts.name, reported, now)
@@ -170,7 +175,7 @@ class Watcher:
             return facts.lost and incident.kind == "stalled"
 
         found = findings(facts, rules, unheard_s, now)
-        change = ledger.compare(facts.id, facts.name, found, unsaid=unsaid, at=facts.places, now=now)
+        change = ledger.compare(facts.id, facts.name, found, unsaid=unsaid, at=facts.places, now=now, coming=coming)
         facts.forget(now)
         return change
 
@@ -202,13 +207,14 @@ class Watcher:
                 ledger.apply(change, now)
                 self._figures["watch_alerts_total"] += len(change.alerts)
                 self._changed(change.run)
-            self._done(change.run_id)
+            self._done(change.run_id, ledger)
 
-    def _done(self, run_id: int) -> None:
-        """A run was looked at, and all that follows is durable; those that have ended are watched no more."""
+    def _done(self, run_id: int, ledger: Ledger) -> None:
+        """A run was looked at, and all that follows is durable; those that have ended, and of which nothing remains to
+        be told, are watched no more."""
         self._due.discard(run_id)
         facts = self._facts.get(run_id)
-        if facts is not None and facts.status != "running":
+        if facts is not None and facts.status != "running" and not ledger.owes(run_id):
             del self._facts[run_id]
 
     # ── the beginning ────────────────────────────────────────────────────────────────────────────────────────────
@@ -222,7 +228,7 @@ class Watcher:
         after_id = 0
         while heads := self._heads(after_id):
             after_id = heads[-1].run_id
-            wanted = [head.run_id for head in heads if _is_watched(head, listened_until)]
+            wanted = [head.run_id for head in heads if _is_watched(head, listened_until) or ledger.owes(head.run_id)]
             for run_id in wanted:
                 with self._store.snapshot() as view:
                     self._look_first(view, run_id, ledger, now)
