@@ -1,5 +1,6 @@
 """What the audit says of each thing that was done: entries for a transaction, in the words of docs/audit.md."""
 
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -14,6 +15,9 @@ ACTIONS: Final = (
     "backup.download",
 )  # fmt: skip
 """What is done to runs and to the store; docs/audit.md says what each tells."""
+
+COUNTERS_NAMED_MAX: Final = 1_000
+"""Counters that an entry names: those of single tags may be a hundred thousand."""
 
 
 def note(transaction: Transaction, now: float, by: Principal, action: str, run: str | None, **detail: Any) -> None:
@@ -30,13 +34,16 @@ def note_batch(
         return
     if (rewind := batch.rewind) is not None and _attempts(after) > _attempts(before):
         note(transaction, now, by, "run.rewind", after.name, next_steps=rewind.next_steps, reason=rewind.reason)
+    writers = _writers(after)
     taken = {
         name: [was, now_writes]
         for name, was in _writers(before).items()
-        if (now_writes := _writers(after).get(name, was)) != was
+        if (now_writes := writers.get(name, was)) != was
     }
     if taken:
-        note(transaction, now, by, "run.take_over", after.name, counters=taken)
+        named = dict(islice(taken.items(), COUNTERS_NAMED_MAX))
+        more = {"more": len(taken) - len(named)} if len(taken) > len(named) else {}
+        note(transaction, now, by, "run.take_over", after.name, counters=named, **more)
 
 
 def _attempts(state: RunState) -> int:
