@@ -123,7 +123,7 @@ def of_pip_audit(out: str, err: str) -> Findings:
     try:
         dependencies = json.loads(out)["dependencies"]
     except (ValueError, KeyError, TypeError):
-        return Findings(unknown=f"pip-audit gave no answer ({_last_line(err)})")
+        return Findings(unknown=f"pip-audit gave no answer ({_telling_line(err)})")
     found = Findings()
     skipped = [one["name"] for one in dependencies if "skip_reason" in one]
     if skipped:
@@ -149,7 +149,7 @@ def of_npm_audit(out: str, err: str) -> Findings:
         answer: Any = json.loads(out)
         packages = answer["vulnerabilities"]
     except (ValueError, KeyError, TypeError):
-        return Findings(unknown=f"npm audit gave no answer ({_last_line(err)})")
+        return Findings(unknown=f"npm audit gave no answer ({_telling_line(err)})")
     found = Findings(looked_at=answer.get("metadata", {}).get("dependencies", {}).get("total", 0))
     for name, package in packages.items():
         for via in package["via"]:
@@ -191,8 +191,8 @@ def _output(command: list[str], folder: Path) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
-def _last_line(text: str) -> str:
-    """What a command said last that says something."""
+def _telling_line(text: str) -> str:
+    """The first line of what a command said that tells of a failure; if none does, the first that says anything."""
     lines = [line.strip() for line in text.splitlines() if re.search(r"\w", line)]
     telling = [line for line in lines if re.search(r"error|fail|refus|not allowed|timed? ?out|unreachable", line, re.I)]
     return (telling or lines or ["it said nothing"])[0][:200]

@@ -556,6 +556,24 @@ class TestTelling:
         life.look()
         assert life.titles() == ["loss is NaN"]
 
+    def test_a_run_that_nobody_foresaw_keeps_no_other_unwatched(
+        self, life: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        life.report(1, {"loss": "NaN"}, run="p/odd")
+        life.report(1, {"loss": "NaN"})
+        of_run = life.book.of_run
+
+        def odd(run: str) -> Rules:
+            if run == "p/odd":
+                raise KeyError(run)
+            return of_run(run)
+
+        monkeypatch.setattr(life.book, "of_run", odd)
+        life.look()
+        assert (life.titles(), life.titles("p/odd")) == (["loss is NaN"], [])
+        assert life.watcher.stats()["watch_errors_total"] > 0
+        assert "can't be watched" in caplog.text
+
     def test_a_long_name_fits_into_a_title(self, life: Watched) -> None:
         life.report(1, {"ö" * 250: "NaN"})
         life.look()

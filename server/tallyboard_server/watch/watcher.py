@@ -4,8 +4,9 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
 from typing import Final
 
 from tallyboard_server.breather import Breather
@@ -101,7 +102,8 @@ class Watcher:
             ledger = self._ledger = self._begin(now)
         self._breather.begin()
         for run_id, news in self.inbox.take().items():
-            self._take(run_id, news, ledger)
+            with self._kept_to(run_id):
+                self._take(run_id, news, ledger)
             self._due.add(run_id)
             self._breather.rest()
         if not self._next_sweep - SWEEP_EVERY_S <= now < self._next_sweep:  # the clock may have been put back, too
@@ -112,8 +114,11 @@ class Watcher:
         for run_id in list(self._due):
             if len(changes) == CHANGES_MAX:
                 break
-            facts = self._facts.get(run_id)
-            if facts is not None and (change := self._judge(facts, ledger, now, coming)):
+            change = None
+            if (facts := self._facts.get(run_id)) is not None:
+                with self._kept_to(run_id):
+                    change = self._judge(facts, ledger, now, coming)
+            if change is not None:
                 coming += len(change.saved)
                 changes.append(change)
             else:
@@ -122,6 +127,15 @@ class Watcher:
         if changes:
             self._carry_out(changes, ledger, now)
         self.inbox.looked_at = frozenset(facts.id for facts in self._facts.values() if facts.bad)
+
+    @contextmanager
+    def _kept_to(self, run_id: int) -> Iterator[None]:
+        """Do something for one run; what nobody foresaw is logged, and keeps no other run from being watched."""
+        try:
+            yield
+        except Exception:
+            self._figures["watch_errors_total"] += 1
+            logger.exception("run %d can't be watched", run_id)
 
     def _run(self) -> None:
         ended = False
