@@ -84,7 +84,7 @@ def test_its_figures_are_those_that_hold() -> None:
         f"the median of the newest {cadence.GAPS_KEPT})",
         f"begins again within {ledger.DAMP_S / 60:.0f} minutes",
         f"from {rules.SECONDS_MIN:.0f} s to {rules.SECONDS_MAX / 86_400:.0f} days, limits at most {rules.BOUNDS_MAX}",
-        f"tried again after {notifier.BACKOFF_S:.0f} s, then twice as long each time, "
+        f"tried again within {notifier.BACKOFF_S:.0f} s, then twice as long each time, "
         f"{notifier.BACKOFF_MAX_S / 60:.0f} minutes at most",
         f"may take {webhook.DEADLINE_S:.0f} s, and only its first {webhook.ANSWER_BYTES_MAX:,} bytes",
         f"within {notifier.GATHER_S:.0f} seconds go together, {notifier.TOGETHER_MAX} at most",

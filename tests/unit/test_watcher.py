@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.model import Block, frozen
 from tallyboard_server.notify import Webhook
 from tallyboard_server.store.protocol import StoreFullError
@@ -555,6 +557,25 @@ class TestTelling:
         monkeypatch.setattr(life.watcher, "_record", record)
         life.look()
         assert life.titles() == ["loss is NaN"]
+
+    def test_what_is_kept_too_late_for_whoever_waited_is_told_once(
+        self, life: Watched, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        record = life.watcher._record
+
+        def late(work: Record) -> None:
+            record(work)
+            raise FutureTimeoutError
+
+        life.report(1, {"loss": "NaN"})
+        with monkeypatch.context() as patched:
+            patched.setattr(life.watcher, "_record", late)
+            for _ in range(2):
+                with pytest.raises(FutureTimeoutError):
+                    life.look()
+        life.look()
+        life.look()
+        assert (life.titles(), life.incidents()) == (["loss is NaN"], [("nonfinite", "loss")])
 
     def test_a_run_that_nobody_foresaw_keeps_no_other_unwatched(
         self, life: Watched, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -38,6 +38,11 @@ class Ledger:
         self._open: dict[int, dict[Key, Incident]] = {}
         self._closed: OrderedDict[tuple[int, str, str], tuple[float, int]] = OrderedDict()
         self._count = 0
+        self.load(incidents)
+
+    def load(self, incidents: Iterable[Incident]) -> None:
+        """These are open, and no others."""
+        self._open, self._count = {}, 0
         for incident in incidents:
             self._keep(incident)
 

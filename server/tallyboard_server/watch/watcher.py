@@ -69,6 +69,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name="tallyboard-watchdogs", daemon=True)
         self._facts: OrderedDict[int, Facts] = OrderedDict()
         self._ledger: Ledger | None = None
+        self._unsure = False
         self._due: set[int] = set()
         self._next_sweep = 0.0
         self._breather = Breather()
@@ -100,6 +101,8 @@ class Watcher:
         ledger = self._ledger
         if ledger is None:
             ledger = self._ledger = self._begin(now)
+        if self._unsure:
+            self._make_sure(ledger)
         self._breather.begin()
         for run_id, news in self.inbox.take().items():
             with self._kept_to(run_id):
@@ -212,7 +215,11 @@ class Watcher:
                     transaction.drop_incident(change.run_id, *incident.key)
                 self._outbox.put(transaction, change.run, alerts)
 
-        self._record(work)
+        try:
+            self._record(work)
+        except FutureTimeoutError:
+            self._unsure = True
+            raise
         for change in changes:
             if change.run_id in gone:
                 self._facts.pop(change.run_id, None)
@@ -222,6 +229,13 @@ class Watcher:
                 self._figures["watch_alerts_total"] += len(change.alerts)
                 self._changed(change.run)
             self._done(change.run_id, ledger)
+
+    def _make_sure(self, ledger: Ledger) -> None:
+        """A `_record` took too long, and may still be carried out: wait for it, and take over what came of it."""
+        self._record(lambda _transaction: None)
+        with self._store.snapshot() as view:
+            ledger.load(incident for _, incident in view.incidents(limit=OPEN_MAX))
+        self._unsure = False
 
     def _done(self, run_id: int, ledger: Ledger) -> None:
         """A run was looked at, and all that follows is durable; those that have ended, and of which nothing remains to
