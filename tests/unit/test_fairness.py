@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from tallyboard_server.api.fairness import UNPACKED_RATIO, FairShare, weight
+from tallyboard_server.api.fairness import CROWDED_BYTES_PER_S, UNPACKED_RATIO, FairShare, weight
 from tallyboard_server.ingest.errors import OverloadedError
 
 KIB = 1024
@@ -68,6 +68,31 @@ def test_so_many_bytes_at_once_and_a_larger_one_alone() -> None:
         await large.end()
         assert after.begun
         await after.end()
+
+    on_a_loop(check())
+
+
+def test_a_crowding_run_rests_between_its_requests_while_others_report() -> None:
+    async def check() -> None:
+        loop = asyncio.get_running_loop()
+        share = FairShare(1, CROWDED_BYTES_PER_S // 20, 10)  # so that one as large as the share rests for 50 ms
+        jobs = [Job(share, nbytes=share.bytes_max) for _ in range(3)]
+        await settle()
+        await jobs[0].end()
+        assert jobs[1].begun, "alone it need not rest"
+        other = Job(share, "b")
+        await settle()
+        assert other.begun
+        ended_at = loop.time()
+        await jobs[1].end()
+        assert [job.begun for job in jobs] == [True, True, False]
+        assert len(share) == 2
+        while not jobs[2].begun:
+            await asyncio.sleep(0.001)
+        assert loop.time() - ended_at >= 0.049
+        await jobs[2].end()
+        await other.end()
+        assert len(share) == 0
 
     on_a_loop(check())
 

@@ -27,7 +27,7 @@ def seconds_of(pace: Pace, machine: Machine, share: float, count: int) -> list[f
     """The interval after each of so many seconds in which such a share was worked."""
     found = []
     for _ in range(count):
-        machine.now += 1.0 - share
+        machine.now += 1.001 - share
         with pace.working():
             machine.work(share)
         found.append(pace.interval_s)

@@ -175,6 +175,16 @@ class TestStalled:
         idle(life, 200.0)
         assert life.incidents() == [("stalled", "")]
 
+    def test_a_job_that_takes_a_run_up_may_read_its_data_first(self, life: Watched) -> None:
+        train(life, range(1, 20))
+        life.producer, life._seqs = "job-2", {}
+        life.open()
+        idle(life, 3_500.0)
+        assert life.incidents() == []
+        train(life, range(20, 22))
+        idle(life, 400.0)
+        assert life.incidents() == [("stalled", "")]
+
     def test_one_counter_of_several_is_no_more_than_worth_knowing(self, life: Watched) -> None:
         for step in range(1, 30):
             life.report(step, counter="epoch", scalars={"acc": 0.5})

@@ -4,6 +4,7 @@ Bodies are not read before it is their turn: until then they wait in the sockets
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
@@ -12,22 +13,31 @@ from typing import Final
 
 from starlette.requests import Request
 
+from tallyboard.wire.limits import MIB
 from tallyboard_server.api.rates import REFUSAL_PAUSE_S
 from tallyboard_server.ingest.errors import OverloadedError
 
 WAIT_S_MAX: Final = 20.0
 """How long a request waits for its turn: less than clients wait for an answer."""
 RETRY_AFTER_S: Final = 1.0
+CROWDED_BYTES_PER_S: Final = 4 * MIB
+"""Of a run that has more requests waiting, while others report, too: half a million scalars a second. Each of its
+batches costs those after it the time to store, export and merge it, and no training brings so much."""
+OTHERS_S: Final = 1.0
 UNPACKED_RATIO: Final = 16
 """What a compressed byte is taken for: reports pack well."""
 
 
 @dataclass(slots=True)
 class _Line:
-    """What is worked on of one run, and who waits, in order, each with the bytes it wants."""
+    """What is worked on of one run, and who waits, in order, each with the bytes it wants.
+
+    resting: nobody is let in for a while, because much was let in just before, and others report, too.
+    """
 
     requests: int = 0
     nbytes: int = 0
+    resting: bool = False
     waiting: deque[tuple[asyncio.Future[None], int]] = field(default_factory=deque)
 
 
@@ -55,6 +65,9 @@ class FairShare:
         self._waiting_max = waiting_max
         self._wait_s = wait_s
         self._lines: dict[str, _Line] = {}
+        self._latest_run: str | None = None
+        self._others_at = -math.inf
+        """When a request came of another run than the one before it."""
         self._waited = 0
         self._refused = 0
 
@@ -77,10 +90,14 @@ class FairShare:
 
         Raises OverloadedError if too many wait already, or it takes too long.
         """
+        loop = asyncio.get_running_loop()
+        if run != self._latest_run:
+            self._others_at = self._others_at if self._latest_run is None else loop.time()
+            self._latest_run = run
         line = self._lines.get(run)
         if line is None:
             line = self._lines[run] = _Line()
-        if line.waiting or not self._fits(line, nbytes):
+        if line.waiting or line.resting or not self._fits(line, nbytes):
             with self._aside():
                 await self._wait(run, line, nbytes)
         else:
@@ -89,6 +106,9 @@ class FairShare:
         try:
             yield
         finally:
+            if line.waiting and not line.resting and loop.time() - self._others_at < OTHERS_S:
+                line.resting = True
+                loop.call_later(min(nbytes, self.bytes_max) / CROWDED_BYTES_PER_S, self._rested, run, line)
             self._leave(run, line, nbytes)
 
     async def _wait(self, run: str, line: _Line, nbytes: int) -> None:
@@ -124,9 +144,13 @@ class FairShare:
         line.nbytes -= nbytes
         self._let_in(run, line)
 
+    def _rested(self, run: str, line: _Line) -> None:
+        line.resting = False
+        self._let_in(run, line)
+
     def _let_in(self, run: str, line: _Line) -> None:
         """Give their turn to those whose it is now; forget a run of which nothing is left."""
-        while line.waiting and self._fits(line, line.waiting[0][1]):
+        while line.waiting and not line.resting and self._fits(line, line.waiting[0][1]):
             turn, nbytes = line.waiting[0]
             if turn.done():  # cancelled: it will take itself out
                 break
@@ -134,7 +158,7 @@ class FairShare:
             line.requests += 1
             line.nbytes += nbytes
             turn.set_result(None)
-        if not line.requests and not line.waiting:
+        if not line.requests and not line.waiting and not line.resting:
             self._lines.pop(run, None)
 
 

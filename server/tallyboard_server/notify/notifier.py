@@ -136,8 +136,10 @@ class Notifier:
                 raise
         for project in [project for project, answer in self._under_way.items() if answer.done()]:
             self._settle(project, self._under_way.pop(project).result(), now)
-        self._compose(now)
-        self._begin(now)
+        try:
+            self._compose(now)
+        finally:  # what was made before goes out, though the store may take no more
+            self._begin(now)
         if self._over:
             self._drop_over()
 

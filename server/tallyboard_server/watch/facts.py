@@ -60,15 +60,18 @@ class Refused:
 class Facts:
     """A run as watchdogs know it. Times: seconds since the epoch, by the server's clock.
 
-    reported_at: when a producer last sent a batch, None without producers. moves: of any counter. failed: whether that
-    is to be told; exception: the end of what its job said of it. standing: counters that stand still since before this
-    process began to look, "" if all do. bad: by (kind, tag).
+    reported_at: when a producer last sent a batch, None without producers. starting: a job has begun or taken the
+    run up, and moved no counter yet; it may read its data for longer than a step takes. moves: of any counter.
+    failed: whether that is to be told; exception: the end of what its job said of it. standing: counters that stand
+    still since before this process began to look, "" if all do. bad: by (kind, tag).
     """
 
     id: int
     name: str
     moves: Cadence
     status: str = "running"
+    producers: int = 0
+    starting: bool = True
     reported_at: float | None = None
     unmoved: tuple[str, ...] = ()
     lost: bool = False
@@ -102,6 +105,8 @@ class Facts:
         self.unmoved = tuple(state.stalled)
         exception = state.meta.summary.get("exception")  # the last lines of a traceback, where the client puts them
         self.exception = exception[-EXCEPTION_CHARS_MAX:] if isinstance(exception, str) else ""
+        if len(state.producers) != self.producers:
+            self.producers, self.starting = len(state.producers), True
         self.reported_at = max((producer.last_seen for producer in state.producers.values()), default=None)
         hidden = [key for key, bad in self.bad.items() if _is_hidden(bad, state)]
         for key in hidden:  # a rewind to before it is a remedy
@@ -114,7 +119,7 @@ class Facts:
             if not counts(name) or value.last_step is None or self.values.get(name) == value:
                 continue
             if name in self.counters:
-                self.counters[name].move(now)
+                self._moved(self.counters[name], now)
             elif len(self.counters) < COUNTERS_MAX:
                 self.counters[name] = Cadence(now)
             else:
@@ -123,8 +128,16 @@ class Facts:
             self.standing.discard(name)
             moved = True
         if moved:
-            self.moves.move(now)
+            self._moved(self.moves, now)
+            self.starting = False
             self.standing.discard("")
+
+    def _moved(self, cadence: Cadence, now: float) -> None:
+        """What passed until a job moved it first is none of its gaps."""
+        if self.starting:
+            cadence.resume(now)
+        else:
+            cadence.move(now)
 
     def resume(self, now: float) -> None:
         """It is heard of again: silence counts anew, that of a former process too."""

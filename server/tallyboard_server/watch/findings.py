@@ -86,7 +86,7 @@ def _stalled(facts: Facts, rules: Rules, now: float) -> Iterator[Finding]:
     if not facts.counters:
         return
     usual, silent = facts.moves.usual_s, facts.moves.silent_s(now)
-    patience = facts.moves.patience_s(rules.stalled_after_s)
+    patience = None if facts.starting else facts.moves.patience_s(rules.stalled_after_s)
     if "" in facts.standing or silent > (rules.stalled_unlearned_s if patience is None else patience):
         before = "" if usual is None else f" Before, one moved every {duration(usual)}."
         stand = ", ".join(f"{name} {step:,}" for name, step in list(facts.places.items())[:8])
@@ -96,7 +96,7 @@ def _stalled(facts: Facts, rules: Rules, now: float) -> Iterator[Finding]:
         )  # fmt: skip
         return
     for name, cadence in facts.counters.items():
-        patience = cadence.patience_s(rules.stalled_after_s)
+        patience = None if facts.starting else cadence.patience_s(rules.stalled_after_s)
         silent = cadence.silent_s(now)
         if name in facts.standing or (patience is not None and silent > patience):
             yield Finding(
