@@ -1,6 +1,7 @@
 """Browsers and the token: the login page, the cookie, where it counts, and what can't be done with it."""
 
 import re
+import socket
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from tallyboard_server.access import SESSION_S, TRIES_MAX, TRIES_S
 from tallyboard_server.settings import Settings
 from tests.conftest import StartService
-from tests.service import Answer, RunningService, serving
+from tests.service import Answer, RunningService, read_response, serving, until
 from tests.sse import listening
 
 TOKEN = "s3cret-token"
@@ -167,6 +168,16 @@ def test_what_is_no_form_is_told(protected: RunningService, body: bytes) -> None
     answer = protected.request("POST", "/login", body, HTML | FORM)
     assert answer.status in (400, 401)
     assert b"<form" in answer.body
+
+
+def test_a_form_that_dawdles_takes_nobodys_place(protected: RunningService) -> None:
+    head = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\nExpect: 100-continue\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", protected.port), 10) as slow:
+        slow.sendall(head)
+        assert slow.recv(100).startswith(b"HTTP/1.1 100 "), "the form is waited for"
+        assert until(lambda: protected.parts.traffic.in_flight == 0)
+        slow.sendall(b"token=bad")
+        assert read_response(slow).startswith(b"HTTP/1.1 401")
 
 
 def test_after_some_wrong_tokens_one_has_to_wait(protected: RunningService) -> None:

@@ -452,6 +452,14 @@ def test_sessions_are_bounded_and_the_oldest_go(clock: Clock) -> None:
     assert [len(part) for part in sessions.unsaved()] == [1, 1]
 
 
+def test_whoever_logs_in_again_and_again_ends_no_session_but_their_own(clock: Clock) -> None:
+    sessions = Sessions(clock, most=4)
+    ada, bob = sessions.begin("ada"), sessions.begin("bob")
+    made = [sessions.begin("mallory") for _ in range(10)]
+    assert (sessions.token_of(ada), sessions.token_of(bob)) == ("ada", "bob")
+    assert [sessions.token_of(value) for value in made] == [None] * 8 + ["mallory"] * 2
+
+
 def test_a_cookie_that_was_changed_anywhere_is_none(clock: Clock) -> None:
     sessions = Sessions(clock)
     value = sessions.begin("ada")

@@ -3,7 +3,7 @@
 import hashlib
 import secrets
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -17,7 +17,8 @@ _COOKIE_CHARS: Final = 43
 class Sessions:
     """All sessions, in memory; what the store has to be told of them is handed out by `unsaved`. Any thread may call.
 
-    clock: seconds since the epoch. most: the oldest go beyond it.
+    clock: seconds since the epoch. most: beyond it the oldest one goes of the token that has most, so that nobody's
+    logins end those of others.
     """
 
     def __init__(self, clock: Callable[[], float], sessions: Iterable[Session] = (), most: int = SESSIONS_MAX) -> None:
@@ -38,7 +39,8 @@ class Sessions:
         with self._lock:
             self._known[session.hash] = self._new[session.hash] = session
             while len(self._known) > self._most:
-                self._forget(next(iter(self._known)))
+                ((greedy, _),) = Counter(one.token for one in self._known.values()).most_common(1)
+                self._forget(next(one.hash for one in self._known.values() if one.token == greedy))
         return value
 
     def token_of(self, cookie: str) -> str | None:

@@ -169,7 +169,8 @@ async def log_in(request: Request, service: Running) -> Response:
     """Look the token up, and set the cookie."""
     if service.access.is_open:
         return RedirectResponse("./", 303)
-    form = await _form(request, service.settings.body_timeout_s)
+    with service.traffic.set_aside():  # anybody may send one as slowly as that, and must take no place of others
+        form = await _form(request, service.settings.body_timeout_s)
     if form is None:
         return login_page(wrong="That was no form of this page; try again.", status=400)
     then = checked_next(form.get("next", ""))
