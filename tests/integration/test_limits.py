@@ -17,11 +17,11 @@ from tallyboard.wire.names import check_kind
 from tallyboard_server.access.errors import TokensTooManyError
 from tallyboard_server.access.rules import check_room
 from tallyboard_server.access.sessions import SESSIONS_MAX, Sessions
-from tallyboard_server.access.tokens import TOKENS_MAX
+from tallyboard_server.access.tokens import PROJECT_TOKENS_MAX, TOKENS_MAX
 from tallyboard_server.api import rates
 from tallyboard_server.api.body import DOCUMENT_BYTES_MAX
 from tallyboard_server.api.rates import BURST_S
-from tallyboard_server.principal import Token
+from tallyboard_server.principal import SERVICE, Principal, Token
 from tallyboard_server.settings import Settings
 from tests.conftest import StartService
 from tests.service import Answer, RunningService, read_response, serving, until
@@ -253,9 +253,20 @@ def test_tokens_in_use() -> None:
     """Those that were revoked or have expired are none."""
     in_use = [Token(str(i), "", "read", None, b"", 0.0, "") for i in range(TOKENS_MAX - 1)]
     over = [Token("r", "", "read", None, b"", 0.0, "", revoked_at=1.0), Token("e", "", "read", None, b"", 0, "", 1.0)]
-    check_room([*in_use, *over], 2.0)
+    check_room([*in_use, *over], SERVICE, 2.0)
     with pytest.raises(TokensTooManyError, match=str(TOKENS_MAX)):
-        check_room([*in_use, over[0], Token("n", "", "read", None, b"", 0.0, "")], 2.0)
+        check_room([*in_use, over[0], Token("n", "", "read", None, b"", 0.0, "")], SERVICE, 2.0)
+
+
+def test_tokens_in_use_of_a_project() -> None:
+    """Its own admins can't go beyond that, not by way of projects within it either; those of others and of all can."""
+    in_use = [Token(str(i), "", "read", f"p/{i}", b"", 0.0, "") for i in range(PROJECT_TOKENS_MAX)]
+    for project in ("p", "p/1", "p/new"):
+        check_room(in_use[1:], Principal("boss", project=project), 2.0)
+        with pytest.raises(TokensTooManyError, match=f"{PROJECT_TOKENS_MAX} tokens of project 'p'"):
+            check_room(in_use, Principal("boss", project=project), 2.0)
+    for other in (Principal("boss", project="pp"), SERVICE):
+        check_room(in_use, other, 2.0)
 
 
 def test_browsers_that_are_logged_in() -> None:

@@ -306,6 +306,21 @@ def test_a_projects_admin_stays_within_its_own(kept: Kept, clock: Clock) -> None
         access.create(TokenWanted("admin"), replace(by, scope="write"))
 
 
+def test_a_token_that_ended_while_its_request_was_on_its_way_makes_none(kept: Kept, clock: Clock) -> None:
+    access = kept.access()
+    access.create(ADMIN, SERVICE)
+    for end in ("revoked", "expired"):
+        boss, text = access.create(TokenWanted("admin", "boss", "p", expires_s=100.0), SERVICE)
+        by = who(access, text)
+        if end == "revoked":
+            access.revoke(boss.id, SERVICE)
+        else:
+            clock.now += 100
+        with pytest.raises(TokenRefusedError, match="meanwhile"):
+            access.create(TokenWanted("admin", project="p"), by)
+    assert len(kept.told("token.create")) == 3
+
+
 def test_tokens_in_use_are_bounded(kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tallyboard_server.access.rules.TOKENS_MAX", 3)
     access = kept.access()

@@ -180,9 +180,11 @@ class Access:
                     "no token was ever made here, and as soon as there is one, nobody gets in without. Make one of "
                     "scope admin without a project first: tallyboard token create --scope admin"
                 )
+            if not self.is_good(by):  # the request may have begun long before its body was here
+                raise TokenRefusedError("the token that asks for another was revoked or has expired meanwhile")
             own = None if by.token is None else self._book.get(by.token)
             wanted = rules.within_own(wanted, by, own, now)
-            rules.check_room(self._book, now)
+            rules.check_room(self._book, by, now)
             return self._made(wanted, by, now)
 
     def revoke(self, token_id: str, by: Principal) -> Token:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from tallyboard_server.access.errors import BeyondOwnError, LastAdminTokenError, TokensTooManyError
-from tallyboard_server.access.tokens import TOKENS_MAX, TokenWanted, is_usable
+from tallyboard_server.access.tokens import PROJECT_TOKENS_MAX, TOKENS_MAX, TokenWanted, is_usable
 from tallyboard_server.principal import Principal, Token
 
 
@@ -44,9 +44,14 @@ def within_own(wanted: TokenWanted, by: Principal, own: Token | None, now: float
     return replace(wanted, rate=rate, expires_s=expires_s)
 
 
-def check_room(tokens: Iterable[Token], now: float) -> None:
-    """Raise TokensTooManyError if as many are in use as may be."""
-    if sum(is_usable(token, now) for token in tokens) >= TOKENS_MAX:
+def check_room(tokens: Iterable[Token], by: Principal, now: float) -> None:
+    """Raise TokensTooManyError if as many are in use as may be, in all or of the project of whoever makes another."""
+    in_use = [token for token in tokens if is_usable(token, now)]
+    if by.project is not None:
+        first = by.project.partition("/")[0]
+        if sum((token.project or "").partition("/")[0] == first for token in in_use) >= PROJECT_TOKENS_MAX:
+            raise TokensTooManyError(f"{PROJECT_TOKENS_MAX} tokens of project {first!r} are in use; revoke some")
+    if len(in_use) >= TOKENS_MAX:
         raise TokensTooManyError(f"{TOKENS_MAX} tokens are in use; revoke some (tallyboard token list shows their use)")
 
 

@@ -13,6 +13,9 @@ from tallyboard_server.principal import Scope, Token
 
 TOKENS_MAX: Final = 1_000
 """Tokens in use: neither revoked nor expired."""
+PROJECT_TOKENS_MAX: Final = 100
+"""Of them those of one project (the first part of its name), if an admin of that makes another: else one project's
+admin could leave all others without."""
 ENDED_KEPT_MAX: Final = 1_000
 """Revoked and expired tokens that are still listed; the oldest go. At least one stays: it keeps the service closed."""
 ENVIRONMENT_TOKEN: Final = "TALLYBOARD_TOKEN"  # noqa: S105 - its name

@@ -20,6 +20,7 @@ from tallyboard_server.access import (
     BeyondOwnError,
     LastAdminTokenError,
     TokenNotFoundError,
+    TokenRefusedError,
     TokensTooManyError,
 )
 from tallyboard_server.contract.errors import BlobCollisionError, LimitError, RefusedError, SeqGapError, SeqReusedError
@@ -163,6 +164,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     BodyDamagedError: Kind(400, "damaged_body", "The body is cut or damaged"),
     InvalidPathError: Kind(400, "invalid_path", "The path or query can't be used"),
     UnauthorizedError: Kind(401, "unauthorized", "A token is needed"),
+    TokenRefusedError: Kind(401, "unauthorized", "A token is needed"),
     ForbiddenError: Kind(403, "forbidden", "The token does not allow this"),
     BeyondOwnError: Kind(403, "forbidden", "The token does not allow this"),
     RunForbiddenError: Kind(403, "forbidden_run", "The token is for another project"),
