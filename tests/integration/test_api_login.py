@@ -17,6 +17,8 @@ from tests.sse import listening
 
 TOKEN = "s3cret-token"
 HTML = {"Accept": "text/html,application/xhtml+xml"}
+LINKED = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+"""What a browser says of a link on another site that somebody follows."""
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -226,11 +228,11 @@ def test_below_a_proxys_path_everything_stays_there(tmp_path: Path) -> None:
 
 
 def test_a_link_of_another_site_asks_once_more(protected: RunningService) -> None:
-    asked = protected.request("GET", "/?x=1", headers=HTML | {"Sec-Fetch-Site": "cross-site"})
+    asked = protected.request("GET", "/?x=1", headers=HTML | LINKED)
     assert b'http-equiv="refresh"' in asked.body
     once = cookie_of(asked)
     assert "SameSite=lax" in asked.headers["set-cookie"]
-    again = protected.request("GET", "/?x=1", headers=HTML | {"Sec-Fetch-Site": "cross-site"} | once)
+    again = protected.request("GET", "/?x=1", headers=HTML | LINKED | once)
     assert b"<form" in again.body
 
 

@@ -105,6 +105,18 @@ def test_another_sites_page_may_not_ask(start_service: StartService, origin: str
         assert answer.json()["code"] == "forbidden_origin"
 
 
+@pytest.mark.parametrize(("site", "wanted_as", "status"), [
+    ("same-origin", "empty", 200), ("none", "document", 200), ("cross-site", "document", 200),
+    ("same-site", "document", 200), ("cross-site", "image", 403), ("same-site", "script", 403),
+    ("cross-site", "iframe", 403), ("cross-site", "empty", 403),
+])  # fmt: skip
+def test_another_sites_page_may_only_link(service: RunningService, site: str, wanted_as: str, status: int) -> None:
+    """Neither has an Origin: a GET that a page makes by an image, and one by a link that somebody follows."""
+    answer = service.get("/runs", {"Sec-Fetch-Site": site, "Sec-Fetch-Dest": wanted_as})
+    assert answer.status == status
+    assert (answer.json().get("code") == "forbidden_origin") == (status == 403)
+
+
 def test_off_loopback_any_host_goes_unless_names_are_set(start_service: StartService, tmp_path: Path) -> None:
     open_service = start_service(host="0.0.0.0", token=TOKEN)
     assert open_service.request("GET", "/api/v1/runs", headers={"Host": "gpu-box:6007"}).status == 200

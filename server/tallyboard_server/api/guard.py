@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 OPEN_PATHS: Final = frozenset({"/healthz"})
 """Answered to anybody: a probe learns that the process lives, and nothing else."""
 
+_OTHER_SITES: Final = frozenset({b"cross-site", b"same-site"})
+"""What a browser says in Sec-Fetch-Site of another origin's page. An image or script that such a page names comes
+without Origin; the page can't read the answer, but could have this service work on backups and charts by the dozen."""
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _HOW_TO_SEND: Final = (
     'send "Authorization: Bearer <token>" (a browser may give it as the password): the TALLYBOARD_TOKEN of the '
@@ -90,7 +93,7 @@ class Guard:
             return None
         hosts: list[bytes] = []
         origins: list[bytes] = []
-        authorization = cookie = b""
+        authorization = cookie = site = wanted_as = b""
         for name, value in scope["headers"]:
             if name == b"host":
                 hosts.append(value)
@@ -100,10 +103,16 @@ class Guard:
                 authorization = value
             elif name == b"cookie":
                 cookie = value
+            elif name == b"sec-fetch-site":
+                site = value
+            elif name == b"sec-fetch-dest":
+                wanted_as = value
         if self._host_names:
             self._check_host(hosts)
         if origins:
             self._check_origin(origins, hosts)
+        if site in _OTHER_SITES and wanted_as != b"document":
+            raise problems.ForbiddenOriginError("another site's page may only link here, not ask or show what is here")
         asking = None
         if path not in login.OPEN_TO_ALL:
             asking = self._asking(authorization, cookie, login.address_of(scope))
