@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import quote
 
 import msgspec
@@ -15,7 +16,9 @@ import urllib3
 from pyarrow import parquet
 
 from tallyboard_server.export import formats, pages
+from tallyboard_server.principal import SERVICE
 from tallyboard_server.store.protocol import StoreError
+from tests.access_kit import bearer, guarded
 from tests.cli_process import report
 from tests.conftest import StartService
 from tests.export_kit import bits_of, event_points, frames, rows
@@ -43,14 +46,17 @@ def long_run(service: RunningService, run: str, reports: int = 20_000) -> None:
 
 
 @contextmanager
-def opened(service: RunningService, path: str, buffer_bytes: int | None = None) -> Iterator[socket.socket]:
+def opened(
+    service: RunningService, path: str, buffer_bytes: int | None = None, token: str = ""
+) -> Iterator[socket.socket]:
     """A connection on which a GET was sent and nothing was read."""
+    authorization = f"Authorization: Bearer {token}\r\n" if token else ""
     with socket.socket() as connection:
         if buffer_bytes is not None:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
         connection.settimeout(20.0)
         connection.connect(("127.0.0.1", service.port))
-        connection.sendall(f"GET /api/v1{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        connection.sendall(f"GET /api/v1{path} HTTP/1.1\r\nHost: localhost\r\n{authorization}\r\n".encode())
         yield connection
 
 
@@ -246,6 +252,18 @@ def test_a_run_deleted_meanwhile_breaks_the_connection_off(service: RunningServi
         assert service.request("DELETE", f"/api/v1/runs/{run_name}").status == 204
         assert not everything(connection).endswith(b"0\r\n\r\n")
     assert until(lambda: idle(service))
+
+
+def test_a_token_revoked_meanwhile_breaks_the_connection_off(tmp_path: Path, run_name: str) -> None:
+    with guarded(tmp_path, tensorboard=False) as there:
+        token_id, text = there.make("read")
+        there.service.headers |= bearer(there.whole["write"])
+        long_run(there.service, run_name)
+        with opened(there.service, f"/export/{run_name}", buffer_bytes=4096, token=text) as connection:
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+            there.service.parts.access.revoke(token_id, SERVICE)
+            assert not everything(connection).endswith(b"0\r\n\r\n")
+        assert until(lambda: idle(there.service))
 
 
 def test_a_store_that_fails_meanwhile_is_no_end(

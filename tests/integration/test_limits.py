@@ -18,7 +18,7 @@ from tallyboard_server.access.errors import TokensTooManyError
 from tallyboard_server.access.rules import check_room
 from tallyboard_server.access.sessions import SESSIONS_MAX, Sessions
 from tallyboard_server.access.tokens import PROJECT_TOKENS_MAX, TOKENS_MAX
-from tallyboard_server.api import rates
+from tallyboard_server.api import rates, safety
 from tallyboard_server.api.body import DOCUMENT_BYTES_MAX
 from tallyboard_server.api.rates import BURST_S
 from tallyboard_server.principal import SERVICE, Principal, Token
@@ -170,6 +170,22 @@ def test_charts_wait_for_each_other(service: RunningService, run_name: str) -> N
         finally:
             service.parts.live._loop.call_soon_threadsafe(setattr, reads, "total_tokens", total)
         assert read_response(connection).startswith(b"HTTP/1.1 200")
+
+
+def test_verifications_that_wait(service: RunningService, run_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(safety, "VERIFICATIONS_WAITING_MAX", 1)
+    assert reported(service, run_name).status == 200
+    limiter = service.parts.verifications
+    with socket.create_connection(("127.0.0.1", service.port), 10) as connection:
+        total, limiter.total_tokens = limiter.total_tokens, 0
+        try:
+            connection.sendall(f"GET /api/v1/verify/{run_name} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert until(lambda: limiter.statistics().tasks_waiting == 1)
+            assert code(service.get(f"/verify/{run_name}")) == (503, "too_busy")
+        finally:
+            service.parts.live._loop.call_soon_threadsafe(setattr, limiter, "total_tokens", total)
+        assert until(lambda: limiter.statistics().tasks_waiting == 0)
+    assert service.get(f"/verify/{run_name}").status == 200
 
 
 @pytest.mark.parametrize(("name", "most"), [

@@ -1,7 +1,8 @@
 """GET /export: every point of a run as a file, streamed."""
 
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Annotated, Final, Literal
 from urllib.parse import quote
 
@@ -21,7 +22,7 @@ from tallyboard_server.api.names import RunName
 from tallyboard_server.api.problems import InvalidQueryError, NotInstalledError, TooBusyError
 from tallyboard_server.api.queries import check_known
 from tallyboard_server.api.reading import load_run
-from tallyboard_server.api.service import Running, Service
+from tallyboard_server.api.service import Asking, Running, Service
 from tallyboard_server.export import FORMATS, Export, ExportBrokenError, MissingPartError, UnfitFormatError, Wanted
 from tallyboard_server.store.protocol import StoreError
 
@@ -53,6 +54,7 @@ router = APIRouter(tags=["charts"])
 async def export(
     request: Request,
     service: Running,
+    asking: Asking,
     run: RunName,
     form: Annotated[
         Literal["csv", "jsonl", "parquet", "tfevents", "msgpack"],
@@ -76,7 +78,8 @@ async def export(
     sequence of MessagePack binaries, each of which holds a map: {run, version}, blocks of columns, {end} or {failed}.
 
     A file that is not whole breaks the connection off: if the run is deleted or pruned meanwhile, if the store fails,
-    or if nothing is taken for a minute. Its last chunk is then missing, which every HTTP client reports.
+    if nothing is taken for a minute, or if the token ends. Its last chunk is then missing, which every HTTP client
+    reports.
     """
     check_known(request, _PARAMETERS)
     wanted = Wanted(tuple(dict.fromkeys(tag or ())), superseded=attempts == "all", x=x)
@@ -86,7 +89,7 @@ async def export(
     if service.exports.available_tokens < 1:
         busy = int(service.exports.total_tokens)
         raise TooBusyError(f"{busy} exports are being sent already; retry when one is done")
-    return _ExportResponse(made, service)
+    return _ExportResponse(made, service, partial(service.access.is_good, asking))
 
 
 def _made(service: Service, run: str, form: str, wanted: Wanted) -> Export:
@@ -103,7 +106,8 @@ def _made(service: Service, run: str, form: str, wanted: Wanted) -> Export:
 class _ExportResponse(StreamingResponse):
     """Sends an export; one that can't be finished ends without its last chunk, so that nobody takes it for whole."""
 
-    def __init__(self, export: Export, service: Service) -> None:
+    def __init__(self, export: Export, service: Service, may_go_on: Callable[[], bool]) -> None:
+        self._may_go_on = may_go_on
         self._pieces = _pieces(export.pieces(), service.chart_reads)
         super().__init__(self._pieces, media_type=export.media_type)
         self._limiter: CapacityLimiter = service.exports
@@ -118,6 +122,8 @@ class _ExportResponse(StreamingResponse):
             await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             try:
                 async for piece in self._pieces:
+                    if not self._may_go_on():
+                        raise ExportBrokenError("the token of whoever asked was revoked, or has expired")
                     for first in range(0, len(piece), SENT_AT_ONCE):
                         part = piece[first : first + SENT_AT_ONCE]
                         await send({"type": "http.response.body", "body": part, "more_body": True})

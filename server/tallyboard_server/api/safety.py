@@ -41,6 +41,8 @@ TELL_EVERY_S: Final = 1.0
 """A line at least so often, so that nothing between client and service takes the connection for dead."""
 REST_MAX_S: Final = 0.1
 """After each step a check rests for as long as it took, but no longer than this: reports go first."""
+VERIFICATIONS_WAITING_MAX: Final = 16
+"""Each that waits is a request being served, and takes the place of others'."""
 REPAIR_TIMEOUT_S: Final = 30.0
 _POLL_S: Final = 0.1
 BACKUP_PREFIX: Final = "backup-"
@@ -73,6 +75,8 @@ async def verify(service: Running, run: RunName) -> Response:
     the `report` (or with a `problem`). A run may grow meanwhile.
     """
     await run_in_threadpool(_check_exists, service.store, run)
+    if (waiting := service.verifications.statistics().tasks_waiting) >= VERIFICATIONS_WAITING_MAX:
+        raise TooBusyError(f"{waiting} verifications wait already; retry when some are done")
     return StreamingResponse(_verify_lines(service, run), media_type=NDJSON)
 
 

@@ -34,7 +34,7 @@ _ROWS_MAX: Final = 2**62
 
 
 class ExportBrokenError(Exception):
-    """Points of the run were removed while it was read; what came so far is not all of it."""
+    """It can't go on: points of the run were removed while it was read, say; what came so far is not all of it."""
 
 
 @dataclass(slots=True, frozen=True)
