@@ -35,7 +35,7 @@ from tallyboard_server.api.openapi import openapi_document
 from tallyboard_server.api.rates import Rates
 from tallyboard_server.api.routes import API_PREFIX, ROUTERS
 from tallyboard_server.api.safety import remove_unfinished_copies
-from tallyboard_server.api.service import Service
+from tallyboard_server.api.service import Service, principal_of
 from tallyboard_server.api.static import STATIC, BuiltFiles
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.contract import RunLimits
@@ -221,7 +221,13 @@ async def running(
             settings=settings,
             store=store,
             ingest=ingest,
-            bodies=BodyReader(ingest.budget, settings.body_timeout_s, settings.body_bytes_max),
+            bodies=BodyReader(
+                ingest.budget,
+                settings.body_timeout_s,
+                settings.body_bytes_max,
+                project_of=lambda request: principal_of(request).project,
+                project_bytes_max=settings.budget_bytes_max // 2,
+            ),
             fairness=fairness,
             chart_reads=CapacityLimiter(settings.chart_reads_at_once_max),
             large_decodes=CapacityLimiter(LARGE_DECODES_AT_ONCE_MAX),

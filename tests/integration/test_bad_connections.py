@@ -2,12 +2,15 @@
 
 import socket
 import time
+from contextlib import ExitStack
+from pathlib import Path
 
 import msgspec
 
 from tallyboard.wire import JSON, limits
+from tests.access_kit import FOREIGN, OWN, bearer, guarded
 from tests.conftest import StartService
-from tests.service import RunningService, read_response
+from tests.service import RunningService, read_response, until
 
 GOOD = b'{"step": 1, "scalars": {"loss": 0.5}}'
 
@@ -105,6 +108,32 @@ def test_beyond_the_budget_bodies_wait_outside(start_service: StartService) -> N
             connection.close()
     settle(service)
     assert service.report("a/b", {"step": 1, "scalars": {"loss": 1.0}}).status == 200
+
+
+def test_bodies_of_one_projects_tokens_leave_room_for_others(tmp_path: Path) -> None:
+    """Two bodies that never come hold the project's share, and refuse its own reports, by whichever token, alone."""
+    with guarded(tmp_path, budget_bytes_max=4 * limits.BODY_BYTES_MAX, tensorboard=False) as there:
+        service = there.service
+        _, within = there.make("write", f"{OWN}/within")
+        body = {"step": 1, "scalars": {"loss": 1.0}}
+
+        def reported(token: str, run: str) -> tuple[int, str]:
+            service.headers |= bearer(token)
+            answer = service.report(run, body)
+            return answer.status, answer.json().get("code", "")
+
+        with ExitStack() as stack:
+            for run in ("held", "held-too"):
+                held = stack.enter_context(socket.create_connection(("127.0.0.1", service.port), timeout=10))
+                authorization = f"Authorization: Bearer {there.own['write']}"
+                held.sendall(head(f"{OWN}/{run}", limits.BODY_BYTES_MAX, authorization))
+            assert until(lambda: service.parts.ingest.budget.used == 2 * limits.BODY_BYTES_MAX)
+            for token in (there.own["write"], within):
+                assert reported(token, f"{OWN}/within/a") == (503, "overloaded")
+            assert reported(there.whole["write"], f"{FOREIGN}/a") == (200, "")
+        settle(service)
+        assert service.parts.ingest.budget.used == 0
+        assert reported(within, f"{OWN}/within/a") == (200, "")
 
 
 def test_chunks_count_against_the_budget_as_they_come(start_service: StartService) -> None:

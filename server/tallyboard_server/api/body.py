@@ -1,7 +1,7 @@
 """Reading request bodies: type, encoding, size, time and memory are all settled before a byte is decoded."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -19,10 +19,14 @@ from tallyboard_server.api.problems import (
     BodyTooLargeError,
     UnsupportedMediaTypeError,
 )
+from tallyboard_server.ingest.errors import OverloadedError
 
 DOCUMENT_BYTES_MAX: Final = 512 * KIB
 """Largest body of the routes that take a few documents and names rather than reports."""
 
+PROJECT_BYTES_MIN: Final = 2 * BODY_BYTES_MAX
+"""A body as it came and unpacked: with less, one of the largest would be refused for ever."""
+_RETRY_AFTER_S: Final = 1.0
 _BUDGET_STEP_BYTES: Final = 256 * KIB
 """What is taken of the budget at a time when a body does not say how long it is."""
 _INLINE_BYTES_MAX: Final = 8 * KIB
@@ -47,16 +51,52 @@ class Budget(Protocol):
         ...
 
 
+class _ProjectShares:
+    """What requests hold of a budget whose tokens are for one project: so much at most, lest bodies that never come
+    keep out the reports of others. Nothing is kept of projects that hold nothing."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._held: dict[str, int] = {}
+
+    def add(self, project: str, nbytes: int) -> None:
+        held = self._held.get(project, 0) + nbytes
+        if held > self._bytes_max:
+            raise OverloadedError(f"bodies of project {project!r} hold its share of memory; retry", _RETRY_AFTER_S)
+        self._held[project] = held
+
+    def give_back(self, project: str, nbytes: int) -> None:
+        if (left := self._held.get(project, 0) - nbytes) > 0:
+            self._held[project] = left
+        else:
+            self._held.pop(project, None)
+
+
 @dataclass(slots=True)
 class _Held:
-    """What one request holds of the budget."""
+    """What one request holds of the budget. project: the one of its token (the first part of its name), if any."""
 
     budget: Budget
+    shares: _ProjectShares
+    project: str | None
     nbytes: int = 0
 
     def take(self, nbytes: int) -> None:
+        """Take more. Raises OverloadedError."""
         self.budget.add(nbytes)
+        if self.project is not None:
+            try:
+                self.shares.add(self.project, nbytes)
+            except OverloadedError:
+                self.budget.give_back(nbytes)
+                raise
         self.nbytes += nbytes
+
+    def give_back(self) -> None:
+        """Return all."""
+        self.budget.give_back(self.nbytes)
+        if self.project is not None:
+            self.shares.give_back(self.project, self.nbytes)
 
 
 @dataclass(slots=True, frozen=True)
@@ -70,8 +110,20 @@ class Body:
 class BodyReader:
     """Reads bodies under one budget of bytes and one limit of time."""
 
-    def __init__(self, budget: Budget, timeout_s: float, bytes_max: int = BODY_BYTES_MAX) -> None:
-        """bytes_max: of any body, before and after decompression."""
+    def __init__(
+        self,
+        budget: Budget,
+        timeout_s: float,
+        bytes_max: int = BODY_BYTES_MAX,
+        *,
+        project_of: Callable[[Request], str | None] = lambda _: None,
+        project_bytes_max: int = 0,
+    ) -> None:
+        """bytes_max: of any body, before and after decompression. project_of: the project whose runs alone a request's
+        token reaches; project_bytes_max: of the budget for such requests of one project, at least PROJECT_BYTES_MIN.
+        """
+        self._project_of = project_of
+        self._shares = _ProjectShares(max(project_bytes_max, PROJECT_BYTES_MIN))
         self._budget = budget
         self._bytes_max = bytes_max
         self._timeout_s = timeout_s
@@ -100,7 +152,8 @@ class BodyReader:
             return
         content_type = check_content_type(headers.get("content-type"), others)
         encoding = compression.check_encoding(headers.get("content-encoding", ""))
-        held = _Held(self._budget)
+        project = self._project_of(request)
+        held = _Held(self._budget, self._shares, None if project is None else project.partition("/")[0])
         try:
             data = await self._received(request, declared, bytes_max, held)
             if encoding != "identity":
@@ -108,7 +161,7 @@ class BodyReader:
                 held.take(len(data))
             yield Body(data, content_type)
         finally:
-            self._budget.give_back(held.nbytes)
+            held.give_back()
 
     async def _received(self, request: Request, declared: int, bytes_max: int, held: _Held) -> bytes:
         try:
