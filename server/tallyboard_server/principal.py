@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Scope = Literal["read", "write", "admin"]
-"""read: look at runs. write: also report, create, change and rewind them. admin: also delete, prune, repair, and say
+"""read: look at runs. write: also report, create, change, rewind and repair them. admin: also delete, prune, and say
 who may do what."""
 
 SCOPES: Final[tuple[Scope, ...]] = ("read", "write", "admin")

@@ -50,6 +50,7 @@ def test_of_others_nothing_is(networks: str, peer: str) -> None:
     ("192.0.2.9:4711", "192.0.2.9"), ("[2001:db8::9]:4711", "2001:db8::9"), ("2001:db8::9", "2001:db8::9"),
     ("10.0.0.3, 10.0.0.2", "10.0.0.3"), ("", "10.0.0.1"), ("unknown", "10.0.0.1"), ("evil\x1b[2J, x", "10.0.0.1"),
     ("192.0.2.9, unknown, 10.0.0.2", "10.0.0.2"), ("::ffff:192.0.2.9", "192.0.2.9"),
+    ("fe80::9%a b\x1b", "fe80::9"),
 ])  # fmt: skip
 def test_the_address_is_the_last_that_is_no_proxy(chain: str, address: str) -> None:
     scope, _ = asked("10.0.0.0/8", "10.0.0.1", x_forwarded_for=chain)

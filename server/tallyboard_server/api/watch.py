@@ -19,7 +19,8 @@ from tallyboard_server.api.queries import check_known
 from tallyboard_server.api.service import Asking, Running, Service
 from tallyboard_server.api.views import incident_item
 from tallyboard_server.api.watchmessages import IncidentsPage, TestAnswer, WatchAnswer
-from tallyboard_server.principal import AuditEntry, Principal
+from tallyboard_server.ingest.auditing import note
+from tallyboard_server.principal import Principal
 from tallyboard_server.store.protocol import Transaction
 from tallyboard_server.watch import ProjectsTooManyError, WatchRules, WebhookRule, check_rules
 from tallyboard_server.watch.book import ALL
@@ -244,13 +245,11 @@ async def _keep(service: Service, asking: Principal, project: str, rules: WatchR
         except ProjectsTooManyError as error:
             raise InvalidBatchError("$", str(error)) from error
     fields = sorted(rules.set_fields()) if rules is not None else []
-    detail = msgspec.json.encode({"project": project or None, "fields": fields}).decode()
-    by = asking.name, asking.token, asking.address
-    entry = AuditEntry(0, service.clock(), *by, "watch.change", None, detail)
+    now = service.clock()
 
     def work(transaction: Transaction) -> None:
         transaction.save_rules(project, None if rules is None else msgspec.json.encode(rules).decode())
-        transaction.append_audit(entry)
+        note(transaction, now, asking, "watch.change", None, project=project or None, fields=fields)
 
     def keep() -> None:
         with service.rules.changing:
