@@ -1,5 +1,6 @@
 """TLS: `serve` with a certificate, every client of ours against it, and what is said when it can't be trusted."""
 
+import asyncio
 import re
 import shutil
 import socket
@@ -15,7 +16,7 @@ import pytest
 import trustme
 
 import tallyboard
-from tallyboard_server.cli import main
+from tallyboard_server.cli import main, server
 from tallyboard_server.cli.tls import fingerprint
 from tests.cli_process import TALLYBOARD, clean
 from tests.cli_process import tallyboard as command
@@ -77,6 +78,24 @@ def test_it_says_where_and_speaks_nothing_older_than_1_2(served: Served) -> None
         context.maximum_version = ssl.TLSVersion.TLSv1_1
     with socket.create_connection(("localhost", served.port), timeout=10) as plain, pytest.raises(OSError):
         context.wrap_socket(plain, server_hostname="localhost")
+
+
+def test_whoever_begins_no_handshake_is_given_up(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "HANDSHAKE_TIMEOUT_S", 0.1)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(served.cert, served.cert.with_name("key.pem"))
+
+    async def until_closed() -> bytes:
+        serving = await asyncio.get_running_loop().create_server(asyncio.Protocol, "127.0.0.1", 0, ssl=context)
+        async with serving, asyncio.timeout(10):
+            reader, writer = await asyncio.open_connection(*serving.sockets[0].getsockname())
+            try:
+                return await reader.read()
+            finally:
+                writer.close()
+
+    with asyncio.Runner(loop_factory=server.Loop) as runner:
+        assert runner.run(until_closed()) == b""
 
 
 def test_the_client_reports_reads_and_syncs(served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

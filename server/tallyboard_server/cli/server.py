@@ -9,9 +9,10 @@ import ssl
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tallyboard_server.access import Access
@@ -32,9 +33,22 @@ FILES_KEPT: Final = 512
 THREAD_SWITCH_S: Final = 0.001
 """How long a busy thread may keep another waiting. The writer comes back from every fsync and has to get in: at
 Python's 5 ms it would sit out half of its time."""
-
+HANDSHAKE_TIMEOUT_S: Final = 10.0
+"""Until TLS is agreed on nobody counts a connection: whoever says nothing may hold its open file no longer."""
 
 log = logging.getLogger(__name__)
+
+
+class Loop(uvloop.Loop):
+    """uvloop's, whose servers wait for a TLS handshake as long as for headers. Its own, a minute, uvicorn leaves."""
+
+    async def create_server(  # type: ignore[override]
+        self, *args: Any, ssl: ssl.SSLContext | None = None, **more: Any
+    ) -> Any:
+        """As uvloop's."""
+        if ssl is not None:
+            more.setdefault("ssl_handshake_timeout", HANDSHAKE_TIMEOUT_S)
+        return await super().create_server(*args, ssl=ssl, **more)
 
 
 class AnnouncedServer(uvicorn.Server):
@@ -145,7 +159,7 @@ def run(
     app = StartUp(made)
     config = uvicorn.Config(
         app,
-        loop="uvloop",
+        loop="tallyboard_server.cli.server:Loop",
         http=made.connections.protocol(),
         ws="none",
         lifespan="on",
