@@ -32,11 +32,13 @@ UNPACKED_RATIO: Final = 16
 class _Line:
     """What is worked on of one run, and who waits, in order, each with the bytes it wants.
 
-    resting: nobody is let in for a while, because much was let in just before, and others report, too.
+    rest_until: nobody is let in before, by the loop's clock, because much was let in just now and others report, too;
+    resting: somebody will look then.
     """
 
     requests: int = 0
     nbytes: int = 0
+    rest_until: float = 0.0
     resting: bool = False
     waiting: deque[tuple[asyncio.Future[None], int]] = field(default_factory=deque)
 
@@ -106,9 +108,8 @@ class FairShare:
         try:
             yield
         finally:
-            if line.waiting and not line.resting and loop.time() - self._others_at < OTHERS_S:
-                line.resting = True
-                loop.call_later(min(nbytes, self.bytes_max) / CROWDED_BYTES_PER_S, self._rested, run, line)
+            if line.waiting and loop.time() - self._others_at < OTHERS_S:
+                self._rest(run, line, min(nbytes, self.bytes_max) / CROWDED_BYTES_PER_S)
             self._leave(run, line, nbytes)
 
     async def _wait(self, run: str, line: _Line, nbytes: int) -> None:
@@ -144,7 +145,18 @@ class FairShare:
         line.nbytes -= nbytes
         self._let_in(run, line)
 
+    def _rest(self, run: str, line: _Line, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        line.rest_until = max(line.rest_until, loop.time()) + seconds
+        if not line.resting:
+            line.resting = True
+            loop.call_at(line.rest_until, self._rested, run, line)
+
     def _rested(self, run: str, line: _Line) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < line.rest_until:  # those that were at work beside it have ended, too
+            loop.call_at(line.rest_until, self._rested, run, line)
+            return
         line.resting = False
         self._let_in(run, line)
 
