@@ -136,6 +136,7 @@ def main() -> None:
         job.load(arguments.checkpoint)
     train(job, arguments.epochs, arguments.checkpoint, arguments.save_every)
     run.finish()
+    dist.barrier()  # gloo may abort a process that leaves while another still talks to it
     dist.destroy_process_group()
 
 
