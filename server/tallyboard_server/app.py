@@ -45,6 +45,7 @@ from tallyboard_server.notify import Notifier, Outbox, Webhook
 from tallyboard_server.retention import Pruner, Rules, Worker
 from tallyboard_server.runtable import Overview
 from tallyboard_server.settings import Settings
+from tallyboard_server.store.protocol import Store
 from tallyboard_server.store.sqlite.store import SqliteStore
 from tallyboard_server.watch import RuleBook, Watcher
 from tallyboard_server.watch import Rules as WatchRules
@@ -167,13 +168,10 @@ async def running(
         stack.callback(live.stop)
         exporter = Exporter(store, settings.event_file_dir, ingest.record, settings=_export_settings(settings))
         merger = Merger(store, ingest.record, clock=clock)
-        ingest.on_commit(lambda done: exporter.notify([item.state.id for item in done]))
-        ingest.on_commit(merger.notify)
-        ingest.watch_backlog(exporter.backlog_bytes)
-        ingest.watch_backlog(merger.backlog_bytes, "merges")
+        watcher = Watcher(store, ingest.record, ingest.heartbeats, book, outbox, changed=live.changed, clock=clock)
+        _follow(ingest, exporter, merger)
         ingest.on_commit(live.committed)
         ingest.on_commit(outbox.committed)
-        watcher = Watcher(store, ingest.record, ingest.heartbeats, book, outbox, changed=live.changed, clock=clock)
         if settings.watchdogs:
             ingest.on_commit(watcher.inbox.committed)
             ingest.on_refused(watcher.inbox.refused)
@@ -189,24 +187,12 @@ async def running(
         merger.start()
         on_exit(merger.stop)
 
-        def thinned(run_id: int) -> None:
-            exporter.notify([run_id])
-            with store.snapshot() as view:
-                head = view.head(run_id)
-            if head is not None:
-                live.changed(head.name)
-
         pruner = Pruner(
-            store, ingest.record, ingest.submit_blocking, ingest.heartbeats.last_seen, clock, thinned=thinned
-        )
+            store, ingest.record, ingest.submit_blocking, ingest.heartbeats.last_seen, clock,
+            thinned=partial(_tell_thinned, store, exporter, live),
+        )  # fmt: skip
         retention = Worker(pruner, _retention_rules(settings))
         retention.start()
-        fairness = FairShare(
-            settings.run_requests_at_once_max,
-            settings.run_bytes_at_once_max,
-            settings.run_requests_waiting_max,
-            aside=traffic.set_aside,
-        )
         on_exit(retention.stop)
         notifier = Notifier(
             store, ingest.record, outbox,
@@ -217,17 +203,12 @@ async def running(
         if settings.watchdogs:
             watcher.start()
             on_exit(watcher.stop)
+        fairness = _fair_share(settings, traffic)
         yield Service(
             settings=settings,
             store=store,
             ingest=ingest,
-            bodies=BodyReader(
-                ingest.budget,
-                settings.body_timeout_s,
-                settings.body_bytes_max,
-                project_of=lambda request: principal_of(request).project,
-                project_bytes_max=settings.budget_bytes_max // 2,
-            ),
+            bodies=_bodies(settings, ingest),
             fairness=fairness,
             chart_reads=CapacityLimiter(settings.chart_reads_at_once_max),
             large_decodes=CapacityLimiter(LARGE_DECODES_AT_ONCE_MAX),
@@ -256,6 +237,42 @@ async def running(
             notifier=notifier,
             check_views=partial(check_exporter, exporter, settings.export_backlog_bytes_max),
         )
+
+
+def _follow(ingest: Ingest, exporter: Exporter, merger: Merger) -> None:
+    """Have event files and merges hear of what is committed, and intake wait for them if they fall far behind."""
+    ingest.on_commit(lambda done: exporter.notify([item.state.id for item in done]))
+    ingest.on_commit(merger.notify)
+    ingest.watch_backlog(exporter.backlog_bytes)
+    ingest.watch_backlog(merger.backlog_bytes, "merges")
+
+
+def _tell_thinned(store: Store, exporter: Exporter, live: Live, run_id: int) -> None:
+    """Retention has removed points of a run: its event file and the pages that show it are to follow."""
+    exporter.notify([run_id])
+    with store.snapshot() as view:
+        head = view.head(run_id)
+    if head is not None:
+        live.changed(head.name)
+
+
+def _fair_share(settings: Settings, traffic: Traffic) -> FairShare:
+    return FairShare(
+        settings.run_requests_at_once_max,
+        settings.run_bytes_at_once_max,
+        settings.run_requests_waiting_max,
+        aside=traffic.set_aside,
+    )
+
+
+def _bodies(settings: Settings, ingest: Ingest) -> BodyReader:
+    return BodyReader(
+        ingest.budget,
+        settings.body_timeout_s,
+        settings.body_bytes_max,
+        project_of=lambda request: principal_of(request).project,
+        project_bytes_max=settings.budget_bytes_max // 2,
+    )
 
 
 def _declare_docs(app: FastAPI) -> None:

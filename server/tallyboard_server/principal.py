@@ -22,7 +22,7 @@ class Principal:
     """
 
     name: str
-    scope: Scope = "admin"
+    scope: Scope
     project: str | None = None
     token: str | None = None
     address: str = ""
@@ -49,7 +49,7 @@ class Principal:
         return own if own.startswith(prefix) else None
 
 
-SERVICE: Final = Principal("service")
+SERVICE: Final = Principal("service", "admin")
 """The service itself: retention, watchdogs, what it takes in from its own machine."""
 
 

@@ -278,10 +278,10 @@ def test_tokens_in_use_of_a_project() -> None:
     """Its own admins can't go beyond that, not by way of projects within it either; those of others and of all can."""
     in_use = [Token(str(i), "", "read", f"p/{i}", b"", 0.0, "") for i in range(PROJECT_TOKENS_MAX)]
     for project in ("p", "p/1", "p/new"):
-        check_room(in_use[1:], Principal("boss", project=project), 2.0)
+        check_room(in_use[1:], Principal("boss", "admin", project=project), 2.0)
         with pytest.raises(TokensTooManyError, match=f"{PROJECT_TOKENS_MAX} tokens of project 'p'"):
-            check_room(in_use, Principal("boss", project=project), 2.0)
-    for other in (Principal("boss", project="pp"), SERVICE):
+            check_room(in_use, Principal("boss", "admin", project=project), 2.0)
+    for other in (Principal("boss", "admin", project="pp"), SERVICE):
         check_room(in_use, other, 2.0)
 
 

@@ -20,7 +20,9 @@ from tallyboard_server.store.protocol import Store, StoreError, Transaction
 from tallyboard_server.store.sqlite import SqliteStore
 
 NAMES = st.sampled_from(["a/one", "a/two", "b/one"])
-PEOPLE = st.sampled_from([Principal("ada", project="a", token="tb_a"), Principal("bob", address="192.0.2.1")])
+PEOPLE = st.sampled_from(
+    [Principal("ada", "admin", project="a", token="tb_a"), Principal("bob", "admin", address="192.0.2.1")]
+)
 PRODUCERS = st.sampled_from([None, "p1", "p2"])
 
 

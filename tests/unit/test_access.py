@@ -177,7 +177,7 @@ def test_expired_and_revoked_ones_are_told_apart_from_wrong_ones(kept: Kept, clo
 
 def test_the_environments_token_and_the_services_own_are_in_no_store(kept: Kept) -> None:
     access = kept.access("s3cret")
-    assert who(access, "s3cret") == Principal(ENVIRONMENT_TOKEN, token=ENVIRONMENT_TOKEN, address="10.0.0.1")
+    assert who(access, "s3cret") == Principal(ENVIRONMENT_TOKEN, "admin", token=ENVIRONMENT_TOKEN, address="10.0.0.1")
     own = who(access, access.own_token)
     assert (own.name, own.scope, own.project, own.token) == ("service", "write", None, None)
     assert access.own_token != kept.access().own_token

@@ -41,7 +41,7 @@ def test_a_projects_token_reaches_what_begins_with_it(name: str, reached: bool) 
     else:
         with pytest.raises(RunForbiddenError, match="not in project 'p/q'"):
             check(scope_of(asking, run=name), "read")
-    check(scope_of(Principal("ada"), run=name), "admin")
+    check(scope_of(Principal("ada", "admin"), run=name), "admin")
 
 
 @pytest.mark.parametrize(("project", "reached"), [("p/q", True), ("p/q/r", True), ("p", False), ("p/qq", False)])
@@ -68,9 +68,9 @@ def test_who_is_not_known_gets_nowhere_but_to_what_is_open() -> None:
 
 @pytest.mark.parametrize("said", [None, {}, {ALL_PROJECTS: False}])
 def test_a_route_that_says_nothing_is_for_nobody(said: dict[str, Any] | None) -> None:
-    asked = scope_of(Principal("ada")) | {"route": SimpleNamespace(openapi_extra=said)}
+    asked = scope_of(Principal("ada", "admin")) | {"route": SimpleNamespace(openapi_extra=said)}
     with pytest.raises(ForbiddenError, match="does not say what it needs"):
         asyncio.run(authorised(Request(asked)))
     with pytest.raises(ForbiddenError, match="does not say what it needs"):
-        asyncio.run(authorised(Request(scope_of(Principal("ada")))))
+        asyncio.run(authorised(Request(scope_of(Principal("ada", "admin")))))
     asyncio.run(authorised(Request(asked | {"route": SimpleNamespace(openapi_extra={NEEDS: "admin"})})))

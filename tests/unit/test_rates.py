@@ -8,8 +8,8 @@ from tallyboard_server.api.problems import RateLimitedError
 from tallyboard_server.api.rates import BURST_S, REFUSAL_PAUSE_S, Rates
 from tallyboard_server.principal import Principal
 
-ONE = Principal("one", token="1")
-TWO = Principal("two", token="2")
+ONE = Principal("one", "admin", token="1")
+TWO = Principal("two", "admin", token="2")
 
 
 class Clock:
@@ -69,11 +69,11 @@ def test_others_are_not_touched_and_a_token_may_have_its_own() -> None:
     rates = Rates(5.0, Clock())
     assert taken(rates, ONE, 100) == 10
     assert taken(rates, TWO, 5) == 5
-    assert taken(rates, Principal("slow", token="3", rate=1.0), 100) == 2
-    assert taken(rates, Principal("free", token="4", rate=0.0), 100) == 100
-    assert taken(rates, Principal("anybody", address="10.0.0.1"), 100) == 10
-    assert taken(rates, Principal("anybody", address="10.0.0.2"), 100) == 10
-    assert taken(rates, Principal("one, from elsewhere", token="1", address="10.0.0.3"), 1) == 0
+    assert taken(rates, Principal("slow", "admin", token="3", rate=1.0), 100) == 2
+    assert taken(rates, Principal("free", "admin", token="4", rate=0.0), 100) == 100
+    assert taken(rates, Principal("anybody", "admin", address="10.0.0.1"), 100) == 10
+    assert taken(rates, Principal("anybody", "admin", address="10.0.0.2"), 100) == 10
+    assert taken(rates, Principal("one, from elsewhere", "admin", token="1", address="10.0.0.3"), 1) == 0
 
 
 def test_a_refusal_is_held_back_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +106,7 @@ def test_so_many_are_remembered_and_who_is_quiet_is_not() -> None:
     clock = Clock()
     rates = Rates(1.0, clock, keys_max=10)
     for number in range(25):
-        rates.take(Principal("x", address=str(number)))
+        rates.take(Principal("x", "admin", address=str(number)))
         assert len(rates) <= 10
     clock.now += 10.0
     rates.take(ONE)

@@ -11,15 +11,14 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass, replace
 from typing import Final
 
-import msgspec
-
 from tallyboard_server.access import rules
 from tallyboard_server.access.codes import LoginCode
 from tallyboard_server.access.errors import AdminTokenFirstError, TokenNotFoundError, TokenRefusedError
 from tallyboard_server.access.sessions import Sessions, cookie_value
 from tallyboard_server.access.tokens import ENVIRONMENT_TOKEN, Book, TokenWanted, hashed, is_usable, new_text
 from tallyboard_server.access.tries import Tries
-from tallyboard_server.principal import SERVICE, AuditEntry, Principal, Token
+from tallyboard_server.ingest.auditing import note
+from tallyboard_server.principal import SERVICE, Principal, Token
 from tallyboard_server.store.protocol import Store, StoreBusyError, StoreError, Transaction
 
 SAVE_EVERY_S: Final = 60.0
@@ -283,7 +282,7 @@ class Access:
             raise StoreBusyError("the store did not commit in time; look whether it was done, then retry") from error
 
     def _of_environment(self, address: str) -> Principal:
-        return Principal(ENVIRONMENT_TOKEN, token=ENVIRONMENT_TOKEN, address=address)
+        return Principal(ENVIRONMENT_TOKEN, "admin", token=ENVIRONMENT_TOKEN, address=address)
 
     def _is_over(self, known: str) -> bool:
         """Whether sessions that were begun with a token are good no more."""
@@ -310,5 +309,4 @@ def _note(transaction: Transaction, now: float, by: Principal, action: str, toke
         "id": token.id, "name": token.name, "scope": token.scope, "project": token.project,
         "expires_at": token.expires_at, "rate": token.rate,
     }  # fmt: skip
-    said = msgspec.json.encode(detail).decode()
-    transaction.append_audit(AuditEntry(0, now, by.name, by.token, by.address, action, None, said))
+    note(transaction, now, by, action, None, **detail)

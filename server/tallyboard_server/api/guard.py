@@ -124,7 +124,7 @@ class Guard:
     def _asking(self, authorization: bytes, cookie: bytes, address: str) -> Principal:
         """Who asks. Raises UnauthorizedError, and its WrongTokensError after too many wrong tokens."""
         if self._access.is_open:
-            return Principal("anybody", address=address)
+            return Principal("anybody", "admin", address=address)
         scheme, _, credentials = authorization.partition(b" ")
         match scheme.lower():
             case b"bearer":

@@ -18,11 +18,10 @@ from tallyboard_server.api.documented import BODY, WRITE, Given, Sent, documente
 from tallyboard_server.api.messages import PruneBody, PruneLine
 from tallyboard_server.api.names import RunName
 from tallyboard_server.api.problems import described
-from tallyboard_server.api.reading import load_run
+from tallyboard_server.api.reading import check_exists
 from tallyboard_server.api.safety import NDJSON, REST_MAX_S, TELL_EVERY_S
 from tallyboard_server.api.service import Asking, Running, Service
 from tallyboard_server.retention import THIN_MIN, Policy, RunPruning
-from tallyboard_server.store.protocol import Store
 
 log = logging.getLogger(__name__)
 router = APIRouter(tags=["safety"])
@@ -55,7 +54,7 @@ async def prune(request: Request, service: Running, asking: Asking, run: RunName
         raise InvalidBatchError("$.older_than_s", "a number of seconds, 0 or more")
     if message.thin is not None and message.thin < THIN_MIN:
         raise InvalidBatchError("$.thin", f"at least {THIN_MIN} points")
-    await run_in_threadpool(_check_exists, service.store, run)
+    await run_in_threadpool(check_exists, service.store, run)
     policy = Policy(
         changed_before=service.clock() - message.older_than_s if message.older_than_s else None,
         superseded=message.superseded,
@@ -91,8 +90,3 @@ async def _lines(service: Service, pruning: RunPruning, *, dry: bool) -> AsyncIt
 
 def _encoded(line: PruneLine) -> bytes:
     return msgspec.json.encode(line) + b"\n"
-
-
-def _check_exists(store: Store, run: str) -> None:
-    with store.snapshot() as view:
-        load_run(view, run)

@@ -32,12 +32,11 @@ from tallyboard_server.api.documented import BODY, STORE, WRITE, Given, Sent, do
 from tallyboard_server.api.fairness import weight
 from tallyboard_server.api.messages import AlertsPage, HeartbeatAnswer, HeartbeatBody, RefusedPage, RewindBody
 from tallyboard_server.api.names import RunName, checked_run
-from tallyboard_server.api.reading import load_run
+from tallyboard_server.api.reading import check_exists, load_run
 from tallyboard_server.api.service import Asking, Running, Service, principal_of, service_of
 from tallyboard_server.api.views import alerts_page, refused_page
 from tallyboard_server.ingest.commands import Append
 from tallyboard_server.principal import Scope
-from tallyboard_server.store.protocol import Store
 from tallyboard_server.summaries import first_fault
 
 _INLINE_BYTES_MAX: Final = 256 * KIB
@@ -131,7 +130,7 @@ async def heartbeat(request: Request, service: Running, run: RunName) -> Respons
         if body.data:
             message = decode_message(body.data, body.content_type, HeartbeatBody)
             checked_producer(message.producer)
-        await run_in_threadpool(_check_exists, service.store, run)
+        await run_in_threadpool(check_exists, service.store, run)
     now = service.clock()
     service.ingest.heartbeats.beat(run, now)
     return answer(request, HeartbeatAnswer(run=run, last_seen=now))
@@ -231,8 +230,3 @@ def _checked_batch(body: Body, *, now: float) -> Batch:
             row, detail = fault
             raise InvalidBatchError(f"$.events[{index}].values[{row}]", detail)
     return batch
-
-
-def _check_exists(store: Store, run: str) -> None:
-    with store.snapshot() as view:
-        load_run(view, run)

@@ -25,7 +25,7 @@ from tallyboard_server.api.documented import BODY, STORE, WRITE, Given, Sent, do
 from tallyboard_server.api.messages import RepairAnswer, RepairBody, VerifyLine
 from tallyboard_server.api.names import RunName
 from tallyboard_server.api.problems import TooBusyError, described
-from tallyboard_server.api.reading import load_run
+from tallyboard_server.api.reading import check_exists, load_run
 from tallyboard_server.api.service import Asking, Running, Service
 from tallyboard_server.eventfiles import LogDirectory
 from tallyboard_server.ingest.auditing import note
@@ -74,7 +74,7 @@ async def verify(service: Running, run: RunName) -> Response:
     Takes a while for long runs, so the answer is a stream: a line about every second while it reads, then one with
     the `report` (or with a `problem`). A run may grow meanwhile.
     """
-    await run_in_threadpool(_check_exists, service.store, run)
+    await run_in_threadpool(check_exists, service.store, run)
     if (waiting := service.verifications.statistics().tasks_waiting) >= VERIFICATIONS_WAITING_MAX:
         raise TooBusyError(f"{waiting} verifications wait already; retry when some are done")
     return StreamingResponse(_verify_lines(service, run), media_type=NDJSON)
@@ -210,11 +210,6 @@ async def _verify_lines(service: Service, run: str) -> AsyncIterator[bytes]:
 
 def _line(line: VerifyLine) -> bytes:
     return msgspec.json.encode(line) + b"\n"
-
-
-def _check_exists(store: Store, run: str) -> None:
-    with store.snapshot() as view:
-        load_run(view, run)
 
 
 def _newest_file(store: Store, run: str) -> tuple[int, Generation | None]:

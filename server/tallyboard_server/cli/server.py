@@ -189,6 +189,8 @@ def run(
     except SystemExit:  # how uvicorn ends if the app could not start; older ones just return
         if app.failure is None:
             raise
+    finally:
+        garbage.stop()
     if app.failure is not None:
         fail(str(app.failure))
     if not server.started:
