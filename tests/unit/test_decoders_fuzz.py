@@ -80,7 +80,7 @@ def test_crumbs_are_counted_not_swept_up(monkeypatch: pytest.MonkeyPatch, encodi
         return unpack(data, begun, slice_bytes, bytes_max)
 
     monkeypatch.setattr(compression, "_unpack", counting)
-    most = compression._MEMBERS_MAX
+    most = compression.MEMBERS_MAX
     assert decompress(PACK[encoding](content) * most, encoding, bytes_max=limits.MIB) == content * most
     assert made == most
     with pytest.raises(BodyDamagedError, match="members"):

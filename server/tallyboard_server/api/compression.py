@@ -17,7 +17,7 @@ _ZSTD_SLICE_BYTES: Final = 128
 """The smallest block is 4 bytes and expands to 128 KiB: at most 4 MiB of output a slice."""
 
 
-_MEMBERS_MAX: Final = 4096
+MEMBERS_MAX: Final = 4096
 """Compressors that work in parallel make members of at least 64 KiB, so that a body has no need for more. Each costs a
 decompressor, and a body may hold millions of empty ones."""
 
@@ -66,8 +66,8 @@ def _unpack(data: bytes, begin: Callable[[], _Decompressor], slice_bytes: int, b
     start = 0
     while start < len(view):
         if current.eof:
-            if (members := members + 1) > _MEMBERS_MAX:
-                raise BodyDamagedError(f"the compressed body has more than {_MEMBERS_MAX} members; compress it in one")
+            if (members := members + 1) > MEMBERS_MAX:
+                raise BodyDamagedError(f"the compressed body has more than {MEMBERS_MAX} members; compress it in one")
             current = begin()
         piece = view[start : start + slice_bytes]
         start += len(piece)
