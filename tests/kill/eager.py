@@ -14,7 +14,8 @@ from tallyboard_server.cli import main
 from tallyboard_server.eventfiles import opening, tools
 from tallyboard_server.eventfiles.disk import Disk
 from tallyboard_server.ingest import merger
-from tallyboard_server.store.sqlite import merging, store
+from tallyboard_server.store.sql import merging
+from tallyboard_server.store.sqlite import store
 from tallyboard_server.store.sqlite.store import SqliteStore
 
 

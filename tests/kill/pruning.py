@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tallyboard_server.cli import main
-from tallyboard_server.store.sqlite import merging
+from tallyboard_server.store.sql import merging
 from tallyboard_server.store.sqlite.transaction import SqliteTransaction
 from tests.kill import eager
 

@@ -16,7 +16,8 @@ from tallyboard_server.checksum import add, checksum
 from tallyboard_server.model import Attempt, Block, Counter, RunState, frozen
 from tallyboard_server.store.envelope import NOT_RECORDED, NOWHERE, Cells, Marks
 from tallyboard_server.store.protocol import Snapshot
-from tallyboard_server.store.sqlite import SqliteStore, envelopes, merging
+from tallyboard_server.store.sql import envelopes, merging
+from tallyboard_server.store.sqlite import SqliteStore
 from tests.contract.blocks import run_state
 
 TAGS = (1, 2, 3)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from tallyboard_server.contract import new_run
 from tallyboard_server.model import Producer, RunState, frozen
-from tallyboard_server.store.sqlite.cache import BASE_WEIGHT, UNIT_BYTES, StateCache
+from tallyboard_server.store.sql.cache import BASE_WEIGHT, UNIT_BYTES, StateCache
 
 LARGE = frozen({f"layer{i}.size": f"value {i}" for i in range(300)})
 

@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 from tallyboard_server.model import POSITION_MAX
 from tallyboard_server.principal import AuditEntry
 from tallyboard_server.store.protocol import StoreError, StoreFullError
-from tallyboard_server.store.sqlite import SqliteStore, codec
+from tallyboard_server.store.sql import codec
+from tallyboard_server.store.sql.journal import MERGEABLE
+from tallyboard_server.store.sqlite import SqliteStore
 from tallyboard_server.store.sqlite import store as sqlite_store
 from tallyboard_server.store.sqlite.directory import DataDirectory, refuse_network
 from tallyboard_server.store.sqlite.gate import ReaderGate
-from tallyboard_server.store.sqlite.journal import MERGEABLE
 from tallyboard_server.store.sqlite.migrate import migrations, schema_version
 from tests.contract.blocks import block, points, run_state
 

@@ -10,8 +10,8 @@ import pytest
 from tallyboard_server.ingest import Merger
 from tallyboard_server.model import Block
 from tallyboard_server.store.protocol import Snapshot
+from tallyboard_server.store.sql.codec import compress_floats, compress_ints, pack_ids, pack_rows
 from tallyboard_server.store.sqlite import SqliteStore
-from tallyboard_server.store.sqlite.codec import compress_floats, compress_ints, pack_ids, pack_rows
 from tallyboard_server.store.sqlite.migrate import migrations
 from tests.contract.blocks import block, points
 

@@ -1,11 +1,11 @@
 """What every store must do; the contract suite in tests/contract is written against this and nothing else.
 
-One writer calls `transaction` and `maintain`; any thread may call `snapshot`. What a transaction saved is durable
-(after fsync) and visible to new snapshots once its `with` block has ended without an error, and gone without trace
-if it raised.
+Any thread may call `snapshot`. Of a store that is not `shared`, one writer calls `transaction` and `maintain`; of one
+that is, any thread may, and other processes do. What a transaction saved is durable (after fsync) and visible to new
+snapshots once its `with` block has ended without an error, and gone without trace if it raised.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,10 @@ class StoreBusyError(StoreError):
     """The store belongs to another process, or could not be had in time."""
 
 
+class RunHeldError(StoreBusyError):
+    """Another process changes the run at this moment: try again when it has ended, in milliseconds."""
+
+
 @dataclass(slots=True, frozen=True)
 class Generation:
     """One event file of a run, recorded before the file exists.
@@ -64,6 +68,24 @@ class Generation:
     exported_pos: int
     length: int
     state: str
+    changed_at: float
+
+
+@dataclass(slots=True, frozen=True)
+class Segment:
+    """One immutable object of a generation, where event files can't be appended to; recorded before it exists.
+
+    generation: its number within the run; number: 0 (the opening), 1, 2, … within the generation. first_pos, last_pos:
+    which journal positions it shows, both included. nbytes: its size once it is published.
+    """
+
+    run_id: int
+    generation: int
+    number: int
+    first_pos: int
+    last_pos: int
+    nbytes: int
+    published: bool
     changed_at: float
 
 
@@ -121,7 +143,10 @@ class Transaction(WatchChanges, Protocol):
     """Changes to be committed together."""
 
     def load(self, name: str) -> RunState | None:
-        """The run's state as of now, this transaction's own changes included; None if there is no such run."""
+        """The run's state as of now, this transaction's own changes included; None if there is no such run.
+
+        Whoever changes a run loads it first. Raises RunHeldError.
+        """
         ...
 
     def name_of_uid(self, uid: str) -> str | None:
@@ -171,7 +196,15 @@ class Transaction(WatchChanges, Protocol):
         ...
 
     def drop_generation(self, run_id: int, number: int) -> None:
-        """Forget a generation whose file is gone."""
+        """Forget a generation whose file (or segments) is gone, and its segments."""
+        ...
+
+    def save_segment(self, segment: Segment) -> None:
+        """Insert or replace one segment of a generation (by run_id, generation and number)."""
+        ...
+
+    def drop_segments(self, run_id: int, generation: int) -> None:
+        """Forget all segments of a generation."""
         ...
 
     def save_heartbeats(self, heard: Mapping[str, float], until: float) -> None:
@@ -410,6 +443,10 @@ class Snapshot(WatchView, Protocol):
         """A run's generations, oldest first."""
         ...
 
+    def segments(self, run_id: int, generation: int) -> list[Segment]:
+        """A generation's segments, by number."""
+        ...
+
     def mergeable(self, run_id: int, *, up_to_pos: int, min_blocks: int) -> list[tuple[int, int]]:
         """(counter id, attempt) pairs with at least min_blocks level-0 blocks at or before a position.
 
@@ -452,8 +489,18 @@ class Snapshot(WatchView, Protocol):
 class Store(Protocol):
     """A place that keeps runs for good."""
 
-    def transaction(self) -> AbstractContextManager[Transaction]:
-        """Begin a group: committed with one fsync when the block ends. Raises StoreError if it can't be."""
+    @property
+    def shared(self) -> bool:
+        """Whether other processes may write to it at the same time; then transactions of this one may run at once,
+        too, and Transaction.load and whatever else needs a run for itself may raise RunHeldError."""
+        ...
+
+    def transaction(self, runs: Collection[str] = ()) -> AbstractContextManager[Transaction]:
+        """Begin a group: committed with one fsync when the block ends. Raises StoreError if it can't be.
+
+        runs: names of those that it is about, as far as they are known: in a shared store they are locked together,
+        which is quicker than one by one.
+        """
         ...
 
     def snapshot(self) -> AbstractContextManager[Snapshot]:

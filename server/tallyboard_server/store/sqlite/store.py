@@ -4,7 +4,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -15,14 +15,20 @@ from tallyboard.wire.limits import MIB
 from tallyboard_server.durable import sync_file
 from tallyboard_server.model import Block
 from tallyboard_server.store.protocol import SNAPSHOT_S_MAX, Group, Keep, StoreBusyError, StoreError
-from tallyboard_server.store.sqlite import merging
+from tallyboard_server.store.sql import merging
+from tallyboard_server.store.sql.cache import StateCache
+from tallyboard_server.store.sql.snapshot import SqlSnapshot
 from tallyboard_server.store.sqlite.backup import Backup
-from tallyboard_server.store.sqlite.cache import StateCache
-from tallyboard_server.store.sqlite.connection import PAGE_BYTES, mapped_errors, open_reader, open_writer
+from tallyboard_server.store.sqlite.connection import (
+    PAGE_BYTES,
+    SqliteConnection,
+    mapped_errors,
+    open_reader,
+    open_writer,
+)
 from tallyboard_server.store.sqlite.directory import DataDirectory
 from tallyboard_server.store.sqlite.gate import ReaderGate
 from tallyboard_server.store.sqlite.migrate import migrate
-from tallyboard_server.store.sqlite.snapshot import SqliteSnapshot
 from tallyboard_server.store.sqlite.transaction import SqliteTransaction
 
 logger = logging.getLogger(__name__)
@@ -79,7 +85,7 @@ class SqliteStore:
         with mapped_errors():
             migrate(self._writer)
             self._writer.set_wal_hook(self._on_log_grown)
-        self._readers: queue.LifoQueue[apsw.Connection] = queue.LifoQueue()
+        self._readers: queue.LifoQueue[SqliteConnection] = queue.LifoQueue()
         for _ in range(READERS):
             self._readers.put(open_reader(directory.database))
 
@@ -93,8 +99,13 @@ class SqliteStore:
             directory.release()
             raise
 
+    @property
+    def shared(self) -> bool:
+        """See Store.shared."""
+        return False
+
     @contextmanager
-    def transaction(self) -> Iterator[SqliteTransaction]:
+    def transaction(self, runs: Collection[str] = ()) -> Iterator[SqliteTransaction]:
         """See Store.transaction."""
         with self._writing:
             self._check_open()
@@ -114,7 +125,7 @@ class SqliteStore:
             transaction.publish()
 
     @contextmanager
-    def snapshot(self) -> Iterator[SqliteSnapshot]:
+    def snapshot(self) -> Iterator[SqlSnapshot]:
         """See Store.snapshot."""
         self._check_open()
         try:  # before the gate: who only waits for a connection must not keep it from emptying
@@ -125,7 +136,7 @@ class SqliteStore:
             with self._gate.reading():
                 with mapped_errors():
                     connection.execute("BEGIN")
-                view = SqliteSnapshot(connection, self._cache)
+                view = SqlSnapshot(connection, self._cache)
                 try:
                     yield view
                 finally:

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-import apsw
 import numpy as np
 
 from tallyboard_server.checksum import add, checksum
@@ -13,11 +12,12 @@ from tallyboard_server.store import tiers
 from tallyboard_server.store.envelope import Bool, of_columns
 from tallyboard_server.store.merge import ROWS_PER_CHUNK, merge_blocks
 from tallyboard_server.store.protocol import BYTES_PER_GROUP, ROWS_PER_GROUP, Group, Keep
-from tallyboard_server.store.sqlite import envelopes
-from tallyboard_server.store.sqlite.blocks import PLACE
-from tallyboard_server.store.sqlite.codec import compress_floats, compress_ints, pack_ids, unpack_ids
-from tallyboard_server.store.sqlite.journal import Place, journal_key
-from tallyboard_server.store.sqlite.rows import Row, RowBuffer
+from tallyboard_server.store.sql import envelopes
+from tallyboard_server.store.sql.blocks import PLACE
+from tallyboard_server.store.sql.codec import compress_floats, compress_ints, pack_ids, unpack_ids
+from tallyboard_server.store.sql.connection import Connection
+from tallyboard_server.store.sql.journal import Place, journal_key
+from tallyboard_server.store.sql.rows import Row, RowBuffer
 
 CHUNK_ROWS: Final = ROWS_PER_CHUNK
 _AXES_FROM: Final = 1 << 56
@@ -77,7 +77,7 @@ def pack_prune(group: Group, blocks: Sequence[Block], keep: Keep) -> PackedPrune
     return PackedPrune(PackedMerge(place, (), (group,), rows), scalars, total, first_step)
 
 
-def apply_merge(connection: apsw.Connection, merge: PackedMerge) -> bool:
+def apply_merge(connection: Connection, merge: PackedMerge) -> bool:
     """Put a group in the place of its sources; False, and nothing is done, if they are not what they were."""
     if not (_journal_holds(connection, merge) if merge.positions else _groups_are(connection, merge)):
         return False
@@ -89,7 +89,7 @@ def apply_merge(connection: apsw.Connection, merge: PackedMerge) -> bool:
     return True
 
 
-def insert_rows(connection: apsw.Connection, rows: dict[str, list[Row]]) -> None:
+def insert_rows(connection: Connection, rows: dict[str, list[Row]]) -> None:
     """Insert rows by table."""
     buffer = RowBuffer()
     for table, of_table in rows.items():
@@ -164,7 +164,7 @@ def _source_range(merge: PackedMerge) -> tuple[int, int, int, int]:
     return journal_key(run_id, 0), journal_key(run_id, merge.positions[-1]), counter_id, attempt
 
 
-def _journal_holds(connection: apsw.Connection, merge: PackedMerge) -> bool:
+def _journal_holds(connection: Connection, merge: PackedMerge) -> bool:
     found = connection.execute(
         f"SELECT id FROM journal WHERE {_SOURCES} ORDER BY id",  # noqa: S608 - a constant
         _source_range(merge),
@@ -172,7 +172,7 @@ def _journal_holds(connection: apsw.Connection, merge: PackedMerge) -> bool:
     return [key for (key,) in found] == [journal_key(merge.place[0], pos) for pos in merge.positions]
 
 
-def _groups_are(connection: apsw.Connection, merge: PackedMerge) -> bool:
+def _groups_are(connection: Connection, merge: PackedMerge) -> bool:
     found = connection.execute(
         f"SELECT batch, version FROM groups WHERE {PLACE} AND batch BETWEEN ? AND ? ORDER BY batch",  # noqa: S608
         (*merge.place, merge.groups[0].batch, merge.groups[-1].batch),
@@ -180,7 +180,7 @@ def _groups_are(connection: apsw.Connection, merge: PackedMerge) -> bool:
     return found == [(group.batch, group.version) for group in merge.groups]
 
 
-def _delete_groups(connection: apsw.Connection, merge: PackedMerge) -> None:
+def _delete_groups(connection: Connection, merge: PackedMerge) -> None:
     """Delete groups with all that belongs to them; their axes' ids have those of no other group in between."""
     between = (*merge.place, merge.groups[0].batch, merge.groups[-1].batch)
     axes: list[tuple[int, bytes]] = [

@@ -4,12 +4,12 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-import apsw
 import numpy as np
 
 from tallyboard_server.model import POSITION_MAX, Block
-from tallyboard_server.store.sqlite.codec import pack_ids, pack_rows, unpack_equal_rows, unpack_ids, unpack_rows
-from tallyboard_server.store.sqlite.rows import RowBuffer
+from tallyboard_server.store.sql.codec import pack_ids, pack_rows, unpack_equal_rows, unpack_ids, unpack_rows
+from tallyboard_server.store.sql.connection import Connection
+from tallyboard_server.store.sql.rows import RowBuffer
 
 Place = tuple[int, int, int]
 """(run id, counter id, attempt)."""
@@ -63,14 +63,14 @@ def append(rows: RowBuffer, run_id: int, blocks: Sequence[Block]) -> None:
 
 
 def read_journal(
-    connection: apsw.Connection, run_id: int, *, after_pos: int, bytes_max: int, up_to_pos: int | None = None
+    connection: Connection, run_id: int, *, after_pos: int, bytes_max: int, up_to_pos: int | None = None
 ) -> list[Block]:
     """Blocks after a position, in order, whole batches: at least one if there is one, then up to bytes_max."""
     last = journal_key(run_id, up_to_pos) if up_to_pos is not None else journal_key(run_id + 1, 0) - 1
     found: list[Block] = []
     size = 0
     newest_batch = 0
-    for batch, *row in connection.execute(
+    for batch, *row in connection.stream(
         "SELECT batch, id, counter_id, attempt, n, tag_ids, at_counters, data FROM journal "
         "WHERE id BETWEEN ? AND ? ORDER BY id",
         (journal_key(run_id, after_pos + 1), last),
@@ -83,7 +83,7 @@ def read_journal(
     return found
 
 
-def last_step_before(connection: apsw.Connection, place: Place, step: int) -> int | None:
+def last_step_before(connection: Connection, place: Place, step: int) -> int | None:
     """The largest step below `step` that the journal holds of an attempt; it is in the newest batch that has one."""
     run_id, counter_id, attempt = place
     journal = (journal_key(run_id, 0), journal_key(run_id + 1, 0) - 1, counter_id, attempt, step)
@@ -101,7 +101,7 @@ def last_step_before(connection: apsw.Connection, place: Place, step: int) -> in
     return max(int(block.steps[np.searchsorted(block.steps, step) - 1]) for block in map(_block, rows))
 
 
-def mergeable(connection: apsw.Connection, run_id: int, up_to_pos: int, min_blocks: int) -> list[tuple[int, int]]:
+def mergeable(connection: Connection, run_id: int, up_to_pos: int, min_blocks: int) -> list[tuple[int, int]]:
     """(counter id, attempt) of every attempt with at least min_blocks journal blocks up to a position.
 
     Of superseded attempts, which hardly grow any more, few are enough.
@@ -123,7 +123,7 @@ def mergeable(connection: apsw.Connection, run_id: int, up_to_pos: int, min_bloc
 
 
 def read_whole_batches(
-    connection: apsw.Connection,
+    connection: Connection,
     run_id: int,
     counter_id: int,
     attempt: int,
@@ -144,7 +144,7 @@ def read_whole_batches(
     found: list[Block] = []
     rows = nbytes = 0
     newest_batch = 0
-    for batch, *row in connection.execute(
+    for batch, *row in connection.stream(
         "SELECT batch, id, counter_id, attempt, n, tag_ids, at_counters, data FROM journal "
         "WHERE id BETWEEN ? AND ? AND counter_id = ? AND attempt = ? ORDER BY id",
         (journal_key(run_id, 0), journal_key(run_id, last_pos), counter_id, attempt),
@@ -164,7 +164,7 @@ def _block(row: tuple[int, int, int, int, bytes, bytes, bytes]) -> Block:
 
 
 def read_level_0(
-    connection: apsw.Connection,
+    connection: Connection,
     place: Place,
     tag_id: int | None,
     first_step: int,
@@ -186,7 +186,7 @@ def read_level_0(
 
 
 def read_columns(
-    connection: apsw.Connection, place: Place, tag_ids: Collection[int], first_step: int, last_step: int
+    connection: Connection, place: Place, tag_ids: Collection[int], first_step: int, last_step: int
 ) -> list[Block]:
     """The journal's rows of an attempt that may hold steps in the range, reduced to some tags.
 
@@ -202,7 +202,7 @@ def read_columns(
             found.extend(_with_tags(unpack_equal_rows(counter_id, attempt, n, tags, at_counters, rows), tag_ids))
         shapes.clear()
 
-    for n, tags, at_counters, data in connection.execute(
+    for n, tags, at_counters, data in connection.stream(
         "SELECT n, tag_ids, at_counters, data FROM journal WHERE id BETWEEN ? AND ? AND counter_id = ? "
         "AND attempt = ? AND last_step >= ? AND first_step <= ? ORDER BY id",
         (journal_key(run_id, 0), journal_key(run_id + 1, 0) - 1, counter_id, attempt, first_step, last_step),
@@ -217,14 +217,14 @@ def read_columns(
 
 
 def count_points(
-    connection: apsw.Connection, place: Place, tag_ids: Collection[int], first_step: int, last_step: int
+    connection: Connection, place: Place, tag_ids: Collection[int], first_step: int, last_step: int
 ) -> dict[int, int]:
     """By tag id, points of an attempt in blocks that may hold steps in the range."""
     run_id, counter_id, attempt = place
     found: dict[int, int] = {}
     for tags, n in connection.execute(
-        "SELECT tag_ids, sum(n) FROM journal WHERE id BETWEEN ? AND ? AND counter_id = ? AND attempt = ? "
-        "AND last_step >= ? AND first_step <= ? GROUP BY tag_ids",
+        "SELECT tag_ids, CAST(sum(n) AS BIGINT) FROM journal "
+        "WHERE id BETWEEN ? AND ? AND counter_id = ? AND attempt = ? AND last_step >= ? AND first_step <= ? GROUP BY tag_ids",
         (journal_key(run_id, 0), journal_key(run_id + 1, 0) - 1, counter_id, attempt, first_step, last_step),
     ):
         for tag_id in unpack_ids(tags).tolist():

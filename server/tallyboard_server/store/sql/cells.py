@@ -7,17 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import apsw
 import numpy as np
 
 from tallyboard.wire import Float64, Int64
 from tallyboard_server.model import Block
 from tallyboard_server.store.envelope import NOT_RECORDED, Bool, Cells, joined, of_columns
 from tallyboard_server.store.merge import ROWS_PER_CHUNK, merge_blocks, places
-from tallyboard_server.store.sqlite import envelopes, journal
-from tallyboard_server.store.sqlite.blocks import groups_without_envelopes, read_old_columns
-from tallyboard_server.store.sqlite.codec import decompress_floats, decompress_ints, unpack_ids
-from tallyboard_server.store.sqlite.journal import Place
+from tallyboard_server.store.sql import envelopes, journal
+from tallyboard_server.store.sql.blocks import groups_without_envelopes, read_old_columns
+from tallyboard_server.store.sql.codec import decompress_floats, decompress_ints, unpack_ids
+from tallyboard_server.store.sql.connection import Connection
+from tallyboard_server.store.sql.journal import Place
 
 _AXES_KEPT: Final = 256
 """Decoded axes that are kept for the next tag: some 50 MiB."""
@@ -25,7 +25,7 @@ _ALL_ROWS: Final = 1 << 62
 
 _OF_TAG: Final = "run_id = ? AND tag_id = ? AND counter_id = ? AND attempt = ? "
 _FROM: Final = (
-    "first_step >= ifnull((SELECT first_step FROM envelopes "  # noqa: S608 - constants
+    "first_step >= coalesce((SELECT first_step FROM envelopes "  # noqa: S608 - constants
     f"WHERE {_OF_TAG} AND first_step <= ? ORDER BY first_step DESC LIMIT 1), 0) AND first_step <= ? "
 )
 """From the one chunk that begins below the range and may reach into it, to the last that begins in it."""
@@ -48,7 +48,7 @@ class Range:
 
 
 def read_cells(
-    connection: apsw.Connection,
+    connection: Connection,
     place: Place,
     tag_ids: Sequence[int],
     steps: Range,
@@ -72,7 +72,7 @@ def read_cells(
     return {tag_id: joined(found) for tag_id, found in parts.items() if found}
 
 
-def count_points(connection: apsw.Connection, place: Place, tag_ids: Sequence[int], steps: Range) -> dict[int, int]:
+def count_points(connection: Connection, place: Place, tag_ids: Sequence[int], steps: Range) -> dict[int, int]:
     """See Snapshot.points_at_most."""
     run_id, counter_id, attempt = place
     found = journal.count_points(connection, place, set(tag_ids), steps.first, steps.last)
@@ -80,14 +80,14 @@ def count_points(connection: apsw.Connection, place: Place, tag_ids: Sequence[in
     for tag_id in tag_ids:
         key = run_id, tag_id, counter_id, attempt
         n = connection.execute(
-            f"SELECT sum(n) FROM envelopes WHERE {_OF_TAG} AND {_FROM}",  # noqa: S608 - constants
+            f"SELECT CAST(sum(n) AS BIGINT) FROM envelopes WHERE {_OF_TAG} AND {_FROM}",  # noqa: S608 - constants
             (*key, *key, steps.first, steps.last),
         ).get
         total = found.get(tag_id, 0) + (n if isinstance(n, int) else 0)
         for group in old:
             n = connection.execute(
-                "SELECT sum(n) FROM axes AS a WHERE run_id = ? AND counter_id = ? AND attempt = ? AND batch = ? "
-                "AND first_step <= ? AND last_step >= ? AND EXISTS (SELECT 1 FROM value_columns AS c "
+                "SELECT CAST(sum(n) AS BIGINT) FROM axes AS a "
+                "WHERE run_id = ? AND counter_id = ? AND attempt = ? AND batch = ? AND first_step <= ? AND last_step >= ? AND EXISTS (SELECT 1 FROM value_columns AS c "
                 "WHERE c.run_id = a.run_id AND c.tag_id = ? AND c.counter_id = a.counter_id "
                 "AND c.attempt = a.attempt AND c.axis_id = a.id)",
                 (*place, group.batch, steps.last, steps.first, tag_id),
@@ -111,7 +111,7 @@ class _Axis:
 class _Reader:
     """Reads one attempt's cells, tag by tag; what tags share is decoded once."""
 
-    connection: apsw.Connection
+    connection: Connection
     place: Place
     steps: Range
     rows_max: int

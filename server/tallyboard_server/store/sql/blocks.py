@@ -4,15 +4,15 @@ import heapq
 from collections.abc import Iterator
 from typing import Final
 
-import apsw
 import numpy as np
 
 from tallyboard.wire import Float64, Int64
 from tallyboard_server.model import Block, Int32
 from tallyboard_server.store.protocol import Group
-from tallyboard_server.store.sqlite import journal
-from tallyboard_server.store.sqlite.codec import decompress_floats, decompress_ints, unpack_ids
-from tallyboard_server.store.sqlite.journal import Place
+from tallyboard_server.store.sql import journal
+from tallyboard_server.store.sql.codec import decompress_floats, decompress_ints, unpack_ids
+from tallyboard_server.store.sql.connection import Connection
+from tallyboard_server.store.sql.journal import Place
 
 PLACE: Final = "run_id = ? AND counter_id = ? AND attempt = ? "
 _AXIS: Final = "a.id, a.batch, a.n, a.at_counters, a.tag_ids, a.steps, a.wall_times, a.at_values"
@@ -21,7 +21,7 @@ _GROUP: Final = "counter_id, attempt, batch, version, n, bytes, first_step, last
 
 
 def read_attempt(
-    connection: apsw.Connection, place: Place, *, tag_id: int | None, first_step: int, last_step: int
+    connection: Connection, place: Place, *, tag_id: int | None, first_step: int, last_step: int
 ) -> Iterator[Block]:
     """Blocks of an attempt that may hold steps in the range, by ascending first step, merged ones first."""
     batches = batches_between(connection, place, first_step, last_step)
@@ -35,13 +35,13 @@ def read_attempt(
 
 
 def read_attempt_axes(
-    connection: apsw.Connection, place: Place, *, first_step: int, last_step: int
+    connection: Connection, place: Place, *, first_step: int, last_step: int
 ) -> Iterator[tuple[Int64, Float64]]:
     """Steps and wall times of the blocks of `read_attempt`, in the same order."""
     batches = batches_between(connection, place, first_step, last_step)
     merged = (
         (decompress_ints(steps, n), decompress_floats(wall_times, n))
-        for n, steps, wall_times in connection.execute(
+        for n, steps, wall_times in connection.stream(
             f"SELECT a.n, a.steps, a.wall_times FROM axes AS a WHERE {PLACE} AND a.batch BETWEEN ? AND ? "  # noqa: S608
             f"AND {_IN_RANGE}",
             (*place, *batches, first_step, last_step),
@@ -54,7 +54,7 @@ def read_attempt_axes(
     return heapq.merge(merged, fresh, key=lambda axis: int(axis[0][0]))
 
 
-def batches_between(connection: apsw.Connection, place: Place, first_step: int, last_step: int) -> tuple[int, int]:
+def batches_between(connection: Connection, place: Place, first_step: int, last_step: int) -> tuple[int, int]:
     """The first and last group of an attempt that may hold steps in the range.
 
     Groups follow each other in steps: of those that begin below the range, only the newest can reach into it.
@@ -64,7 +64,7 @@ def batches_between(connection: apsw.Connection, place: Place, first_step: int, 
     return first or 0, 2**62 if last_step >= 2**63 - 1 else last or 0
 
 
-def last_step_before(connection: apsw.Connection, place: Place, step: int) -> int | None:
+def last_step_before(connection: Connection, place: Place, step: int) -> int | None:
     """The largest step below `step` in an attempt.
 
     Steps of an attempt never decrease from batch to batch, so the newest batch (or group) that holds a lower step
@@ -85,7 +85,7 @@ def last_step_before(connection: apsw.Connection, place: Place, step: int) -> in
     )
 
 
-def growing_attempts(connection: apsw.Connection, run_id: int, min_groups: int) -> list[tuple[int, int]]:
+def growing_attempts(connection: Connection, run_id: int, min_groups: int) -> list[tuple[int, int]]:
     """(counter id, attempt) of attempts with so many groups that may still grow, or one without envelopes."""
     rows = connection.execute(
         "SELECT counter_id, attempt FROM groups INDEXED BY groups_growing WHERE run_id = ? AND grown = 0 "
@@ -95,7 +95,7 @@ def growing_attempts(connection: apsw.Connection, run_id: int, min_groups: int) 
     return [(counter_id, attempt) for counter_id, attempt in rows]
 
 
-def growing_groups(connection: apsw.Connection, place: Place, limit: int) -> list[list[Group]]:
+def growing_groups(connection: Connection, place: Place, limit: int) -> list[list[Group]]:
     """The newest groups of an attempt that may still grow, in stretches of groups that follow each other."""
     rows = connection.execute(
         f"SELECT {_GROUP}, (SELECT min(h.batch) FROM groups AS h WHERE h.run_id = g.run_id "  # noqa: S608 - constants
@@ -113,7 +113,7 @@ def growing_groups(connection: apsw.Connection, place: Place, limit: int) -> lis
     return stretches
 
 
-def read_groups_after(connection: apsw.Connection, place: Place, after_batch: int, limit: int) -> list[Group]:
+def read_groups_after(connection: Connection, place: Place, after_batch: int, limit: int) -> list[Group]:
     """Groups of an attempt in order."""
     rows = connection.execute(
         f"SELECT {_GROUP} FROM groups WHERE {PLACE} AND batch > ? ORDER BY batch LIMIT ?",  # noqa: S608 - constants
@@ -122,13 +122,13 @@ def read_groups_after(connection: apsw.Connection, place: Place, after_batch: in
     return [Group(place[0], *row) for row in rows]
 
 
-def read_group(connection: apsw.Connection, group: Group) -> list[Block]:
+def read_group(connection: Connection, group: Group) -> list[Block]:
     """The blocks of a group."""
     place = group.run_id, group.counter_id, group.attempt
     return list(_read_axes(connection, place, (group.batch, group.batch), 0, 2**63 - 1))
 
 
-def groups_without_envelopes(connection: apsw.Connection, place: Place, first_step: int, last_step: int) -> list[Group]:
+def groups_without_envelopes(connection: Connection, place: Place, first_step: int, last_step: int) -> list[Group]:
     """Groups that an older version wrote, as far as they may hold steps in the range."""
     rows = connection.execute(
         f"SELECT {_GROUP} FROM groups INDEXED BY groups_without_envelopes "  # noqa: S608 - constants
@@ -138,15 +138,13 @@ def groups_without_envelopes(connection: apsw.Connection, place: Place, first_st
     return [Group(place[0], *row) for row in rows]
 
 
-def read_old_columns(
-    connection: apsw.Connection, group: Group, tag_id: int, first_step: int, last_step: int
-) -> list[Block]:
+def read_old_columns(connection: Connection, group: Group, tag_id: int, first_step: int, last_step: int) -> list[Block]:
     """The blocks of a tag in one group."""
     place = group.run_id, group.counter_id, group.attempt
     return list(_read_columns(connection, place, (group.batch, group.batch), tag_id, first_step, last_step))
 
 
-def _newest_group(connection: apsw.Connection, place: Place, below: int) -> int | None:
+def _newest_group(connection: Connection, place: Place, below: int) -> int | None:
     """The newest group of an attempt that begins below a step."""
     batch = connection.execute(
         f"SELECT batch FROM groups WHERE {PLACE} AND first_step < ? "  # noqa: S608 - a constant
@@ -157,9 +155,9 @@ def _newest_group(connection: apsw.Connection, place: Place, below: int) -> int 
 
 
 def _read_axes(
-    connection: apsw.Connection, place: Place, batches: tuple[int, int], first_step: int, last_step: int
+    connection: Connection, place: Place, batches: tuple[int, int], first_step: int, last_step: int
 ) -> Iterator[Block]:
-    for row in connection.execute(
+    for row in connection.stream(
         f"SELECT {_AXIS} FROM axes AS a WHERE {PLACE} AND a.batch BETWEEN ? AND ? AND {_IN_RANGE}",  # noqa: S608 - constants
         (*place, *batches, first_step, last_step),
     ):
@@ -176,7 +174,7 @@ def _read_axes(
 
 
 def _read_columns(
-    connection: apsw.Connection,
+    connection: Connection,
     place: Place,
     batches: tuple[int, int],
     tag_id: int,
@@ -184,7 +182,7 @@ def _read_columns(
     last_step: int,
 ) -> Iterator[Block]:
     tag_ids = np.array([tag_id], np.int32)
-    for row in connection.execute(
+    for row in connection.stream(
         f"SELECT {_AXIS}, c.vals FROM axes AS a CROSS JOIN value_columns AS c ON c.run_id = a.run_id "  # noqa: S608
         "AND c.tag_id = ? AND c.counter_id = a.counter_id AND c.attempt = a.attempt AND c.axis_id = a.id "
         "WHERE a.run_id = ? AND a.counter_id = ? AND a.attempt = ? "

@@ -3,14 +3,14 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-import apsw
 import msgspec
 
 from tallyboard.wire import Alert, Level
 from tallyboard_server.model import Incident, KeptAlert
 from tallyboard_server.store import watching
-from tallyboard_server.store.sqlite.access import LAST_CHARACTER
-from tallyboard_server.store.sqlite.connection import mapped_errors
+from tallyboard_server.store.sql.access import LAST_CHARACTER
+from tallyboard_server.store.sql.connection import Connection
+from tallyboard_server.store.sql.tables import TABLES
 from tallyboard_server.store.watching import Delivery, Notice
 
 _encode = msgspec.json.Encoder().encode
@@ -19,49 +19,51 @@ _NOTICE: Final = "id, run, first_at, times, at, producer, alert"
 
 
 class WatchRows:
-    """The part of a SqliteTransaction."""
+    """The part of a SqlTransaction."""
 
-    _connection: apsw.Connection
+    _connection: Connection
 
     def save_incident(self, incident: Incident) -> None:
         """See WatchChanges.save_incident."""
-        with mapped_errors():
-            self._connection.execute(
-                "INSERT OR REPLACE INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    incident.run_id,
-                    incident.kind,
-                    incident.subject,
-                    incident.opened_at,
-                    incident.level,
-                    incident.title,
-                    incident.text,
-                    incident.told,
-                    incident.times,
-                ),
+        with self._connection.mapped_errors():
+            self._connection.put(
+                TABLES["incidents"],
+                [
+                    (
+                        incident.run_id,
+                        incident.kind,
+                        incident.subject,
+                        incident.opened_at,
+                        incident.level,
+                        incident.title,
+                        incident.text,
+                        int(incident.told),
+                        incident.times,
+                    )
+                ],
             )
 
     def drop_incident(self, run_id: int, kind: str, subject: str) -> None:
         """See WatchChanges.drop_incident."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             self._connection.execute(
                 "DELETE FROM incidents WHERE run_id = ? AND kind = ? AND subject = ?", (run_id, kind, subject)
             )
 
     def save_rules(self, project: str, rules: str | None) -> None:
         """See WatchChanges.save_rules."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             if rules is None:
                 self._connection.execute("DELETE FROM watch_rules WHERE project = ?", (project,))
             else:
-                self._connection.execute("INSERT OR REPLACE INTO watch_rules VALUES (?, ?)", (project, rules))
+                self._connection.put(TABLES["watch_rules"], [(project, rules)])
 
     def queue_notices(self, run: str, alerts: Sequence[KeptAlert]) -> int:
         """See WatchChanges.queue_notices."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             self._connection.executemany(
                 "INSERT INTO notices (run, title, first_at, at, times, producer, alert) VALUES (?, ?, ?, ?, 1, ?, ?) "
-                "ON CONFLICT (run, title) DO UPDATE SET at = excluded.at, times = times + 1, "
+                "ON CONFLICT (run, title) DO UPDATE SET at = excluded.at, times = notices.times + 1, "
                 "producer = excluded.producer, alert = excluded.alert",
                 (
                     (run, kept.alert.title, kept.at, kept.at, kept.producer, _encode(kept.alert).decode())
@@ -78,38 +80,40 @@ class WatchRows:
 
     def take_notices(self, ids: Sequence[int]) -> list[Notice]:
         """See WatchChanges.take_notices."""
-        with mapped_errors():
-            rows = self._connection.executemany(
-                f"DELETE FROM notices WHERE id = ? RETURNING {_NOTICE}",  # noqa: S608 - a constant
-                ((one,) for one in sorted(ids)),
+        with self._connection.mapped_errors():
+            found = (
+                self._connection.execute(f"DELETE FROM notices WHERE id = ? RETURNING {_NOTICE}", (one,)).fetchone()  # noqa: S608 - a constant
+                for one in sorted(ids)
             )
-            return [_notice(*row) for row in rows]
+            return [_notice(*row) for row in found if row is not None]
 
     def save_delivery(self, delivery: Delivery) -> None:
         """See WatchChanges.save_delivery."""
-        with mapped_errors():
-            self._connection.execute(
-                "INSERT OR REPLACE INTO deliveries VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    delivery.id,
-                    delivery.project,
-                    delivery.notices,
-                    delivery.created_at,
-                    delivery.tries,
-                    delivery.next_at,
-                ),
+        with self._connection.mapped_errors():
+            self._connection.put(
+                TABLES["deliveries"],
+                [
+                    (
+                        delivery.id,
+                        delivery.project,
+                        delivery.notices,
+                        delivery.created_at,
+                        delivery.tries,
+                        delivery.next_at,
+                    )
+                ],
             )
 
     def drop_delivery(self, delivery_id: str) -> None:
         """See WatchChanges.drop_delivery."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             self._connection.execute("DELETE FROM deliveries WHERE id = ?", (delivery_id,))
 
 
 class WatchReading:
-    """The part of a SqliteSnapshot."""
+    """The part of a SqlSnapshot."""
 
-    _connection: apsw.Connection
+    _connection: Connection
 
     def incidents(self, *, prefix: str = "", run_id: int | None = None, limit: int = 100) -> list[tuple[str, Incident]]:
         """See WatchView.incidents."""
@@ -117,7 +121,7 @@ class WatchReading:
         values: tuple[str | int, ...] = (prefix, prefix + LAST_CHARACTER)
         if run_id is not None:
             condition, values = "i.run_id = ?", (run_id,)
-        with mapped_errors():
+        with self._connection.mapped_errors():
             rows = self._connection.execute(
                 "SELECT r.name, i.run_id, i.kind, i.subject, i.opened_at, i.level, i.title, i.text, i.told, i.times "  # noqa: S608 - conditions from constants
                 f"FROM incidents i JOIN runs r ON r.id = i.run_id WHERE {condition} "
@@ -128,7 +132,7 @@ class WatchReading:
 
     def incident_kinds(self, run_id: int) -> list[str]:
         """See WatchView.incident_kinds."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             found: list[Any] = self._connection.execute(
                 "SELECT DISTINCT kind FROM incidents WHERE run_id = ? AND level != 'info' ORDER BY kind", (run_id,)
             ).fetchall()
@@ -136,19 +140,19 @@ class WatchReading:
 
     def rules(self) -> Mapping[str, str]:
         """See WatchView.rules."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             found: list[Any] = self._connection.execute("SELECT project, rules FROM watch_rules").fetchall()
             return dict(found)
 
     def notices(self, *, limit: int) -> list[Notice]:
         """See WatchView.notices."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             rows = self._connection.execute(f"SELECT {_NOTICE} FROM notices ORDER BY id LIMIT ?", (limit,))  # noqa: S608 - a constant
             return [_notice(*row) for row in rows]
 
     def deliveries(self) -> list[Delivery]:
         """See WatchView.deliveries."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             rows = self._connection.execute(
                 "SELECT id, project, notices, created_at, tries, next_at FROM deliveries ORDER BY created_at, id"
             )

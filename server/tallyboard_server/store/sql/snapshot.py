@@ -3,44 +3,44 @@
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
-import apsw
-
 from tallyboard.wire import Blob, Float64, Int64
 from tallyboard_server.model import AlertCount, Block, KeptAlert, KeptRefusal, RunState
 from tallyboard_server.principal import AuditEntry, Session, Token
 from tallyboard_server.store.envelope import Cells
-from tallyboard_server.store.protocol import BYTES_PER_GROUP, Generation, Group, RunHead, RunVersion
-from tallyboard_server.store.sqlite import access, journal
-from tallyboard_server.store.sqlite import blobs as blob_rows
-from tallyboard_server.store.sqlite import blocks as block_rows
-from tallyboard_server.store.sqlite.cache import StateCache
-from tallyboard_server.store.sqlite.cells import Range, count_points, read_cells
-from tallyboard_server.store.sqlite.connection import mapped_errors
-from tallyboard_server.store.sqlite.kept import count_alerts, count_refused, load_alerts, load_refused
-from tallyboard_server.store.sqlite.state import load_state
-from tallyboard_server.store.sqlite.watching import WatchReading
+from tallyboard_server.store.protocol import BYTES_PER_GROUP, Generation, Group, RunHead, RunVersion, Segment
+from tallyboard_server.store.sql import access, journal
+from tallyboard_server.store.sql import blobs as blob_rows
+from tallyboard_server.store.sql import blocks as block_rows
+from tallyboard_server.store.sql.cache import StateCache
+from tallyboard_server.store.sql.cells import Range, count_points, read_cells
+from tallyboard_server.store.sql.connection import Connection
+from tallyboard_server.store.sql.kept import count_alerts, count_refused, load_alerts, load_refused
+from tallyboard_server.store.sql.state import load_state
+from tallyboard_server.store.sql.tables import TABLES
+from tallyboard_server.store.sql.watching import WatchReading
 
 _T = TypeVar("_T")
+_GENERATION = ", ".join(TABLES["generations"].columns)
 _HEAD = "SELECT r.id, r.name, h.pos, h.epoch, h.updated_at, r.status FROM heads h JOIN runs r ON r.id = h.run_id "
 
 
-class SqliteSnapshot(WatchReading):
-    """The store's Snapshot on one read transaction of one connection."""
+class SqlSnapshot(WatchReading):
+    """The Snapshot of both engines, on one read transaction of one connection."""
 
-    def __init__(self, connection: apsw.Connection, cache: StateCache) -> None:
+    def __init__(self, connection: Connection, cache: StateCache) -> None:
         self._connection = connection
         self._cache = cache
         self._open: list[Iterator[Any]] = []
 
     def load(self, name: str) -> RunState | None:
         """See Snapshot.load."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             run_id = self._connection.execute("SELECT id FROM runs WHERE name = ?", (name,)).get
         return self.load_by_id(run_id) if isinstance(run_id, int) else None
 
     def load_by_id(self, run_id: int) -> RunState | None:
         """See Snapshot.load_by_id."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             version = self._connection.execute("SELECT version FROM heads WHERE run_id = ?", (run_id,)).get
             if not isinstance(version, int):
                 return None
@@ -51,12 +51,12 @@ class SqliteSnapshot(WatchReading):
 
     def is_deleted(self, name: str) -> bool:
         """See Snapshot.is_deleted."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return self._connection.execute("SELECT 1 FROM tombstones WHERE name = ?", (name,)).get is not None
 
     def run_names(self, *, prefix: str = "", after: str = "", limit: int = 100) -> list[str]:
         """See Snapshot.run_names."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             rows = self._connection.execute(
                 "SELECT name FROM runs WHERE name > ? AND name >= ? AND name < ? ORDER BY name LIMIT ?",
                 (after, prefix, f"{prefix}{access.LAST_CHARACTER}", limit),
@@ -65,7 +65,7 @@ class SqliteSnapshot(WatchReading):
 
     def run_versions(self, *, prefix: str = "", after: str = "", limit: int = 100) -> list[RunVersion]:
         """See Snapshot.run_versions."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             rows = self._connection.execute(
                 "SELECT r.id, r.name, h.version FROM runs r JOIN heads h ON h.run_id = r.id "
                 "WHERE r.name > ? AND r.name >= ? AND r.name < ? ORDER BY r.name LIMIT ?",
@@ -75,19 +75,19 @@ class SqliteSnapshot(WatchReading):
 
     def heads(self, *, after_id: int = 0, limit: int = 1000) -> list[RunHead]:
         """See Snapshot.heads."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             rows = self._connection.execute(_HEAD + "WHERE h.run_id > ? ORDER BY h.run_id LIMIT ?", (after_id, limit))
             return [RunHead(*row) for row in rows]
 
     def head(self, run_id: int) -> RunHead | None:
         """See Snapshot.head."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             row = self._connection.execute(_HEAD + "WHERE h.run_id = ?", (run_id,)).fetchone()
             return RunHead(*row) if row else None
 
     def deleted_run_ids(self) -> list[tuple[int, str]]:
         """See Snapshot.deleted_run_ids."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             rows = self._connection.execute(
                 "SELECT run_id, name FROM deleted_runs WHERE run_id IN (SELECT run_id FROM generations)"
             )
@@ -95,7 +95,7 @@ class SqliteSnapshot(WatchReading):
 
     def journal(self, run_id: int, *, after_pos: int, bytes_max: int) -> list[Block]:
         """See Snapshot.journal."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return journal.read_journal(self._connection, run_id, after_pos=after_pos, bytes_max=bytes_max)
 
     def blocks(
@@ -110,7 +110,7 @@ class SqliteSnapshot(WatchReading):
     ) -> Iterator[Block]:
         """See Snapshot.blocks."""
         place = run_id, counter_id, attempt
-        with mapped_errors():
+        with self._connection.mapped_errors():
             read = block_rows.read_attempt(
                 self._connection, place, tag_id=tag_id, first_step=first_step, last_step=last_step
             )
@@ -123,7 +123,7 @@ class SqliteSnapshot(WatchReading):
     ) -> Iterator[tuple[Int64, Float64]]:
         """See Snapshot.axes."""
         place = run_id, counter_id, attempt
-        with mapped_errors():
+        with self._connection.mapped_errors():
             read = block_rows.read_attempt_axes(self._connection, place, first_step=first_step, last_step=last_step)
         found = self._mapped(read)
         self._open.append(found)
@@ -142,7 +142,7 @@ class SqliteSnapshot(WatchReading):
         at: int | None = None,
     ) -> dict[int, Cells]:
         """See Snapshot.cells."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return read_cells(
                 self._connection, (run_id, counter_id, attempt), tag_ids, Range(first_step, last_step), rows_max, at
             )
@@ -158,52 +158,52 @@ class SqliteSnapshot(WatchReading):
         last_step: int = 2**63 - 1,
     ) -> dict[int, int]:
         """See Snapshot.points_at_most."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return count_points(self._connection, (run_id, counter_id, attempt), tag_ids, Range(first_step, last_step))
 
     def blobs(self, run_id: int, keys: Sequence[float]) -> dict[float, Blob]:
         """See Snapshot.blobs."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return blob_rows.read_blobs(self._connection, run_id, keys)
 
     def blob_sizes(self, run_id: int, keys: Sequence[float]) -> dict[float, int]:
         """See Snapshot.blob_sizes."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return blob_rows.read_sizes(self._connection, run_id, keys)
 
     def blob_size_page(self, run_id: int, *, after: float | None, limit: int) -> dict[float, int]:
         """See Snapshot.blob_size_page."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return blob_rows.read_size_page(self._connection, run_id, after=after, limit=limit)
 
     def blob_page(self, run_id: int, *, after: float | None, bytes_max: int) -> dict[float, Blob]:
         """See Snapshot.blob_page."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return blob_rows.read_page(self._connection, run_id, after=after, bytes_max=bytes_max)
 
     def refused(self, run_id: int, *, limit: int = 100) -> list[KeptRefusal]:
         """See Snapshot.refused."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return load_refused(self._connection, run_id, limit)
 
     def refused_count(self, run_id: int) -> int:
         """See Snapshot.refused_count."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return count_refused(self._connection, run_id)
 
     def alerts(self, run_id: int, *, limit: int = 100) -> list[KeptAlert]:
         """See Snapshot.alerts."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return load_alerts(self._connection, run_id, limit)
 
     def alert_count(self, run_id: int) -> AlertCount:
         """See Snapshot.alert_count."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return count_alerts(self._connection, run_id)
 
     def heartbeats(self, *, limit: int) -> tuple[dict[str, float], float]:
         """See Snapshot.heartbeats."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             rows = self._connection.execute(
                 "SELECT r.name, b.heard_at FROM heartbeats b JOIN runs r ON r.id = b.run_id "
                 "ORDER BY b.heard_at DESC LIMIT ?",
@@ -214,17 +214,17 @@ class SqliteSnapshot(WatchReading):
 
     def identity(self) -> str:
         """See Snapshot.identity."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return access.load_identity(self._connection)
 
     def tokens(self) -> list[Token]:
         """See Snapshot.tokens."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return access.load_tokens(self._connection)
 
     def sessions(self) -> list[Session]:
         """See Snapshot.sessions."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return access.load_sessions(self._connection)
 
     def audit(
@@ -237,20 +237,35 @@ class SqliteSnapshot(WatchReading):
         limit: int = 100,
     ) -> list[AuditEntry]:
         """See Snapshot.audit."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return access.load_audit(
                 self._connection, prefix=prefix, run=run, action=action, before=before, limit=limit
             )
 
     def generations(self, run_id: int) -> list[Generation]:
         """See Snapshot.generations."""
-        with mapped_errors():
-            rows = self._connection.execute("SELECT * FROM generations WHERE run_id = ? ORDER BY number", (run_id,))
+        with self._connection.mapped_errors():
+            rows = self._connection.execute(
+                f"SELECT {_GENERATION} FROM generations WHERE run_id = ? ORDER BY number", (run_id,)
+            )
             return [Generation(*row) for row in rows]
+
+    def segments(self, run_id: int, generation: int) -> list[Segment]:
+        """See Snapshot.segments."""
+        with self._connection.mapped_errors():
+            rows = self._connection.execute(
+                "SELECT number, first_pos, last_pos, nbytes, published, changed_at FROM segments "
+                "WHERE run_id = ? AND generation = ? ORDER BY number",
+                (run_id, generation),
+            )
+            return [
+                Segment(run_id, generation, number, first, last, nbytes, bool(published), changed_at)
+                for number, first, last, nbytes, published, changed_at in rows
+            ]
 
     def mergeable(self, run_id: int, *, up_to_pos: int, min_blocks: int) -> list[tuple[int, int]]:
         """See Snapshot.mergeable."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return journal.mergeable(self._connection, run_id, up_to_pos, min_blocks)
 
     def whole_batches(
@@ -264,7 +279,7 @@ class SqliteSnapshot(WatchReading):
         bytes_max: int = BYTES_PER_GROUP,
     ) -> list[Block]:
         """See Snapshot.whole_batches."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return journal.read_whole_batches(
                 self._connection,
                 run_id,
@@ -277,24 +292,24 @@ class SqliteSnapshot(WatchReading):
 
     def growing_attempts(self, run_id: int, *, min_groups: int) -> list[tuple[int, int]]:
         """See Snapshot.growing_attempts."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return block_rows.growing_attempts(self._connection, run_id, min_groups)
 
     def growing_groups(self, run_id: int, counter_id: int, attempt: int, *, limit: int) -> list[list[Group]]:
         """See Snapshot.growing_groups."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return block_rows.growing_groups(self._connection, (run_id, counter_id, attempt), limit)
 
     def groups(
         self, run_id: int, counter_id: int, attempt: int, *, after_batch: int = 0, limit: int = 1000
     ) -> list[Group]:
         """See Snapshot.groups."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return block_rows.read_groups_after(self._connection, (run_id, counter_id, attempt), after_batch, limit)
 
     def group_blocks(self, group: Group) -> list[Block]:
         """See Snapshot.group_blocks."""
-        with mapped_errors():
+        with self._connection.mapped_errors():
             return block_rows.read_group(self._connection, group)
 
     def close(self) -> None:
@@ -303,7 +318,6 @@ class SqliteSnapshot(WatchReading):
             found.close()  # type: ignore[attr-defined]
         self._open.clear()
 
-    @staticmethod
-    def _mapped(found: Iterator[_T]) -> Iterator[_T]:
-        with mapped_errors():
+    def _mapped(self, found: Iterator[_T]) -> Iterator[_T]:
+        with self._connection.mapped_errors():
             yield from found

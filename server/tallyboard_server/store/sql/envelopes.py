@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from tallyboard.wire import Float64, Int64
 from tallyboard_server.store.envelope import NOT_RECORDED, NOWHERE, Bool, Cells, Marks
-from tallyboard_server.store.sqlite.codec import expand, squeeze
+from tallyboard_server.store.sql.codec import expand, squeeze
 
 CELL_ROWS: Final = 128
 """Points in each of the finer cells of a chunk; the last one has what is left."""

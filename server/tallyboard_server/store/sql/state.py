@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-import apsw
 import numpy as np
 
 from tallyboard_server.model import (
@@ -15,8 +14,9 @@ from tallyboard_server.model import (
     Tag,
     frozen,
 )
-from tallyboard_server.store.sqlite.codec import pack_ids, pack_json, pack_word, unpack_ids, unpack_json, unpack_word
-from tallyboard_server.store.sqlite.rows import RowBuffer
+from tallyboard_server.store.sql.codec import pack_ids, pack_json, pack_word, unpack_ids, unpack_json, unpack_word
+from tallyboard_server.store.sql.connection import Connection
+from tallyboard_server.store.sql.rows import RowBuffer
 
 _T = TypeVar("_T")
 
@@ -27,7 +27,7 @@ FROM runs r JOIN heads h ON h.run_id = r.id WHERE r.id = ?
 """
 
 
-def load_state(connection: apsw.Connection, run_id: int) -> RunState | None:
+def load_state(connection: Connection, run_id: int) -> RunState | None:
     """The run's state as the connection sees it."""
     row = connection.execute(_RUN, (run_id,)).fetchone()
     if row is None:
@@ -60,9 +60,7 @@ def load_state(connection: apsw.Connection, run_id: int) -> RunState | None:
     )
 
 
-def save_state(
-    connection: apsw.Connection, rows: RowBuffer, before: RunState | None, after: RunState, version: int
-) -> None:
+def save_state(connection: Connection, rows: RowBuffer, before: RunState | None, after: RunState, version: int) -> None:
     """Write what differs: an object that is the same object in both states is not looked into.
 
     What changes with every batch goes to `rows`, which the caller writes; the rest is written at once.
@@ -113,7 +111,7 @@ def _changed(before: RunState | None, after: RunState, part: Callable[[RunState]
             yield item
 
 
-def _save_run(connection: apsw.Connection, state: RunState, *, insert: bool) -> None:
+def _save_run(connection: Connection, state: RunState, *, insert: bool) -> None:
     meta = state.meta
     values = (
         state.name,
@@ -175,7 +173,7 @@ def _save_counter(rows: RowBuffer, run_id: int, old: Counter | None, new: Counte
         )
 
 
-def _save_producers(connection: apsw.Connection, rows: RowBuffer, before: RunState | None, after: RunState) -> None:
+def _save_producers(connection: Connection, rows: RowBuffer, before: RunState | None, after: RunState) -> None:
     for producer in _changed(before, after, lambda state: state.producers):
         rows.add(
             "producers",
@@ -194,7 +192,7 @@ def _save_producers(connection: apsw.Connection, rows: RowBuffer, before: RunSta
             connection.execute("DELETE FROM producers WHERE run_id = ? AND name = ?", (after.id, name))
 
 
-def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter]:
+def _load_counters(connection: Connection, run_id: int) -> Iterator[Counter]:
     attempts: dict[int, list[Attempt]] = {}
     for row in connection.execute(
         "SELECT counter_id, number, writer, start, last_step, last_visible, tail_tags, tail_values, reports, "
@@ -241,7 +239,7 @@ def _load_counters(connection: apsw.Connection, run_id: int) -> Iterator[Counter
         yield Counter(id_, name, total, tuple(attempts.get(id_, ())))
 
 
-def _load_tags(connection: apsw.Connection, run_id: int) -> Iterator[Tag]:
+def _load_tags(connection: Connection, run_id: int) -> Iterator[Tag]:
     for row in connection.execute(
         "SELECT id, name, counter_id, first_step, attempts_then, kind, metadata FROM tags WHERE run_id = ? ORDER BY id",
         (run_id,),
@@ -249,7 +247,7 @@ def _load_tags(connection: apsw.Connection, run_id: int) -> Iterator[Tag]:
         yield Tag(*row)
 
 
-def _load_producers(connection: apsw.Connection, run_id: int) -> Iterator[Producer]:
+def _load_producers(connection: Connection, run_id: int) -> Iterator[Producer]:
     for name, seq, checksums, receipt, origin, last_seen in connection.execute(
         "SELECT name, seq, checksums, receipt, origin, last_seen FROM producers WHERE run_id = ?", (run_id,)
     ):

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-import apsw
-
 from tallyboard_server.principal import AuditEntry, Session, Token
 from tallyboard_server.store.protocol import AUDIT_ENTRIES_MAX
+from tallyboard_server.store.sql.connection import Connection
+from tallyboard_server.store.sql.tables import TABLES
 
 LAST_CHARACTER: Final = "\U0010ffff"
 """Sorts behind whatever a name goes on with."""
@@ -14,39 +14,40 @@ _TRIM_EVERY: Final = 1_000
 """The audit is cut to its bound every so many entries."""
 
 
-def load_identity(connection: apsw.Connection) -> str:
+def load_identity(connection: Connection) -> str:
     """What tells this store from any other."""
-    (found,) = connection.execute("SELECT id FROM identity")
-    return str(found[0])
+    return str(connection.execute("SELECT id FROM identity").get)
 
 
-def save_token(connection: apsw.Connection, token: Token) -> None:
+def save_token(connection: Connection, token: Token) -> None:
     """Insert or replace a token by its id."""
-    connection.execute(
-        "INSERT OR REPLACE INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            token.id,
-            token.name,
-            token.scope,
-            token.project,
-            token.hash,
-            token.created_at,
-            token.created_by,
-            token.expires_at,
-            token.revoked_at,
-            token.last_used_at,
-            token.rate,
-        ),
+    connection.put(
+        TABLES["tokens"],
+        [
+            (
+                token.id,
+                token.name,
+                token.scope,
+                token.project,
+                token.hash,
+                token.created_at,
+                token.created_by,
+                token.expires_at,
+                token.revoked_at,
+                token.last_used_at,
+                token.rate,
+            )
+        ],
     )
 
 
-def drop_token(connection: apsw.Connection, token_id: str) -> None:
+def drop_token(connection: Connection, token_id: str) -> None:
     """Forget a token, and the browsers that gave it."""
     connection.execute("DELETE FROM tokens WHERE id = ?", (token_id,))
     drop_sessions_of(connection, token_id)
 
 
-def load_tokens(connection: apsw.Connection) -> list[Token]:
+def load_tokens(connection: Connection) -> list[Token]:
     """All tokens, oldest first."""
     rows = connection.execute(
         "SELECT id, name, scope, project, hash, created_at, created_by, expires_at, revoked_at, last_used_at, rate "
@@ -55,39 +56,38 @@ def load_tokens(connection: apsw.Connection) -> list[Token]:
     return [Token(*row) for row in rows]
 
 
-def save_session(connection: apsw.Connection, session: Session) -> None:
+def save_session(connection: Connection, session: Session) -> None:
     """Keep a session."""
-    connection.execute("INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", (session.hash, session.token, session.until))
+    connection.put(TABLES["sessions"], [(session.hash, session.token, session.until)])
 
 
-def drop_sessions(connection: apsw.Connection, hashes: Sequence[bytes]) -> None:
+def drop_sessions(connection: Connection, hashes: Sequence[bytes]) -> None:
     """Forget sessions."""
     connection.executemany("DELETE FROM sessions WHERE hash = ?", ((one,) for one in hashes))
 
 
-def drop_sessions_of(connection: apsw.Connection, token_id: str) -> None:
+def drop_sessions_of(connection: Connection, token_id: str) -> None:
     """Forget the sessions that were begun with a token."""
     connection.execute("DELETE FROM sessions WHERE token = ?", (token_id,))
 
 
-def load_sessions(connection: apsw.Connection) -> list[Session]:
+def load_sessions(connection: Connection) -> list[Session]:
     """All sessions, those that end first before the others."""
     return [Session(*row) for row in connection.execute("SELECT hash, token, until FROM sessions ORDER BY until, hash")]
 
 
-def append_audit(connection: apsw.Connection, entry: AuditEntry) -> None:
+def append_audit(connection: Connection, entry: AuditEntry) -> None:
     """Append an entry under the next id, and now and then forget the oldest beyond the bound."""
-    connection.execute(
-        "INSERT INTO audit (at, actor, token, address, action, run, detail) VALUES (?, ?, ?, ?, ?, ?, ?)",
+    newest: int = connection.execute(
+        "INSERT INTO audit (at, actor, token, address, action, run, detail) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
         (entry.at, entry.actor, entry.token, entry.address, entry.action, entry.run, entry.detail),
-    )
-    newest = connection.last_insert_rowid()
+    ).get
     if newest % _TRIM_EVERY == 0:
         connection.execute("DELETE FROM audit WHERE id <= ?", (newest - AUDIT_ENTRIES_MAX,))
 
 
 def load_audit(
-    connection: apsw.Connection, *, prefix: str, run: str | None, action: str | None, before: int | None, limit: int
+    connection: Connection, *, prefix: str, run: str | None, action: str | None, before: int | None, limit: int
 ) -> list[AuditEntry]:
     """Entries, newest first; see Snapshot.audit."""
     conditions: list[str] = []

@@ -1,0 +1,1 @@
+"""What stores keep in tables, in SQL that SQLite and PostgreSQL share."""
