@@ -87,7 +87,8 @@ def count_points(connection: Connection, place: Place, tag_ids: Sequence[int], s
         for group in old:
             n = connection.execute(
                 "SELECT CAST(sum(n) AS BIGINT) FROM axes AS a "
-                "WHERE run_id = ? AND counter_id = ? AND attempt = ? AND batch = ? AND first_step <= ? AND last_step >= ? AND EXISTS (SELECT 1 FROM value_columns AS c "
+                "WHERE run_id = ? AND counter_id = ? AND attempt = ? AND batch = ? "
+                "AND first_step <= ? AND last_step >= ? AND EXISTS (SELECT 1 FROM value_columns AS c "
                 "WHERE c.run_id = a.run_id AND c.tag_id = ? AND c.counter_id = a.counter_id "
                 "AND c.attempt = a.attempt AND c.axis_id = a.id)",
                 (*place, group.batch, steps.last, steps.first, tag_id),

@@ -224,7 +224,8 @@ def count_points(
     found: dict[int, int] = {}
     for tags, n in connection.execute(
         "SELECT tag_ids, CAST(sum(n) AS BIGINT) FROM journal "
-        "WHERE id BETWEEN ? AND ? AND counter_id = ? AND attempt = ? AND last_step >= ? AND first_step <= ? GROUP BY tag_ids",
+        "WHERE id BETWEEN ? AND ? AND counter_id = ? AND attempt = ? AND last_step >= ? AND first_step <= ? "
+        "GROUP BY tag_ids",
         (journal_key(run_id, 0), journal_key(run_id + 1, 0) - 1, counter_id, attempt, first_step, last_step),
     ):
         for tag_id in unpack_ids(tags).tolist():

@@ -17,7 +17,8 @@ from tallyboard_server.store.sql.blocks import PLACE
 from tallyboard_server.store.sql.codec import compress_floats, compress_ints, pack_ids, unpack_ids
 from tallyboard_server.store.sql.connection import Connection
 from tallyboard_server.store.sql.journal import Place, journal_key
-from tallyboard_server.store.sql.rows import Row, RowBuffer
+from tallyboard_server.store.sql.rows import RowBuffer
+from tallyboard_server.store.sql.tables import Row
 
 CHUNK_ROWS: Final = ROWS_PER_CHUNK
 _AXES_FROM: Final = 1 << 56

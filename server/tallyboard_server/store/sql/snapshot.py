@@ -246,7 +246,8 @@ class SqlSnapshot(WatchReading):
         """See Snapshot.generations."""
         with self._connection.mapped_errors():
             rows = self._connection.execute(
-                f"SELECT {_GENERATION} FROM generations WHERE run_id = ? ORDER BY number", (run_id,)
+                f"SELECT {_GENERATION} FROM generations WHERE run_id = ? ORDER BY number",  # noqa: S608 - a constant
+                (run_id,),
             )
             return [Generation(*row) for row in rows]
 

@@ -101,7 +101,8 @@ _ALL: Final = (
     _table(
         "tokens",
         1,
-        "id:t name:t scope:t project:t hash:b created_at:f created_by:t expires_at:f revoked_at:f last_used_at:f rate:f",
+        "id:t name:t scope:t project:t hash:b created_at:f created_by:t expires_at:f revoked_at:f last_used_at:f "
+        "rate:f",
         of_run=None,
     ),
     _table("sessions", 1, "hash:b token:t until:f", of_run=None),

@@ -183,12 +183,13 @@ class SqlTransaction(WatchRows):
         """See Transaction.save_heartbeats."""
         with self._connection.mapped_errors():
             self._connection.executemany(
-                "INSERT INTO heartbeats (run_id, heard_at) SELECT id, CAST(? AS DOUBLE PRECISION) FROM runs "
-                f"WHERE name = ? ON CONFLICT (run_id) DO UPDATE SET heard_at = {_LATER.format('heartbeats', 'heard_at')}",
+                "INSERT INTO heartbeats (run_id, heard_at) "  # noqa: S608 - constants
+                "SELECT id, CAST(? AS DOUBLE PRECISION) FROM runs WHERE name = ? "
+                f"ON CONFLICT (run_id) DO UPDATE SET heard_at = {_LATER.format('heartbeats', 'heard_at')}",
                 ((at, name) for name, at in sorted(heard.items())),
             )
             self._connection.execute(
-                "INSERT INTO listening (only_row, until) VALUES (1, ?) "
+                "INSERT INTO listening (only_row, until) VALUES (1, ?) "  # noqa: S608 - constants
                 f"ON CONFLICT (only_row) DO UPDATE SET until = {_LATER.format('listening', 'until')}",
                 (until,),
             )

@@ -45,7 +45,7 @@ class SqliteConnection(apsw.Connection):
 @lru_cache(maxsize=128)
 def _put_statement(table: str, added: bool, width: int, count: int) -> str:
     row = f"({', '.join('?' * width)})"
-    return f"{'INSERT' if added else 'INSERT OR REPLACE'} INTO {table} VALUES {', '.join([row] * count)}"
+    return f"{'INSERT' if added else 'INSERT OR REPLACE'} INTO {table} VALUES {', '.join([row] * count)}"  # noqa: S608
 
 
 def open_writer(path: Path) -> SqliteConnection:
