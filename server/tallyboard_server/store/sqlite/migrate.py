@@ -1,23 +1,14 @@
 """Numbered migrations: each runs once, in order, in one transaction with the number it leaves behind."""
 
-import re
-from importlib import resources
-
 import apsw
 
+from tallyboard_server.store.migrations import numbered
 from tallyboard_server.store.protocol import StoreError
 
 
 def migrations() -> list[tuple[int, str]]:
     """(number, SQL) of every migration, ascending and without gaps from 1."""
-    found = sorted(
-        (int(match[1]), file.read_text(encoding="utf-8"))
-        for file in resources.files(__package__).joinpath("migrations").iterdir()
-        if (match := re.fullmatch(r"(\d{4})_\w+\.sql", file.name))
-    )
-    if [number for number, _ in found] != list(range(1, len(found) + 1)):
-        raise StoreError(f"migrations are not numbered 1, 2, 3, …: {[number for number, _ in found]}")
-    return found
+    return numbered(__package__)
 
 
 def migrate(connection: apsw.Connection) -> None:

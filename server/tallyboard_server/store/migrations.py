@@ -1,0 +1,18 @@
+"""Finding the numbered SQL files that bring a store's schema up."""
+
+import re
+from importlib import resources
+
+from tallyboard_server.store.protocol import StoreError
+
+
+def numbered(package: str) -> list[tuple[int, str]]:
+    """(number, SQL) of every file in a package's `migrations`, ascending and without gaps from 1."""
+    found = sorted(
+        (int(match[1]), file.read_text(encoding="utf-8"))
+        for file in resources.files(package).joinpath("migrations").iterdir()
+        if (match := re.fullmatch(r"(\d{4})_\w+\.sql", file.name))
+    )
+    if [number for number, _ in found] != list(range(1, len(found) + 1)):
+        raise StoreError(f"migrations are not numbered 1, 2, 3, …: {[number for number, _ in found]}")
+    return found

@@ -1,0 +1,162 @@
+"""A connection of psycopg as the rows of a store use it, and foreign errors mapped at this one boundary.
+
+Nothing here outlives a transaction (no prepared statements, no session settings, no LISTEN), so that proxies may give
+each transaction another connection of the server's.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
+from typing import Any, Final
+
+import psycopg
+from psycopg import errors
+from psycopg.pq import TransactionStatus
+
+from tallyboard_server.store.protocol import StoreBusyError, StoreError, StoreFullError
+from tallyboard_server.store.sql.connection import Values
+from tallyboard_server.store.sql.tables import TABLES, Kind, Row, Table
+
+COPY_FROM: Final = 4
+"""Rows from which COPY is quicker than INSERT, though it takes a round trip more."""
+ROWS_PER_STATEMENT_MAX: Final = 256
+STREAM_ROWS: Final = 16
+"""Rows of a stream that are fetched together: of the largest blocks some 100 MiB, mostly much less."""
+
+_TYPES: Final[dict[Kind, str]] = {"int": "int8", "float": "float8", "text": "text", "bytes": "bytea"}
+_HINT: Final = re.compile(r"\bINDEXED BY \w+ ?")
+_NAMED: Final = re.compile(r"(?<!:):([a-z_]+)")
+
+UNAVAILABLE: Final = (
+    psycopg.OperationalError,  # the server is gone, restarts, shuts down, has no connection left, or took too long
+    psycopg.InterfaceError,  # the connection was closed under us
+    errors.DeadlockDetected,
+    errors.SerializationFailure,
+    errors.ReadOnlySqlTransaction,  # it has become a standby
+    errors.IdleInTransactionSessionTimeout,
+)
+
+
+class PostgresConnection:
+    """store.sql's Connection on one of psycopg's, which is in a transaction that somebody else begins and ends."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self._cursor = connection.cursor(binary=True)
+        self._streams = 0
+
+    def execute(self, sql: str, values: Values = ()) -> "Rows":
+        """See Connection.execute."""
+        self._cursor = cursor = self._connection.cursor(binary=True)
+        cursor.execute(_translated(sql), values)
+        return Rows(cursor)
+
+    def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        """See Connection.executemany; all of them are on their way before the first is answered."""
+        with self._connection.cursor(binary=True) as cursor:
+            cursor.executemany(_translated(sql), rows)
+
+    def stream(self, sql: str, values: Values = ()) -> Iterator[Any]:
+        """See Connection.stream: a cursor of the server's."""
+        self._streams += 1
+        with self._connection.cursor(f"rows_{self._streams}", binary=True) as cursor:
+            cursor.itersize = STREAM_ROWS
+            cursor.execute(_translated(sql), values)
+            yield from cursor
+
+    def changes(self) -> int:
+        """See Connection.changes."""
+        return max(0, self._cursor.rowcount)
+
+    def put(self, table: Table, rows: Sequence[Row]) -> None:
+        """See Connection.put."""
+        if table.added and len(rows) >= COPY_FROM:
+            self._copy(table, rows)
+            return
+        for begin in range(0, len(rows), ROWS_PER_STATEMENT_MAX):
+            some = rows[begin : begin + ROWS_PER_STATEMENT_MAX]
+            self._connection.execute(_put_statement(table.name, len(some)), [value for row in some for value in row])
+
+    def mapped_errors(self) -> AbstractContextManager[None]:
+        """See Connection.mapped_errors."""
+        return mapped_errors()
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open, be it one that can only be rolled back."""
+        return self._connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
+
+    def _copy(self, table: Table, rows: Sequence[Row]) -> None:
+        with self._connection.cursor() as cursor, cursor.copy(_copy_statement(table.name)) as copy:
+            copy.set_types([_TYPES[kind] for kind in table.columns.values()])
+            for row in rows:
+                copy.write_row(row)
+
+
+class Rows:
+    """store.sql's Result, on a cursor whose rows are here already."""
+
+    def __init__(self, cursor: psycopg.Cursor[Any]) -> None:
+        self._cursor = cursor
+        self._has_rows = cursor.description is not None
+
+    @property
+    def get(self) -> Any:
+        """See Result.get."""
+        row = self.fetchone()
+        return row[0] if row is not None and len(row) == 1 else row
+
+    def fetchone(self) -> Any:
+        """See Result.fetchone."""
+        return self._cursor.fetchone() if self._has_rows else None
+
+    def fetchall(self) -> list[Any]:
+        """See Result.fetchall."""
+        return self._cursor.fetchall() if self._has_rows else []
+
+    def __iter__(self) -> Iterator[Any]:
+        """See Result.__iter__."""
+        return iter(self._cursor if self._has_rows else ())
+
+
+@contextmanager
+def mapped_errors() -> Iterator[None]:
+    """Turn psycopg's errors into the store's own."""
+    try:
+        yield
+    except errors.DiskFull as error:
+        raise StoreFullError(f"the database can't grow ({_text(error)}); free disk space there, then retry") from error
+    except UNAVAILABLE as error:
+        raise StoreBusyError(f"the database could not be had ({_text(error)}); retry") from error
+    except psycopg.Error as error:
+        raise StoreError(f"PostgreSQL: {_text(error)}") from error
+
+
+def _text(error: Exception) -> str:
+    """What the server or libpq said, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@lru_cache(maxsize=512)
+def _translated(sql: str) -> str:
+    """A statement of store.sql as psycopg wants it: none has a `%`, a `?` or a colon of its own."""
+    plain = _HINT.sub("", sql).replace("CROSS JOIN", "JOIN").replace("?", "%s")
+    return _NAMED.sub(r"%(\1)s", plain)
+
+
+@lru_cache(maxsize=1024)
+def _put_statement(name: str, count: int) -> str:
+    table = TABLES[name]
+    row = f"({', '.join(['%s'] * len(table.columns))})"
+    text = f"INSERT INTO {name} ({', '.join(table.columns)}) VALUES {', '.join([row] * count)}"  # noqa: S608
+    if not table.added:
+        rest = [column for column in table.columns if column not in table.key]
+        changes = ", ".join(f"{column} = excluded.{column}" for column in rest)
+        text += f" ON CONFLICT ({', '.join(table.key)}) DO {f'UPDATE SET {changes}' if changes else 'NOTHING'}"
+    return text
+
+
+@lru_cache(maxsize=64)
+def _copy_statement(name: str) -> str:
+    return f"COPY {name} ({', '.join(TABLES[name].columns)}) FROM STDIN (FORMAT BINARY)"

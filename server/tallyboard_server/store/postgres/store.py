@@ -1,0 +1,212 @@
+"""The store on PostgreSQL: a pool of connections, of which each transaction and each snapshot takes one."""
+
+import logging
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, LiteralString
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
+
+from tallyboard_server.model import Block
+from tallyboard_server.store.postgres.connection import UNAVAILABLE, PostgresConnection, mapped_errors
+from tallyboard_server.store.postgres.migrate import migrate
+from tallyboard_server.store.postgres.transaction import PostgresTransaction
+from tallyboard_server.store.protocol import Group, Keep, StoreBusyError, StoreError
+from tallyboard_server.store.sql import merging
+from tallyboard_server.store.sql.cache import StateCache
+from tallyboard_server.store.sql.snapshot import SqlSnapshot
+
+logger = logging.getLogger(__name__)
+
+CONNECTIONS_MAX: Final = 12
+"""Of one service: six that read, as many as SQLite's, the writer, and the service's own work."""
+CONNECTION_WAIT_S: Final = 10.0
+CONNECT_TIMEOUT_S: Final = 5
+WAITING_MAX: Final = 200
+"""Threads that may wait for a connection; the server's threads are fewer."""
+STATEMENT_TIMEOUT_S: Final = 30
+ABANDONED_AFTER_S: Final = 15
+"""A transaction of which nothing is heard is ended by the server: a machine that lost its power may hold locks."""
+FIGURES_EVERY_S: Final = 10.0
+
+_LIMITS: Final[LiteralString] = (
+    f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT_S}s'; "
+    f"SET LOCAL idle_in_transaction_session_timeout = '{ABANDONED_AFTER_S}s'"
+)
+_BEGIN: Final[LiteralString] = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}; SET LOCAL synchronous_commit = on"
+_BEGIN_READING: Final[LiteralString] = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LIMITS}"
+_KEEPALIVE: Final = {
+    "connect_timeout": CONNECT_TIMEOUT_S,
+    "application_name": "tallyboard",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+
+
+class PostgresStore:
+    """A store in one PostgreSQL database; see store.protocol for what each method promises."""
+
+    def __init__(self, url: str, *, connections_max: int = CONNECTIONS_MAX) -> None:
+        self._cache = StateCache()
+        self._closed = False
+        self._figures = {
+            "store_commits_total": 0.0,
+            "store_commit_seconds_total": 0.0,
+            "store_held_total": 0.0,
+            "store_unavailable_total": 0.0,
+        }
+        conninfo = _conninfo(url)
+        with mapped_errors():
+            with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as connection:
+                migrate(connection)
+            self._pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
+                conninfo,
+                kwargs={"autocommit": True, "prepare_threshold": None},
+                min_size=2,
+                max_size=connections_max,
+                max_waiting=WAITING_MAX,
+                timeout=CONNECTION_WAIT_S,
+                name="tallyboard",
+                open=True,
+            )
+
+    @classmethod
+    def open(cls, url: str) -> "PostgresStore":
+        """Connect to a database (postgresql://user:password@host:port/name?…) and bring its schema up.
+
+        Raises StoreError if that can't be.
+        """
+        return cls(url)
+
+    @property
+    def shared(self) -> bool:
+        """See Store.shared."""
+        return True
+
+    @contextmanager
+    def transaction(self, runs: Collection[str] = ()) -> Iterator[PostgresTransaction]:
+        """See Store.transaction."""
+        with self._begun(_BEGIN) as connection:
+            transaction = PostgresTransaction(connection, self._cache)
+            try:
+                transaction.lock(runs)
+                yield transaction
+                transaction.flush()
+                self._commit(connection)
+            except BaseException:
+                transaction.forget()  # whether a COMMIT in doubt went through is read from the database
+                raise
+            transaction.publish()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[SqlSnapshot]:
+        """See Store.snapshot."""
+        with self._begun(_BEGIN_READING) as connection:
+            view = SqlSnapshot(connection, self._cache)
+            try:
+                yield view
+            finally:
+                view.close()
+
+    def maintain(self) -> None:
+        """See Store.maintain: autovacuum does it."""
+
+    def backup(self, target: Path) -> Iterator[float]:
+        """See Store.backup: a database of many services is copied by its own means."""
+        del target
+        raise StoreError(
+            "a store on PostgreSQL is copied with pg_dump, or by the archiving of its log; not by Tallyboard"
+        )
+
+    def prepare_merge(self, run_id: int, sources: Sequence[Block], groups: Sequence[Group] = ()) -> object:
+        """See Store.prepare_merge."""
+        return merging.pack_merge(run_id, sources, groups)
+
+    def prepare_prune(self, group: Group, blocks: Sequence[Block], keep: Keep) -> object:
+        """See Store.prepare_prune."""
+        return merging.pack_prune(group, blocks, keep)
+
+    def stats(self) -> dict[str, float]:
+        """See Store.stats."""
+        pool = self._pool.get_stats()
+        return {
+            **self._figures,
+            "store_connections": float(pool.get("pool_size", 0)),
+            "store_connections_idle": float(pool.get("pool_available", 0)),
+            "store_connections_waited_for": float(pool.get("requests_waiting", 0)),
+            "store_cached_runs": float(len(self._cache)),
+        }
+
+    def close(self) -> None:
+        """See Store.close."""
+        if not self._closed:
+            self._closed = True
+            self._pool.close()
+
+    @contextmanager
+    def _begun(self, begin: LiteralString) -> Iterator[PostgresConnection]:
+        """A connection in a transaction, which is rolled back in the end unless it was committed."""
+        if self._closed:
+            raise StoreError("the store is closed")
+        raw = self._taken(begin)
+        connection = PostgresConnection(raw)
+        try:
+            yield connection
+        finally:
+            try:
+                if connection.in_transaction:
+                    raw.execute("ROLLBACK")
+            except psycopg.Error:
+                raw.close()
+            self._pool.putconn(raw)
+
+    def _taken(self, begin: LiteralString) -> psycopg.Connection[Any]:
+        """A connection in which a transaction was begun; those that were lost while they were idle are replaced."""
+        for attempt in (1, 2):
+            raw = self._from_pool()
+            try:
+                raw.execute(begin)
+            except psycopg.Error as error:
+                raw.close()
+                self._pool.putconn(raw)
+                self._figures["store_unavailable_total"] += 1
+                if attempt == 2 or not isinstance(error, UNAVAILABLE):
+                    with mapped_errors():
+                        raise
+                self._pool.check()  # the others were lost with it, mostly
+            else:
+                return raw
+        raise AssertionError("unreachable")
+
+    def _from_pool(self) -> psycopg.Connection[Any]:
+        try:
+            return self._pool.getconn()
+        except PoolClosed as error:
+            raise StoreError("the store is closed") from error
+        except (PoolTimeout, TooManyRequests) as error:
+            self._figures["store_unavailable_total"] += 1
+            raise StoreBusyError("no connection to the database could be had in time; retry") from error
+
+    def _commit(self, connection: PostgresConnection) -> None:
+        begun = time.monotonic()
+        with mapped_errors():
+            connection.execute("COMMIT")
+        self._figures["store_commits_total"] += 1
+        self._figures["store_commit_seconds_total"] += time.monotonic() - begun
+
+
+def _conninfo(url: str) -> str:
+    """libpq's form of a URL, with what this store sets where the URL does not. Raises StoreError."""
+    try:
+        given = conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise StoreError(
+            "the database's URL can't be read; it looks like postgresql://user:password@host:5432/name"
+        ) from None  # libpq's message repeats the URL, and with it the password
+    return make_conninfo("", **{name: str(value) for name, value in {**_KEEPALIVE, **given}.items()})
