@@ -45,7 +45,7 @@ from tallyboard_server.notify import Notifier, Outbox, Webhook
 from tallyboard_server.retention import Pruner, Rules, Worker
 from tallyboard_server.runtable import Overview
 from tallyboard_server.settings import Settings
-from tallyboard_server.store.protocol import Store
+from tallyboard_server.store.protocol import Store, StoreError
 from tallyboard_server.store.sqlite.store import SqliteStore
 from tallyboard_server.watch import RuleBook, Watcher
 from tallyboard_server.watch import Rules as WatchRules
@@ -150,7 +150,7 @@ async def running(
         def on_exit(stop: Callable[[], object]) -> None:
             stack.push_async_callback(run_in_threadpool, stop)
 
-        store = await run_in_threadpool(SqliteStore.open, settings.data_dir)
+        store = await run_in_threadpool(open_store, settings)
         on_exit(store.close)
         await run_in_threadpool(remove_unfinished_copies, settings.data_dir)
         book = RuleBook(_watch_rules(settings))
@@ -237,6 +237,20 @@ async def running(
             notifier=notifier,
             check_views=partial(check_exporter, exporter, settings.export_backlog_bytes_max),
         )
+
+
+def open_store(settings: Settings) -> Store:
+    """The store that the settings name. Raises StoreError."""
+    if (url := settings.database_text) is None:
+        return SqliteStore.open(settings.data_dir)
+    try:
+        from tallyboard_server.store.postgres import PostgresStore
+    except ImportError as error:
+        raise StoreError(
+            f"a store on PostgreSQL needs the extra `postgres` ({error}): pip install 'tallyboard[server,postgres]'"
+        ) from error
+    settings.data_dir.mkdir(parents=True, exist_ok=True)  # event files, unless they go elsewhere
+    return PostgresStore.open(url)
 
 
 def _follow(ingest: Ingest, exporter: Exporter, merger: Merger) -> None:

@@ -7,6 +7,7 @@ import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -38,6 +39,9 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(6007, ge=0, le=_PORT_MAX, description="Port to listen on; 0 takes a free one.")
     data_dir: Path = Field(Path("tallyboard-data"), description="Where the store lives; one process owns it.")
+    database_url: SecretStr | None = Field(
+        None, description="postgresql://user:password@host:5432/name: the store is there, for many services at once."
+    )
     logdir: Path | None = Field(None, description="Where event files go; <data_dir>/logdir if absent.")
     token: SecretStr | None = Field(None, description="An admin's token, beside those that the service makes.")
     insecure: bool = Field(False, description="Be open to anybody off loopback, too, until a token is made.")
@@ -159,6 +163,15 @@ class Settings(BaseSettings):
             raise ValueError("a token travels in a header: printable ASCII without spaces")
         return token
 
+    @field_validator("database_url")
+    @classmethod
+    def _database_is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None or not url.get_secret_value():
+            return None
+        if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("a database's URL looks like postgresql://user:password@host:5432/name")
+        return url
+
     @field_validator("webhook_url")
     @classmethod
     def _webhook_can_be_asked(cls, url: SecretStr | None) -> SecretStr | None:
@@ -212,6 +225,19 @@ class Settings(BaseSettings):
     def token_text(self) -> str | None:
         """The token in the clear, for comparing; never log it."""
         return None if self.token is None else self.token.get_secret_value()
+
+    @property
+    def database_text(self) -> str | None:
+        """The database's URL with its password; never log it."""
+        return None if self.database_url is None else self.database_url.get_secret_value()
+
+    @property
+    def store_name(self) -> str:
+        """Where the store is, for people: without the database's user and password."""
+        if (url := self.database_text) is None:
+            return str(self.data_dir)
+        parts = urlsplit(url)
+        return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     @property
     def webhook_text(self) -> str | None:

@@ -25,6 +25,12 @@ def serve(
     data_dir: Annotated[
         Path | None, typer.Option(help="Where the store lives.", show_default="tallyboard-data")
     ] = None,
+    database_url: Annotated[
+        str | None,
+        typer.Option(
+            help="postgresql://…: the store is there, for many services.", show_default="in the data directory"
+        ),
+    ] = None,
     logdir: Annotated[
         Path | None, typer.Option(help="Where event files go.", show_default="logdir in the data directory")
     ] = None,
@@ -48,7 +54,8 @@ def serve(
 
     Off loopback, a first start makes an admin token and shows it once, with a link to log in.
     """
-    options = {"host": host, "port": port, "data_dir": data_dir, "logdir": logdir, "insecure": insecure,
+    options = {"host": host, "port": port, "data_dir": data_dir, "database_url": database_url, "logdir": logdir,
+               "insecure": insecure,
                "tls_cert": tls_cert, "tls_key": tls_key, "root_path": root_path,
                "tensorboard": tensorboard}  # fmt: skip
     settings = read_settings({name: value for name, value in options.items() if value is not None})
@@ -109,7 +116,7 @@ def announcement(settings: Settings, port: int, access: "Access") -> str:
             f"Tallyboard {version()} at {url}",
             *mounted,
             f"  API          {url}/docs",
-            f"  data         {settings.data_dir}",
+            f"  data         {settings.store_name}",
             f"  event files  tensorboard --logdir {logdir}",
             f"  report       curl {url}/api/v1/scalars/mnist/try1{token} --json '{report}'",
             *_ways_in(access, url),

@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
+import time
 from collections import OrderedDict, deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tallyboard_server.ingest.commands import Append, Command, Done
@@ -29,10 +30,14 @@ class LoopAnswer:
 
 @dataclass(slots=True)
 class Waiting:
-    """A command or a record on its way through the writer; `answer` gets a result or an exception, once."""
+    """A command or a record on its way through the writer; `answer` gets a result or an exception, once.
+
+    since: when it came (monotonic clock).
+    """
 
     work: Command | Record
     answer: LoopAnswer | Callable[[Any], None]
+    since: float = field(default_factory=time.monotonic)
 
     @property
     def nbytes(self) -> int:
@@ -66,6 +71,13 @@ class WaitingQueue:
             self._turns.setdefault(waiting.turn, deque()).append(waiting)
             self.nbytes += waiting.nbytes
             self._changed.notify()
+
+    def put_back(self, several: Iterable[Waiting]) -> None:
+        """What could not be done yet is first in its run's line again, whether the queue is full or closed."""
+        with self._changed:
+            for waiting in several:
+                self._turns.setdefault(waiting.turn, deque()).appendleft(waiting)
+                self.nbytes += waiting.nbytes
 
     def take_group(self, bytes_max: int, timeout_s: float) -> list[Waiting] | None:
         """The next group: [] if nothing came within timeout_s, None once closed and empty."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from tallyboard_server.ingest.commands import Command, Delete, Done
 from tallyboard_server.ingest.errors import IngestError, OverloadedError
 from tallyboard_server.ingest.heartbeats import Heartbeats
 from tallyboard_server.ingest.waiting import LoopAnswer, Record, Waiting, WaitingQueue
-from tallyboard_server.store.protocol import Store, StoreBusyError, StoreError, Transaction
+from tallyboard_server.store.protocol import RunHeldError, Store, StoreBusyError, StoreError, Transaction
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,12 @@ GROUP_BYTES_MAX: Final = 8 * MIB
 IDLE_S: Final = 0.25
 RECORD_TIMEOUT_S: Final = 60.0
 BACKLOG_RETRY_S: Final = 2.0
+HELD_MAX_S: Final = 10.0
+"""So long a command waits for a run that other replicas change again and again; then its client is to try again."""
+HELD_PAUSE_S: Final = 0.004
+"""About how long another replica's transaction takes."""
+PURGE_LOOK_S: Final = 30.0
+"""How often is looked for deleted runs that another replica left half removed."""
 
 Committed = Callable[[list[Done]], None]
 RefusedWhole = Callable[[RefusedError], None]
@@ -61,6 +68,7 @@ class Ingest:
         self._listeners: list[Committed] = []
         self._refusal_listeners: list[RefusedWhole] = []
         self._purging = True  # a former process may have left deleted runs half removed
+        self._next_purge_look = 0.0
         self._thread = threading.Thread(target=self._run, name="tallyboard-writer", daemon=True)
         self.refused_by_reason: dict[Reason, int] = dict.fromkeys(get_args(Reason), 0)
         self._figures = dict.fromkeys(
@@ -69,6 +77,7 @@ class Ingest:
                 "ingest_commands_total",
                 "ingest_scalars_total",
                 "ingest_errors_total",
+                "ingest_held_total",
             ),
             0,
         )
@@ -109,8 +118,14 @@ class Ingest:
         return done
 
     def record(self, work: Record, timeout_s: float = RECORD_TIMEOUT_S) -> None:
-        """Run `work` in a transaction of the writer; returns when it is durable, raises what it raised."""
-        self._wait_for(work, timeout_s)
+        """Run `work` in a transaction of the writer; returns when it is durable, raises what it raised.
+
+        With a shared store the transaction is its own, on this thread: then `work` may be run again, from the beginning.
+        """
+        if self._store.shared:
+            self._record_alone(work, timeout_s)
+        else:
+            self._wait_for(work, timeout_s)
 
     def stats(self) -> dict[str, float]:
         """Figures for /metrics."""
@@ -130,6 +145,19 @@ class Ingest:
         self._queue.close()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+
+    def _record_alone(self, work: Record, timeout_s: float) -> None:
+        until = time.monotonic() + timeout_s
+        while True:
+            try:
+                with self._store.transaction() as transaction:
+                    work(transaction)
+            except RunHeldError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(HELD_PAUSE_S * random.uniform(0.5, 2.0))
+            else:
+                return
 
     def _check_backlog(self) -> None:
         for view, backlog_bytes in self._backlogs.items():
@@ -165,6 +193,9 @@ class Ingest:
     def _keep_house(self) -> None:
         try:
             self._store.maintain()
+            if self._store.shared and time.monotonic() >= self._next_purge_look:
+                self._next_purge_look = time.monotonic() + PURGE_LOOK_S
+                self._purging = True
             if self._purging:
                 with self._store.transaction() as transaction:
                     self._purging = transaction.purge()
@@ -187,11 +218,29 @@ class Ingest:
                 for waiting in group:
                     self._write([waiting])
                 return
-        self._publish(group, results)
+        self._publish(*self._put_back_held(group, results))
+
+    def _put_back_held(self, group: list[Waiting], results: list[Any]) -> tuple[list[Waiting], list[Any]]:
+        """Commands whose run another replica changes at this moment wait on, unless they have for long; returns the
+        others, with their results."""
+        held = {
+            index
+            for index, result in enumerate(results)
+            if isinstance(result, RunHeldError) and time.monotonic() - group[index].since < HELD_MAX_S
+        }
+        if not held:
+            return group, results
+        self._figures["ingest_held_total"] += len(held)
+        self._queue.put_back(group[index] for index in sorted(held))
+        if len(held) == len(group):
+            time.sleep(HELD_PAUSE_S * random.uniform(0.5, 1.5))
+        rest = [index for index in range(len(group)) if index not in held]
+        return [group[index] for index in rest], [results[index] for index in rest]
 
     def _attempt(self, group: list[Waiting]) -> list[Any]:
         now = self._clock()
-        with self._store.transaction() as transaction:
+        names = {waiting.work.name for waiting in group if not callable(waiting.work)}
+        with self._store.transaction(names) as transaction:
             results = [self._carry_out(waiting.work, transaction, now) for waiting in group]
         self._figures["ingest_groups_total"] += 1
         return results
@@ -202,7 +251,7 @@ class Ingest:
             return work(transaction)
         try:
             return carry_out(work, transaction, now, self._bounds, self._alerts_to)
-        except (ContractError, IngestError) as error:
+        except (ContractError, IngestError, RunHeldError) as error:
             return error
 
     def _publish(self, group: list[Waiting], results: Sequence[Any]) -> None:
