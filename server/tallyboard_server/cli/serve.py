@@ -27,9 +27,7 @@ def serve(
     ] = None,
     database_url: Annotated[
         str | None,
-        typer.Option(
-            help="postgresql://…: the store is there, for many services.", show_default="in the data directory"
-        ),
+        typer.Option(help="postgresql://…: a store for many services.", show_default="in the data directory"),
     ] = None,
     logdir: Annotated[
         Path | None, typer.Option(help="Where event files go.", show_default="logdir in the data directory")

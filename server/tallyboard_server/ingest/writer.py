@@ -120,7 +120,7 @@ class Ingest:
     def record(self, work: Record, timeout_s: float = RECORD_TIMEOUT_S) -> None:
         """Run `work` in a transaction of the writer; returns when it is durable, raises what it raised.
 
-        With a shared store the transaction is its own, on this thread: then `work` may be run again, from the beginning.
+        With a shared store the transaction is its own, on this thread, and `work` may be run again from its beginning.
         """
         if self._store.shared:
             self._record_alone(work, timeout_s)
