@@ -14,6 +14,7 @@ from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequest
 from tallyboard_server.model import Block
 from tallyboard_server.store.postgres.connection import UNAVAILABLE, PostgresConnection, mapped_errors
 from tallyboard_server.store.postgres.migrate import migrate
+from tallyboard_server.store.postgres.peers import Peers
 from tallyboard_server.store.postgres.transaction import PostgresTransaction
 from tallyboard_server.store.protocol import Group, Keep, StoreBusyError, StoreError
 from tallyboard_server.store.sql import merging
@@ -38,6 +39,9 @@ _LIMITS: Final[LiteralString] = (
     f"SET LOCAL idle_in_transaction_session_timeout = '{ABANDONED_AFTER_S}s'"
 )
 _BEGIN: Final[LiteralString] = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}; SET LOCAL synchronous_commit = on"
+_BEGIN_QUICK: Final[LiteralString] = (
+    f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}; SET LOCAL synchronous_commit = off"
+)
 _BEGIN_READING: Final[LiteralString] = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LIMITS}"
 _KEEPALIVE: Final = {
     "connect_timeout": CONNECT_TIMEOUT_S,
@@ -113,6 +117,14 @@ class PostgresStore:
                 yield view
             finally:
                 view.close()
+
+    @contextmanager
+    def peers(self) -> Iterator[Peers]:
+        """What this database's services know of each other, to be read and changed; of which a crash of the database
+        may forget the newest."""
+        with self._begun(_BEGIN_QUICK) as connection, mapped_errors():
+            yield Peers(connection)
+            connection.execute("COMMIT")
 
     def maintain(self) -> None:
         """See Store.maintain: autovacuum does it."""

@@ -4,8 +4,9 @@ READ COMMITTED: each statement sees what was committed before it began. So a run
 the one that locked the run: the locking one may still see the row as it was before the former holder committed.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
+from tallyboard_server.principal import Session, Token
 from tallyboard_server.store.postgres.connection import PostgresConnection
 from tallyboard_server.store.protocol import RunHeldError, StoreError
 from tallyboard_server.store.sql.cache import StateCache
@@ -29,6 +30,7 @@ class PostgresTransaction(SqlTransaction):
         self._locked: set[str] = set()
         self._held: set[str] = set()
         self._versions: dict[int, int] = {}
+        self._revised: set[str] = set()
 
     def lock(self, names: Collection[str]) -> None:
         """Have these runs, or their names, for this transaction alone; `load` raises RunHeldError for those that
@@ -81,6 +83,36 @@ class PostgresTransaction(SqlTransaction):
             raise StoreError(f"the database gave {run_id!r} as the next run id")
         return run_id
 
+    def save_token(self, token: Token) -> None:
+        """See Transaction.save_token."""
+        super().save_token(token)
+        self._revise("access")
+
+    def drop_token(self, token_id: str) -> None:
+        """See Transaction.drop_token."""
+        super().drop_token(token_id)
+        self._revise("access")
+
+    def save_session(self, session: Session) -> None:
+        """See Transaction.save_session."""
+        super().save_session(session)
+        self._revise("access")
+
+    def drop_sessions(self, hashes: Sequence[bytes]) -> None:
+        """See Transaction.drop_sessions."""
+        super().drop_sessions(hashes)
+        self._revise("access")
+
+    def drop_sessions_of(self, token_id: str) -> None:
+        """See Transaction.drop_sessions_of."""
+        super().drop_sessions_of(token_id)
+        self._revise("access")
+
+    def save_rules(self, project: str, rules: str | None) -> None:
+        """See WatchChanges.save_rules."""
+        super().save_rules(project, rules)
+        self._revise("rules")
+
     def lock_alive(self, replica: str) -> bool:
         """Whether a replica counts as alive, and does so until this transaction has ended."""
         with self._connection.mapped_errors():
@@ -111,6 +143,18 @@ class PostgresTransaction(SqlTransaction):
             "SELECT run_id FROM deleted_runs WHERE purged = 0 ORDER BY run_id LIMIT 1 FOR UPDATE SKIP LOCKED"
         ).get
         return found if isinstance(found, int) else None
+
+    def _revise(self, name: str) -> None:
+        """Have all replicas read something again that they keep in memory; last, because others wait for it."""
+        self._revised.add(name)
+
+    def flush(self) -> None:
+        """See SqlTransaction.flush."""
+        super().flush()
+        if self._revised:
+            with self._connection.mapped_errors():
+                for name in sorted(self._revised):
+                    self._connection.execute("UPDATE revisions SET number = number + 1 WHERE name = ?", (name,))
 
     def _lock_new(self, what: str) -> None:
         with self._connection.mapped_errors():
