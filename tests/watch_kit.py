@@ -35,7 +35,7 @@ class Watched:
         self.changed: list[str] = []
         self.watcher = Watcher(
             self.store, self.ingest.record, self.ingest.heartbeats, self.book, outbox,
-            changed=self.changed.append, clock=clock,
+            changed=lambda _id, run: self.changed.append(run), clock=clock,
         )  # fmt: skip
         self.ingest.on_commit(outbox.committed)
         self.ingest.on_commit(self.watcher.inbox.committed)

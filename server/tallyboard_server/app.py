@@ -41,12 +41,12 @@ from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.contract import RunLimits
 from tallyboard_server.eventfiles import Exporter, ExportSettings
 from tallyboard_server.ingest import Bounds, HeartbeatKeeper, Ingest, Merger
+from tallyboard_server.joining import Views, open_store
 from tallyboard_server.notify import Notifier, Outbox, Webhook
 from tallyboard_server.retention import Pruner, Rules, Worker
 from tallyboard_server.runtable import Overview
 from tallyboard_server.settings import Settings
-from tallyboard_server.store.protocol import Store, StoreError
-from tallyboard_server.store.sqlite.store import SqliteStore
+from tallyboard_server.store.protocol import Store
 from tallyboard_server.watch import RuleBook, Watcher
 from tallyboard_server.watch import Rules as WatchRules
 
@@ -150,7 +150,8 @@ async def running(
         def on_exit(stop: Callable[[], object]) -> None:
             stack.push_async_callback(run_in_threadpool, stop)
 
-        store = await run_in_threadpool(open_store, settings)
+        joining = await run_in_threadpool(open_store, settings)
+        store, shares = joining.store, joining.shares
         on_exit(store.close)
         await run_in_threadpool(remove_unfinished_copies, settings.data_dir)
         book = RuleBook(_watch_rules(settings))
@@ -166,9 +167,17 @@ async def running(
         )
         live = Live()
         stack.callback(live.stop)
-        exporter = Exporter(store, settings.event_file_dir, ingest.record, settings=_export_settings(settings))
-        merger = Merger(store, ingest.record, clock=clock)
-        watcher = Watcher(store, ingest.record, ingest.heartbeats, book, outbox, changed=live.changed, clock=clock)
+        record = joining.record(ingest.record)
+        exporter = Exporter(store, settings.event_file_dir, record, settings=_export_settings(settings))
+        merger = Merger(store, record, clock=clock, shares=shares)
+
+        def changed(run_id: int, run: str) -> None:
+            live.changed(run)
+            joining.changed(run_id, run)
+
+        watcher = Watcher(
+            store, record, ingest.heartbeats, book, outbox, changed=changed, clock=clock, shares=shares
+        )  # fmt: skip
         _follow(ingest, exporter, merger)
         ingest.on_commit(live.committed)
         ingest.on_commit(outbox.committed)
@@ -182,6 +191,9 @@ async def running(
         keeper = HeartbeatKeeper(ingest.heartbeats, store, ingest.record, clock)
         await run_in_threadpool(keeper.start)
         on_exit(keeper.stop)
+        revised = {"access": access.reload, "rules": partial(book.load, store)}
+        await run_in_threadpool(joining.start, Views(ingest, live, exporter, merger, watcher, revised))
+        on_exit(joining.stop)  # first of all that works on shares: the others take them over once that has ended
         exporter.start()
         on_exit(exporter.stop)
         merger.start()
@@ -189,9 +201,9 @@ async def running(
 
         pruner = Pruner(
             store, ingest.record, ingest.submit_blocking, ingest.heartbeats.last_seen, clock,
-            thinned=partial(_tell_thinned, store, exporter, live),
+            thinned=partial(_tell_thinned, store, exporter, changed),
         )  # fmt: skip
-        retention = Worker(pruner, _retention_rules(settings))
+        retention = Worker(pruner, _retention_rules(settings), shares=shares)
         retention.start()
         on_exit(retention.stop)
         notifier = Notifier(
@@ -232,25 +244,12 @@ async def running(
                 "fairness": fairness,
                 "watchdogs": watcher,
                 "notices": notifier,
+                "replicas": joining,
             },
             rules=book,
             notifier=notifier,
             check_views=partial(check_exporter, exporter, settings.export_backlog_bytes_max),
         )
-
-
-def open_store(settings: Settings) -> Store:
-    """The store that the settings name. Raises StoreError."""
-    if (url := settings.database_text) is None:
-        return SqliteStore.open(settings.data_dir)
-    try:
-        from tallyboard_server.store.postgres import PostgresStore
-    except ImportError as error:
-        raise StoreError(
-            f"a store on PostgreSQL needs the extra `postgres` ({error}): pip install 'tallyboard[server,postgres]'"
-        ) from error
-    settings.data_dir.mkdir(parents=True, exist_ok=True)  # event files, unless they go elsewhere
-    return PostgresStore.open(url)
 
 
 def _follow(ingest: Ingest, exporter: Exporter, merger: Merger) -> None:
@@ -261,13 +260,13 @@ def _follow(ingest: Ingest, exporter: Exporter, merger: Merger) -> None:
     ingest.watch_backlog(merger.backlog_bytes, "merges")
 
 
-def _tell_thinned(store: Store, exporter: Exporter, live: Live, run_id: int) -> None:
+def _tell_thinned(store: Store, exporter: Exporter, changed: Callable[[int, str], None], run_id: int) -> None:
     """Retention has removed points of a run: its event file and the pages that show it are to follow."""
     exporter.notify([run_id])
     with store.snapshot() as view:
         head = view.head(run_id)
     if head is not None:
-        live.changed(head.name)
+        changed(run_id, head.name)
 
 
 def _fair_share(settings: Settings, traffic: Traffic) -> FairShare:

@@ -1,7 +1,7 @@
 """Whatever is asked of the writer, and whatever fails: the audit has an entry for each thing done, and no other."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,8 @@ class Failing:
         self.fails = False
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        with self._store.transaction() as transaction:
+    def transaction(self, runs: Collection[str] = ()) -> Iterator[Transaction]:
+        with self._store.transaction(runs) as transaction:
             yield transaction
             if self.fails:
                 raise StoreError("ordered")

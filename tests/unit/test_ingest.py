@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,8 @@ class FaultyStore:
         self.commits = 0
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
-        with self._store.transaction() as transaction:
+    def transaction(self, runs: Collection[str] = ()) -> Iterator[Transaction]:
+        with self._store.transaction(runs) as transaction:
             yield transaction
             self.on_end(transaction)
         self.commits += 1

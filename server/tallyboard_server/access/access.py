@@ -67,6 +67,7 @@ class Access:
             self._environment = hashed(token.encode()), f"{ENVIRONMENT_TOKEN}:{sealed[:32]}"
         self._book = Book()
         self._record: Record | None = None
+        self._store: Store | None = None
         self._changing = threading.Lock()
         self._used_saved_at = clock()
         self._stop = threading.Event()
@@ -81,6 +82,7 @@ class Access:
         with store.snapshot() as view:
             identity, tokens, sessions = view.identity(), view.tokens(), view.sessions()
         self._record = record
+        self._store = store
         self.cookie_name = f"tallyboard_{identity[:_COOKIE_ID_CHARS]}"
         self._book = Book(tokens)
         self.sessions = Sessions(self._clock, sessions)
@@ -91,6 +93,18 @@ class Access:
             token, text = self._made(TokenWanted("admin", "first start"), SERVICE, now)
             self.first = FirstToken(text, self.codes.make(token.id))
         self._thread.start()
+
+    def reload(self) -> None:
+        """Another service has changed tokens or sessions: take over what is in the store. Raises StoreError."""
+        if self._store is None:
+            return
+        with self._store.snapshot() as view:
+            tokens, sessions = view.tokens(), view.sessions()
+        book = Book(tokens)
+        book.used = self._book.used
+        self._book = book
+        self.sessions.replace(sessions)
+        self.sessions.end_of(self._is_over)
 
     def close(self, timeout_s: float = 10.0) -> None:
         """Save once more, and end."""

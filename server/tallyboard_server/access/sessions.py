@@ -63,6 +63,12 @@ class Sessions:
                 if now >= session.until or is_over(session.token):
                     self._forget(session.hash)
 
+    def replace(self, sessions: Iterable[Session]) -> None:
+        """These are in the store; what is not saved yet stays."""
+        with self._lock:
+            known = {session.hash: session for session in sessions if session.hash not in self._gone}
+            self._known = OrderedDict(known | self._new)
+
     def unsaved(self) -> tuple[list[Session], list[bytes]]:
         """What began and what ended since the last call that returned it."""
         with self._lock:

@@ -61,6 +61,13 @@ class Changes:
             while len(self._runs) > self._kept_max:
                 self._forgotten = self._runs.popitem(last=False)[1].number
 
+    def miss(self) -> None:
+        """Anything may have changed: whoever asks next has to look at everything again."""
+        with self._lock:
+            self._newest += 1
+            self._runs.clear()
+            self._forgotten = self._newest
+
     def since(self, number: int, prefix: str = "") -> News:
         """What came after a number, of runs whose names begin with `prefix`; names in the order of their changes."""
         with self._lock:

@@ -23,7 +23,7 @@ RETRY_MS: Final = 2_000
 class Live:
     """Tells listeners on an event loop what the writer's thread has committed.
 
-    Made on the loop. `committed` and `changed` may be called by any thread, all else on the loop only.
+    Made on the loop. `committed`, `changed`, `tell` and `miss` may be called by any thread, all else on the loop only.
     """
 
     def __init__(self, changes: Changes | None = None) -> None:
@@ -47,13 +47,23 @@ class Live:
 
     def committed(self, done: list[Done]) -> None:
         """Commands are durable; as Ingest.on_commit calls."""
-        if self._listeners:
-            self._tell((item.state.name, item.deleted) for item in done if not item.receipt.replayed)
+        self.tell((item.state.name, item.deleted) for item in done if not item.receipt.replayed)
 
     def changed(self, run: str) -> None:
         """A run looks otherwise for a reason that is no command."""
+        self.tell([(run, False)])
+
+    def tell(self, runs: Iterable[tuple[str, bool]]) -> None:
+        """Runs changed: their names, and whether they were deleted."""
         if self._listeners:
-            self._tell([(run, False)])
+            self._changes.add(runs)
+            self._call()
+
+    def miss(self) -> None:
+        """Anything may have changed."""
+        if self._listeners:
+            self._changes.miss()
+            self._call()
 
     def stop(self) -> None:
         """End all streams, and each that begins later."""
@@ -111,8 +121,7 @@ class Live:
         except TimeoutError:
             return
 
-    def _tell(self, runs: Iterable[tuple[str, bool]]) -> None:
-        self._changes.add(runs)
+    def _call(self) -> None:
         if self._idle and not self._waking:
             self._waking = True
             self._loop.call_soon_threadsafe(self._wake)

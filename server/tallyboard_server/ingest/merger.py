@@ -10,6 +10,7 @@ from tallyboard_server.ages import Ages
 from tallyboard_server.ingest.commands import Done
 from tallyboard_server.ingest.errors import IngestError
 from tallyboard_server.ingest.waiting import Record
+from tallyboard_server.shares import EVERYTHING, Shares
 from tallyboard_server.store import tiers
 from tallyboard_server.store.protocol import (
     ROWS_PER_GROUP,
@@ -57,10 +58,13 @@ class Merger:
         fan_in: int = tiers.FAN_IN,
         interval_s: float = INTERVAL_S,
         clock: Callable[[], float] = time.time,
+        shares: Shares = EVERYTHING,
     ) -> None:
         """`record` runs a function in a transaction of the writer and returns when it is durable."""
         self._store = store
         self._record = record
+        self._shares = shares
+        self._picture = shares.picture
         self._min_blocks = min_blocks
         self._slice_rows = slice_rows
         self._fan_in = fan_in
@@ -101,12 +105,18 @@ class Merger:
 
     def notify(self, done: list[Done]) -> None:
         """Runs that have grown; see Ingest.on_commit."""
-        with self._lock:
-            for item in done:
-                if item.deleted:
+        for item in done:
+            if item.deleted:
+                with self._lock:
                     self._few.pop(item.state.id, None)
-                elif item.receipt.stored:
-                    self._grew(item.state.id, len(item.blocks), item.receipt.stored * _BYTES_PER_SCALAR)
+            elif item.receipt.stored:
+                self.grew(item.state.id, len(item.blocks), item.receipt.stored)
+
+    def grew(self, run_id: int, blocks: int, scalars: int) -> None:
+        """A run has got something new. Quick; any thread."""
+        if self._shares.has(run_id):
+            with self._lock:
+                self._grew(run_id, blocks, scalars * _BYTES_PER_SCALAR)
 
     def _grew(self, run_id: int, blocks: int, nbytes: int) -> None:
         """A run is looked at once it may have blocks enough for a merge: of a thousand runs that report once a second
@@ -146,6 +156,9 @@ class Merger:
                 self._failed("merging waits", error)
 
     def _turn(self) -> None:
+        if (picture := self._shares.picture) != self._picture:
+            self._picture = picture
+            self._begin_anew()
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_EVERY_S
             self._sweep()
@@ -155,7 +168,9 @@ class Merger:
             if self._stop.is_set():
                 return
             try:
-                _, is_done = self._merge(run_id, slices_max=SLICES_PER_TURN)
+                with self._shares.working():
+                    is_own = self._shares.has(run_id)
+                    is_done = not is_own or self._merge(run_id, slices_max=SLICES_PER_TURN)[1]
             except _UNAVAILABLE:  # for the others too: they are tried again in the next turn
                 raise
             except Exception as error:  # noqa: BLE001 - one run that can't be merged must not keep the others
@@ -163,6 +178,16 @@ class Merger:
                 is_done = True
             if is_done:
                 self._let_go(run_id, came)
+
+    def _begin_anew(self) -> None:
+        """Other runs are this process's now: forget what is another's, and look for what has become its own."""
+        with self._lock:
+            for run_id in [run_id for run_id in self._touched if not self._shares.has(run_id)]:
+                self._waiting_bytes -= self._touched.pop(run_id)
+                self._ages.done(run_id)
+            self._few.clear()
+            self._settled.clear()
+        self._next_sweep = 0.0
 
     def _let_go(self, run_id: int, came: int) -> None:
         """A run was merged to its end; what came meanwhile waits for the next turn."""
@@ -192,6 +217,8 @@ class Merger:
                 return
             with self._lock:
                 for head in heads:
+                    if not self._shares.has(head.run_id):
+                        continue
                     if self._settled.get(head.run_id) == _come_to(head):
                         settled[head.run_id] = _come_to(head)
                     else:

@@ -11,7 +11,6 @@ import msgspec
 from tallyboard.wire import Refusal
 from tallyboard_server.contract import RefusedError
 from tallyboard_server.ingest.commands import Done
-from tallyboard_server.model import RunState
 
 KEPT_S: Final = 3.0
 KEPT_MAX: Final = 2_000
@@ -85,9 +84,9 @@ class News:
         refused = tuple(error.refused[:REFUSALS_MAX])
         self._add(Item(0, error.state.id, error.state.name, refused=refused, refused_count=error.refused_count))
 
-    def changed(self, state: RunState) -> None:
+    def changed(self, run_id: int, run: str) -> None:
         """A run looks otherwise for a reason that is no command."""
-        self._add(Item(0, state.id, state.name))
+        self._add(Item(0, run_id, run))
 
     @property
     def anything(self) -> bool:

@@ -55,10 +55,10 @@ class Replica:
         hearing: Hearing,
         *,
         backlog_bytes: Callable[[], int],
-        revised: Mapping[str, Callable[[], object]],
+        revised: Callable[[str], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """revised: by name, what to do when another replica has changed what is kept in memory. clock: monotonic."""
+        """revised: told the name of what is kept in memory and another replica has changed. clock: monotonic."""
         self.id = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}"
         self._store = store
         self._shares = shares
@@ -185,8 +185,8 @@ class Replica:
 
     def _revise(self, revisions: Mapping[str, int]) -> None:
         for name, number in revisions.items():
-            if self._revisions.get(name, number) != number and name in self._revised:
-                self._revised[name]()
+            if self._revisions.get(name, number) != number:
+                self._revised(name)
             self._revisions[name] = number
 
     def _run(self) -> None:

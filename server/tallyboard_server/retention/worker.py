@@ -12,6 +12,7 @@ from typing import Final
 from tallyboard_server.ingest import IngestError, RunNotFoundError
 from tallyboard_server.retention.policy import Policy
 from tallyboard_server.retention.pruning import Pruner
+from tallyboard_server.shares import EVERYTHING, Shares
 from tallyboard_server.store.protocol import RunHead, StoreError
 
 logger = logging.getLogger(__name__)
@@ -70,8 +71,10 @@ class Worker:
         *,
         interval_s: float = SWEEP_EVERY_S,
         sleep: Callable[[float], object] | None = None,
+        shares: Shares = EVERYTHING,
     ) -> None:
         """sleep: waits between two groups; by default until told to stop, at most."""
+        self._shares = shares
         self._pruner = pruner
         self._rules = rules
         self._interval_s = interval_s
@@ -110,6 +113,8 @@ class Worker:
         for head in self._heads():
             if self._stop.is_set():
                 return
+            if not self._shares.has(head.run_id):
+                continue
             try:
                 self._look_at(head)
             except RunNotFoundError:

@@ -11,6 +11,7 @@ from tallyboard.wire.limits import MIB
 from tallyboard_server.contract import RefusedError
 from tallyboard_server.ingest.commands import Done
 from tallyboard_server.model import Block, RunState
+from tallyboard_server.shares import EVERYTHING, Shares
 from tallyboard_server.watch.book import RuleBook
 from tallyboard_server.watch.points import is_finite
 
@@ -42,8 +43,9 @@ class News:
 class Inbox:
     """News by run. `committed` and `refused` are called on the writer's thread, and quick; `take` on any other."""
 
-    def __init__(self, book: RuleBook, clock: Callable[[], float]) -> None:
+    def __init__(self, book: RuleBook, clock: Callable[[], float], shares: Shares = EVERYTHING) -> None:
         self._book = book
+        self._shares = shares
         self._clock = clock
         self._lock = threading.Lock()
         self._news: OrderedDict[int, News] = OrderedDict()
@@ -55,7 +57,7 @@ class Inbox:
     def committed(self, done: list[Done]) -> None:
         """Commands are durable; as Ingest.on_commit calls."""
         for item in done:
-            if item.receipt.replayed:
+            if item.receipt.replayed or not self._shares.has(item.state.id):
                 continue
             blocks = self._suspicious(item)
             with self._lock:
@@ -69,8 +71,13 @@ class Inbox:
 
     def refused(self, error: RefusedError) -> None:
         """A batch was refused whole; as Ingest.on_refused calls."""
-        with self._lock:
-            self._of(error.state).refuse(error.refused, error.refused_count)
+        if self._shares.has(error.state.id):
+            with self._lock:
+                self._of(error.state).refuse(error.refused, error.refused_count)
+
+    def wants_points(self, run_id: int, run: str) -> bool:
+        """Whether all points of a run are to be looked at."""
+        return run_id in self.looked_at or self._book.of_run(run).has_limits
 
     def take(self) -> dict[int, News]:
         """All news since the last call, by run id."""
@@ -83,7 +90,7 @@ class Inbox:
         """The blocks of a batch that have to be looked at."""
         if not item.blocks:
             return ()
-        if item.state.id in self.looked_at or self._book.of_run(item.state.name).has_limits:
+        if self.wants_points(item.state.id, item.state.name):
             return item.blocks
         return tuple(block for block in item.blocks if not is_finite(block))
 

@@ -15,10 +15,13 @@ from tallyboard_server.ingest.heartbeats import Heartbeats
 from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.model import Incident, KeptAlert
 from tallyboard_server.notify import Outbox
+from tallyboard_server.shares import EVERYTHING, Shares
 from tallyboard_server.store.protocol import RunHead, Snapshot, Store, StoreError, Transaction
 from tallyboard_server.watch.book import RuleBook
 from tallyboard_server.watch.facts import BadTag, Facts, Refused
 from tallyboard_server.watch.findings import findings, is_lost
+from tallyboard_server.watch.hearsay import Heard, Hearsay
+from tallyboard_server.watch.hearsay import look as look_at
 from tallyboard_server.watch.inbox import Inbox, News
 from tallyboard_server.watch.ledger import OPEN_MAX, Change, Ledger
 from tallyboard_server.watch.points import BOUNDS, NONFINITE, look
@@ -52,12 +55,16 @@ class Watcher:
         book: RuleBook,
         outbox: Outbox,
         *,
-        changed: Callable[[str], None] = lambda _run: None,
+        changed: Callable[[int, str], None] = lambda _id, _run: None,
         clock: Callable[[], float] = time.time,
+        shares: Shares = EVERYTHING,
     ) -> None:
-        """`record` runs a function in a transaction of the writer and returns when it is durable. changed: told the
-        name of each run whose incidents change."""
-        self.inbox = Inbox(book, clock)
+        """`record` runs a function in a transaction of the writer and returns when it is durable. changed: told id and
+        name of each run whose incidents change. shares: which runs are looked after."""
+        self.inbox = Inbox(book, clock, shares)
+        self.hearsay = Hearsay()
+        self._shares = shares
+        self._picture = shares.picture
         self._store = store
         self._record = record
         self._heartbeats = heartbeats
@@ -98,6 +105,9 @@ class Watcher:
     def turn(self) -> None:
         """Take what came, and look at what is due. Raises StoreError or IngestError; then it is due again."""
         now = self._clock()
+        if (picture := self._shares.picture) != self._picture:
+            self._picture = picture
+            self._begin_anew()
         ledger = self._ledger
         if ledger is None:
             ledger = self._ledger = self._begin(now)
@@ -109,6 +119,12 @@ class Watcher:
                 self._take(run_id, news, ledger)
             self._due.add(run_id)
             self._breather.rest()
+        for run_id, heard in self.hearsay.due(now):
+            if self._shares.has(run_id):
+                with self._kept_to(run_id):
+                    self._look(run_id, heard, ledger, now)
+                self._due.add(run_id)
+                self._breather.rest()
         if not self._next_sweep - SWEEP_EVERY_S <= now < self._next_sweep:  # the clock may have been put back, too
             self._next_sweep = now + SWEEP_EVERY_S
             self._due.update(self._facts)
@@ -145,7 +161,8 @@ class Watcher:
         while not ended:
             ended = self._stop.wait(TICK_S)
             try:
-                self.turn()
+                with self._shares.working():
+                    self.turn()
             except Exception as error:
                 self._figures["watch_errors_total"] += 1
                 foreseen = isinstance(error, _UNAVAILABLE)
@@ -173,6 +190,18 @@ class Watcher:
         if news.blocks:
             look(facts, state, news.blocks, self._book.of_run(state.name), now)
 
+    def _look(self, run_id: int, heard: Heard, ledger: Ledger, now: float) -> None:
+        """Another replica has received something for a run."""
+        facts = self._facts.get(run_id)
+        closer = facts is not None and self.inbox.wants_points(run_id, facts.name)
+        with self._store.snapshot() as view:
+            news = look_at(view, run_id, heard, now, closer=closer)
+        if news is None:
+            self._facts.pop(run_id, None)
+            ledger.forget(run_id)
+        else:
+            self._take(run_id, news, ledger)
+
     # ── what is wrong ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _judge(self, facts: Facts, ledger: Ledger, now: float, coming: int) -> Change | None:
@@ -181,6 +210,8 @@ class Watcher:
         reported = facts.reported_at
         unheard_s = 0.0 if reported is None else self._heartbeats.unheard_s(facts.name, reported, now)
         was_lost, facts.lost = facts.lost, is_lost(facts, rules, unheard_s)
+        if facts.lost and not was_lost and self._store.shared and self._has_grown(facts):
+            facts.lost = False  # another replica hears of it; what it heard comes with the news
         if was_lost and not facts.lost:
             facts.resume(now)
 
@@ -195,6 +226,16 @@ class Watcher:
         change = ledger.compare(facts.id, facts.name, found, unsaid=unsaid, at=facts.places, now=now, coming=coming)
         facts.forget(now)
         return change
+
+    def _has_grown(self, facts: Facts) -> bool:
+        """Whether a run's producers have sent something that was not heard of here; then its facts are renewed."""
+        with self._store.snapshot() as view:
+            state = view.load_by_id(facts.id)
+        if state is None:
+            return False
+        before = facts.reported_at
+        facts.renew(state)
+        return facts.reported_at != before
 
     def _carry_out(self, changes: Sequence[Change], ledger: Ledger, now: float) -> None:
         """Keep incidents and raise alerts, all in one transaction."""
@@ -227,14 +268,14 @@ class Watcher:
             else:
                 ledger.apply(change, now)
                 self._figures["watch_alerts_total"] += len(change.alerts)
-                self._changed(change.run)
+                self._changed(change.run_id, change.run)
             self._done(change.run_id, ledger)
 
     def _make_sure(self, ledger: Ledger) -> None:
         """A `_record` took too long, and may still be carried out: wait for it, and take over what came of it."""
         self._record(lambda _transaction: None)
         with self._store.snapshot() as view:
-            ledger.load(incident for _, incident in view.incidents(limit=OPEN_MAX))
+            ledger.load(self._open(view))
         self._unsure = False
 
     def _done(self, run_id: int, ledger: Ledger) -> None:
@@ -245,22 +286,35 @@ class Watcher:
         if facts is not None and facts.status != "running" and not ledger.owes(run_id):
             del self._facts[run_id]
 
+    def _begin_anew(self) -> None:
+        """Other runs are looked after now than before: what is open is in the store."""
+        self._ledger = None
+        self._facts.clear()
+        self._due.clear()
+
     # ── the beginning ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _begin(self, now: float) -> Ledger:
         """Take over what is open, and the runs that are running."""
         with self._store.snapshot() as view:
-            incidents = [incident for _, incident in view.incidents(limit=OPEN_MAX)]
+            incidents = self._open(view)
             _, listened_until = view.heartbeats(limit=0)
         ledger = Ledger(incidents)
         after_id = 0
         while heads := self._heads(after_id):
             after_id = heads[-1].run_id
-            wanted = [head.run_id for head in heads if _is_watched(head, listened_until) or ledger.owes(head.run_id)]
+            wanted = [
+                head.run_id
+                for head in heads
+                if self._shares.has(head.run_id) and (_is_watched(head, listened_until) or ledger.owes(head.run_id))
+            ]
             for run_id in wanted:
                 with self._store.snapshot() as view:
                     self._look_first(view, run_id, ledger, now)
         return ledger
+
+    def _open(self, view: Snapshot) -> list[Incident]:
+        return [one for _, one in view.incidents(limit=OPEN_MAX) if self._shares.has(one.run_id)]
 
     def _heads(self, after_id: int) -> list[RunHead]:
         with self._store.snapshot() as view:
