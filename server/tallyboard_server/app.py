@@ -191,7 +191,7 @@ async def running(
         keeper = HeartbeatKeeper(ingest.heartbeats, store, ingest.record, clock)
         await run_in_threadpool(keeper.start)
         on_exit(keeper.stop)
-        revised = {"access": access.reload, "rules": partial(book.load, store)}
+        revised: dict[str, Callable[[], object]] = {"access": access.reload, "rules": partial(book.load, store)}
         await run_in_threadpool(joining.start, Views(ingest, live, exporter, merger, watcher, revised))
         on_exit(joining.stop)  # first of all that works on shares: the others take them over once that has ended
         exporter.start()
