@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis.strategies import SearchStrategy
-from tallyboard_server.store.postgres import PostgresStore
 
+from tallyboard_server.store.postgres import PostgresStore
 from tallyboard_server.store.protocol import Store
 from tallyboard_server.store.sqlite import SqliteStore
 from tests.postgres import PgBouncer, Postgres, of_debian
@@ -113,7 +113,10 @@ def given_on_engines(
 
     def decorate(body: Callable[..., None]) -> Callable[..., None]:
         many, few = (
-            settings(max_examples=count, deadline=None)(given(**strategies)(body)) for count in (examples, elsewhere)
+            settings(max_examples=count, deadline=None, suppress_health_check=[HealthCheck.too_slow])(
+                given(**strategies)(body)
+            )
+            for count in (examples, elsewhere)
         )
 
         def test(**fixtures: Any) -> None:
