@@ -5,13 +5,18 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tallyboard_server.api.static import STATIC
 from tallyboard_server.settings import Settings
 from tests.service import RunningService, serving
+
+# What needs PostgreSQL is imported where it is needed: the venv of tests/frameworks has no driver for it.
+if TYPE_CHECKING:
+    from tests.postgres import PgBouncer, Postgres
+    from tests.stores import Stores
 
 _numbers = itertools.count()
 StartService = Callable[..., RunningService]
@@ -25,6 +30,56 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setenv("TALLYBOARD_SYSTEM_METRICS", "0")  # a test that takes long would have reports it did not make
     monkeypatch.setenv("TALLYBOARD_WATCHDOGS", "0")  # nor alerts that no test raised
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))  # what is spooled there is the developer's own
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`stores` is SQLite's, unless the mark `engines` has others, too."""
+    mark = metafunc.definition.get_closest_marker("engines")
+    if mark is not None and "stores" in metafunc.fixturenames:
+        metafunc.parametrize("stores", mark.args, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> "Iterator[Postgres]":
+    """A PostgreSQL that all tests of this process share, each with a database of its own."""
+    from tests.postgres import of_the_wheel, running
+
+    with running(of_the_wheel()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: "Postgres") -> "Iterator[PgBouncer]":
+    """A PgBouncer before it."""
+    from tests.postgres import pooling
+
+    with pooling(postgres) as bouncer:
+        yield bouncer
+
+
+@pytest.fixture(scope="session")
+def debian_postgres() -> "Iterator[Postgres]":
+    """An older PostgreSQL."""
+    from tests.postgres import of_debian, running
+
+    with running(of_debian()) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def stores(request: pytest.FixtureRequest) -> "Iterator[Stores]":
+    """Opens stores on the engine that the test is run with (see the mark `engines`)."""
+    from tests.stores import SQLITE, PostgresStores
+
+    engine = getattr(request, "param", "sqlite")
+    if engine == "sqlite":
+        yield SQLITE
+        return
+    server: Postgres = request.getfixturevalue("debian_postgres" if engine == "debian" else "postgres")
+    front = request.getfixturevalue("pgbouncer") if engine == "pgbouncer" else server
+    made = PostgresStores(engine, server, front)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tallyboard_server.eventfiles.tools import ExportSettings, Record, Tools
 from tallyboard_server.ingest import Append, Delete, Ingest
 from tallyboard_server.series import read_points
 from tallyboard_server.store.protocol import Generation
-from tallyboard_server.store.sqlite import SqliteStore
+from tests.stores import SQLITE, Stores
 
 Curve = list[tuple[int, float]]
 """(step, value as float32) in order."""
@@ -60,11 +60,12 @@ class Service:
     settings: ExportSettings = field(default_factory=lambda: ExportSettings(grace_s=30.0))
     clock: Clock = field(default_factory=Clock)
     wall: Clock = field(default_factory=lambda: Clock(1.75e9))
+    stores: Stores = SQLITE
 
     def __post_init__(self) -> None:
         self.logdir = self.directory / "logdir"
         self.logdir.mkdir(parents=True, exist_ok=True)
-        self.store = SqliteStore.open(self.directory / "data")
+        self.store = self.stores.open(self.directory / "data")
         self.ingest = Ingest(self.store)
         self.ingest.start()
         self._seq: dict[tuple[str, str], int] = {}

@@ -10,11 +10,12 @@ from tallyboard_server.eventfiles import Exporter, ExportSettings
 from tallyboard_server.ingest import Merger
 from tests.eventfiles_kit import Service, columns, settle
 from tests.histories import Action, sample
+from tests.stores import Stores, on
 from tests.tensorboard_process import READERS, Curves, Reader, TensorBoardProcess
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-FRESH_HISTORIES = 120
+FRESH_HISTORIES = {"sqlite": 120, "postgres": 24}
 LIVE_HISTORIES = 24
 LIVE_ROUNDS = 3
 GRACE_S = 6.0
@@ -34,10 +35,10 @@ def shown(service: Service, runs: list[str]) -> Curves:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Curves]]:
+def exported(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Curves]]:
     """Many histories as runs of one logdir, exported as they went, with restarts, merges and replaced files."""
-    with Service(tmp_path_factory.mktemp("fresh")) as service:
-        histories = sample(FRESH_HISTORIES)
+    with Service(tmp_path_factory.mktemp("fresh"), stores=stores) as service:
+        histories = sample(FRESH_HISTORIES[stores.engine])
         engine = service.engine()
         merger = Merger(service.store, service.ingest.record, min_blocks=2)
         for position in range(max(map(len, histories))):
@@ -57,12 +58,14 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service
         engine.close()
 
 
+@on("sqlite", "postgres")
 @pytest.mark.parametrize("reader", READERS)
 def test_a_fresh_reader_shows_what_the_store_shows(exported: tuple[Service, Curves], reader: Reader) -> None:
     service, expected = exported
-    assert len(expected) > FRESH_HISTORIES // 2
+    histories = FRESH_HISTORIES[service.stores.engine]
+    assert len(expected) > histories // 2
     replaced = sum(len(service.event_files(run)) > 1 for run in expected)
-    assert replaced > FRESH_HISTORIES // 8  # some files wait for the end of their grace period
+    assert replaced > histories // 8  # some files wait for the end of their grace period
     with TensorBoardProcess(service.logdir, reader) as board:
         board.wait_for(lambda: expected)
 
@@ -92,12 +95,14 @@ class TestLive:
             assert exporter.drain(20)
             board.wait_for(lambda: shown(service, runs))
 
-    @pytest.mark.parametrize("reader", READERS)
-    def test_what_a_rewind_hides_leaves_running_readers(self, tmp_path: Path, reader: Reader) -> None:
+    @pytest.mark.parametrize(
+        ("stores", "reader"), [("sqlite", "rust"), ("sqlite", "python"), ("postgres", "rust")], indirect=["stores"]
+    )
+    def test_what_a_rewind_hides_leaves_running_readers(self, stores: Stores, tmp_path: Path, reader: Reader) -> None:
         """Even of tags that have no point left, or none yet at the steps where they had some."""
         run = "digits/try1"
         with (
-            Service(tmp_path) as service,
+            Service(tmp_path, stores=stores) as service,
             exporting(service) as exporter,
             TensorBoardProcess(service.logdir, reader) as board,
         ):

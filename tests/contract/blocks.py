@@ -1,5 +1,6 @@
 """Made-up runs and blocks for the store's contract suite."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,10 @@ from tallyboard_server.model import (
     Tag,
     frozen,
 )
+from tallyboard_server.store.protocol import Store
+
+Reopen = Callable[[], Store]
+"""Opens a test's store again, in place of the one opened before."""
 
 
 def run_state(run_id: int, name: str, **changes: object) -> RunState:

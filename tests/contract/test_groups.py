@@ -11,9 +11,10 @@ from tallyboard_server.checksum import add, checksum
 from tallyboard_server.model import Attempt, Block, Counter, RunState, frozen
 from tallyboard_server.store.protocol import Group, Store
 from tests.contract.blocks import block, points, run_state
-from tests.contract.test_store import append, merge_all, purge, read, reopen, store
+from tests.contract.test_store import append, merge_all, purge, read
+from tests.stores import ENGINES, on
 
-__all__ = ["reopen", "store"]  # fixtures
+pytestmark = on(*ENGINES)
 
 PARTS = (range(10), range(10, 25), range(25, 26), range(26, 400))
 

@@ -1,42 +1,18 @@
 """What every store must do, run on each implementation; nothing here knows which one it is."""
 
-from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallyboard_server.model import Attempt, Block, Counter, RunState, frozen
-from tallyboard_server.store.protocol import Generation, Store, StoreBusyError, StoreError
-from tallyboard_server.store.sqlite import SqliteStore
-from tests.contract.blocks import block, points, refusal, rich_state, run_state
+from tallyboard_server.store.protocol import Generation, Store, StoreError
+from tests.contract.blocks import Reopen, block, points, refusal, rich_state, run_state
+from tests.stores import ENGINES, Stores, given_on_engines, on
 
-Reopen = Callable[[], Store]
-
-
-@pytest.fixture(params=["sqlite"])
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reopen]:
-    """Opens the same store again, in place of the one opened before: whatever it knows, it knows from disk."""
-    opened: list[Store] = []
-
-    def open_again() -> Store:
-        if opened:
-            opened.pop().close()
-        opened.append(SqliteStore.open(tmp_path / request.param))
-        return opened[-1]
-
-    yield open_again
-    while opened:
-        opened.pop().close()
-
-
-@pytest.fixture
-def store(reopen: Reopen) -> Store:
-    return reopen()
+pytestmark = on(*ENGINES)
 
 
 def create(store: Store, name: str = "p/run") -> RunState:
@@ -447,14 +423,6 @@ def test_how_long_a_counter_has_not_moved_is_saved(reopen: Reopen) -> None:
         assert_same_state(view.load("p/rich"), changed)
 
 
-def test_a_second_owner_is_refused(tmp_path: Path) -> None:
-    store = SqliteStore.open(tmp_path)
-    with pytest.raises(StoreBusyError, match="in use by process"):
-        SqliteStore.open(tmp_path)
-    store.close()
-    SqliteStore.open(tmp_path).close()
-
-
 def test_a_closed_store_says_so(store: Store) -> None:
     store.close()
     with pytest.raises(StoreError, match="closed"), store.snapshot():
@@ -477,13 +445,17 @@ def histories(draw: st.DrawFn) -> list[list[list[int]]]:
     return history
 
 
-@settings(max_examples=60, deadline=None)
-@given(history=histories(), cuts=st.lists(st.integers(0, 20), max_size=3), rows_max=st.integers(1, 20))
+@given_on_engines(
+    60, elsewhere=15, history=histories(), cuts=st.lists(st.integers(0, 20), max_size=3), rows_max=st.integers(1, 20)
+)
 def test_last_step_before_and_merging_agree_with_brute_force(
-    tmp_path_factory: pytest.TempPathFactory, history: list[list[list[int]]], cuts: list[int], rows_max: int
+    stores: Stores,
+    tmp_path_factory: pytest.TempPathFactory,
+    history: list[list[list[int]]],
+    cuts: list[int],
+    rows_max: int,
 ) -> None:
-    store = SqliteStore.open(tmp_path_factory.mktemp("store"))
-    try:
+    with stores.opened(tmp_path_factory.mktemp("store")) as store:
         state, pos, everything = create(store), 0, []
         for batch in history:
             blocks = [block(pos + 1 + i, steps, (1 + i,)) for i, steps in enumerate(batch)]
@@ -499,8 +471,6 @@ def test_last_step_before_and_merging_agree_with_brute_force(
                 wanted = max((s for s in steps if s < step), default=None)
                 assert transaction.last_step_before(state.id, 1, 1, step) == wanted
             assert transaction.last_step_before(state.id, 1, 2, 100) is None
-    finally:
-        store.close()
 
 
 def test_heartbeats_are_kept_apart_from_states(reopen: Reopen) -> None:

@@ -5,9 +5,11 @@ from dataclasses import replace
 
 from tallyboard_server.principal import AuditEntry, Session, Token
 from tallyboard_server.store.protocol import Store
-from tests.contract.test_store import Reopen, create, reopen, store
+from tests.contract.blocks import Reopen
+from tests.contract.test_store import create
+from tests.stores import ENGINES, on
 
-__all__ = ["reopen", "store"]  # fixtures
+pytestmark = on(*ENGINES)
 
 JOB = Token("job", "CI", "write", "p", b"1" * 32, 2.0, "ada", expires_at=9.5, rate=2.5)
 ADA = Token("ada", "ada", "admin", None, b"2" * 32, 1.0, "first start")

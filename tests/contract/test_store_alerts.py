@@ -6,10 +6,11 @@ import pytest
 
 from tallyboard_server.model import AlertCount, RunState
 from tallyboard_server.store.protocol import Store
-from tests.contract.blocks import alert
-from tests.contract.test_store import Reopen, create, purge, reopen, store
+from tests.contract.blocks import Reopen, alert
+from tests.contract.test_store import create, purge
+from tests.stores import ENGINES, on
 
-__all__ = ["reopen", "store"]  # fixtures
+pytestmark = on(*ENGINES)
 
 
 def save(store: Store, state: RunState, *numbers: int) -> None:

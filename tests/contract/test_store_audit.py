@@ -4,9 +4,11 @@ from contextlib import suppress
 
 from tallyboard_server.principal import AuditEntry
 from tallyboard_server.store.protocol import Store
-from tests.contract.test_store import Reopen, create, purge, reopen, store
+from tests.contract.blocks import Reopen
+from tests.contract.test_store import create, purge
+from tests.stores import ENGINES, on
 
-__all__ = ["reopen", "store"]  # fixtures
+pytestmark = on(*ENGINES)
 
 
 def entry(number: int, action: str = "run.create", run: str | None = "p/one") -> AuditEntry:

@@ -9,10 +9,11 @@ from tallyboard.wire import Blob
 from tallyboard.wire.summaries import blob_of, key_of_hash
 from tallyboard_server.model import Counter, RunState, Tag, frozen
 from tallyboard_server.store.protocol import Store
-from tests.contract.blocks import block
-from tests.contract.test_store import Reopen, create, reopen, store
+from tests.contract.blocks import Reopen, block
+from tests.contract.test_store import create
+from tests.stores import ENGINES, on
 
-__all__ = ["reopen", "store"]  # fixtures
+pytestmark = on(*ENGINES)
 
 
 def some(*texts: str) -> dict[float, Blob]:

@@ -10,9 +10,11 @@ from tallyboard_server.model import Incident, KeptAlert
 from tallyboard_server.store import watching
 from tallyboard_server.store.protocol import Store
 from tallyboard_server.store.watching import Delivery, Notice
-from tests.contract.test_store import Reopen, create, purge, reopen, store
+from tests.contract.blocks import Reopen
+from tests.contract.test_store import create, purge
+from tests.stores import ENGINES, on
 
-__all__ = ["reopen", "store"]  # fixtures
+pytestmark = on(*ENGINES)
 
 
 def incident(run_id: int, kind: str = "nonfinite", subject: str = "loss", at: float = 100.0) -> Incident:

@@ -14,8 +14,7 @@ from tallyboard_server.contract import Outcome
 from tallyboard_server.model import AlertCount, Block
 from tallyboard_server.store import envelope
 from tallyboard_server.store.envelope import Cells
-from tallyboard_server.store.protocol import Snapshot
-from tallyboard_server.store.sqlite import SqliteStore
+from tallyboard_server.store.protocol import Snapshot, Store
 from tests.property.contract_model import Model, Point
 from tests.property.test_contract_history import WRITERS, Act, Machine, likely_act, usual_bounds
 
@@ -29,7 +28,7 @@ class StoredMachine(Machine):
     Wall times repeat and go back, and `at` is recorded of some reports only.
     """
 
-    def __init__(self, store: SqliteStore, dice: random.Random) -> None:
+    def __init__(self, store: Store, dice: random.Random) -> None:
         super().__init__(usual_bounds())
         self.store = store
         self.dice = dice

@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallyboard_server.checksum import add, checksum
 from tallyboard_server.model import Attempt, Block, Counter, RunState, frozen
 from tallyboard_server.store.envelope import NOT_RECORDED, NOWHERE, Cells, Marks
-from tallyboard_server.store.protocol import Snapshot
+from tallyboard_server.store.protocol import Snapshot, Store
 from tallyboard_server.store.sql import envelopes, merging
-from tallyboard_server.store.sqlite import SqliteStore
 from tests.contract.blocks import run_state
+from tests.stores import Stores, given_on_engines, on
+
+pytestmark = on("sqlite", "postgres")
 
 TAGS = (1, 2, 3)
 VALUES = (0.0, -0.0, 1.0, -1.0, math.nan, math.inf, -math.inf, 1.7e308, -1.7e308, 5e-324, 0.1)
@@ -40,7 +41,7 @@ class Point:
 class History:
     """One attempt in a store, beside the points that it should hold, by tag."""
 
-    store: SqliteStore
+    store: Store
     dice: random.Random
     state: RunState = field(default_factory=lambda: run_state(1, "p/run"))
     points: dict[int, list[Point]] = field(default_factory=lambda: {tag: [] for tag in TAGS})
@@ -226,16 +227,13 @@ def check(view: Snapshot, history: History, dice: random.Random) -> None:
     assert [whole.get(tag, 0) for tag in TAGS] == [len(history.points[tag]) for tag in TAGS]
 
 
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**64))
-def test_cells_are_the_points(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+@given_on_engines(60, elsewhere=6, seed=st.integers(0, 2**64))
+def test_cells_are_the_points(stores: Stores, tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     dice = random.Random(seed)
-    store = SqliteStore.open(tmp_path_factory.mktemp("store"))
     chunk_rows, cell_rows = dice.choice(((8192, 128), (100, 10), (300, 128)))  # small ones, so that there are many
-    patch = pytest.MonkeyPatch()
-    patch.setattr(merging, "CHUNK_ROWS", chunk_rows)
-    patch.setattr(envelopes, "CELL_ROWS", cell_rows)
-    try:
+    with stores.opened(tmp_path_factory.mktemp("store")) as store, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merging, "CHUNK_ROWS", chunk_rows)
+        patch.setattr(envelopes, "CELL_ROWS", cell_rows)
         history = History(store, dice)
         history.begin()
         for _ in range(dice.choice((5, 20, 60))):
@@ -243,9 +241,6 @@ def test_cells_are_the_points(tmp_path_factory: pytest.TempPathFactory, seed: in
         with store.snapshot() as view:
             check(view, history, dice)
             check_account(view, history)
-    finally:
-        patch.undo()
-        store.close()
 
 
 def check_account(view: Snapshot, history: History) -> None:

@@ -7,15 +7,17 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallyboard_server.export import FORMATS, Export, Wanted, pages
 from tallyboard_server.model import RunState
-from tallyboard_server.store.sqlite import SqliteStore
+from tallyboard_server.store.protocol import Store
 from tests.export_kit import Row, bits_of, event_points, export, frames, rows
 from tests.property.contract_model import Key, Model, Point
 from tests.property.series_kit import StoredMachine
+from tests.stores import Stores, given_on_engines, on
+
+pytestmark = on("sqlite", "postgres")
 
 TEXT = ("csv", "jsonl", "parquet")
 
@@ -46,7 +48,7 @@ def expected(model: Model, state: RunState, wanted: Wanted, *, told: bool) -> li
     return [row(model, key, told=told) for key in keys]
 
 
-def check(store: SqliteStore, state: RunState, model: Model, wanted: Wanted) -> None:
+def check(store: Store, state: RunState, model: Model, wanted: Wanted) -> None:
     for form in TEXT:
         assert rows(form, export(store, state, form, wanted)) == expected(
             model, state, wanted, told=wanted.superseded
@@ -58,7 +60,7 @@ def check(store: SqliteStore, state: RunState, model: Model, wanted: Wanted) -> 
         check_event_file(store, state, model, wanted)
 
 
-def check_event_file(store: SqliteStore, state: RunState, model: Model, wanted: Wanted) -> None:
+def check_event_file(store: Store, state: RunState, model: Model, wanted: Wanted) -> None:
     found = event_points(export(store, state, "tfevents", wanted))
     points = [(r.tag, r.step, r.wall_time, r.bits) for r in expected(model, state, wanted, told=False)]
     with np.errstate(all="ignore"):
@@ -71,7 +73,7 @@ def check_event_file(store: SqliteStore, state: RunState, model: Model, wanted: 
         assert steps == sorted(steps)
 
 
-def machine_with_a_history(store: SqliteStore, dice: random.Random, acts: int = 25) -> StoredMachine:
+def machine_with_a_history(store: Store, dice: random.Random, acts: int = 25) -> StoredMachine:
     machine = StoredMachine(store, dice)
     play(machine, acts)
     return machine
@@ -82,76 +84,63 @@ def play(machine: StoredMachine, acts: int) -> None:
         machine.act()
 
 
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 2**64), small=st.booleans())
+@given_on_engines(15, elsewhere=4, seed=st.integers(0, 2**64), small=st.booleans())
 def test_every_format_holds_what_the_model_holds(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, small: bool
+    stores: Stores, tmp_path_factory: pytest.TempPathFactory, seed: int, small: bool
 ) -> None:
     """small: pages of one block, and tags read by themselves even if they are few."""
     dice = random.Random(seed)
-    store = SqliteStore.open(tmp_path_factory.mktemp("store"))
-    with pytest.MonkeyPatch.context() as patch:
+    with stores.opened(tmp_path_factory.mktemp("store")) as store, pytest.MonkeyPatch.context() as patch:
         if small:
             patch.setattr(pages, "PAGE_BYTES", 1)
-        try:
-            machine = machine_with_a_history(store, dice)
-            tags = tuple(dice.sample(machine.model.tags, min(len(machine.model.tags), 2)))
-            for superseded in (False, True):
-                check(store, machine.state, machine.model, Wanted(superseded=superseded))
-                check(store, machine.state, machine.model, Wanted(tags, superseded))
-                patch.setattr(pages, "_FEW", 1)
-                check(store, machine.state, machine.model, Wanted(tags, superseded))
-                patch.setattr(pages, "_FEW", 4)
-        finally:
-            store.close()
+        machine = machine_with_a_history(store, dice)
+        tags = tuple(dice.sample(machine.model.tags, min(len(machine.model.tags), 2)))
+        for superseded in (False, True):
+            check(store, machine.state, machine.model, Wanted(superseded=superseded))
+            check(store, machine.state, machine.model, Wanted(tags, superseded))
+            patch.setattr(pages, "_FEW", 1)
+            check(store, machine.state, machine.model, Wanted(tags, superseded))
+            patch.setattr(pages, "_FEW", 4)
 
 
-@settings(max_examples=10, deadline=None)
-@given(seed=st.integers(0, 2**64), at_once=st.sampled_from([1, 2]))
+@given_on_engines(10, elsewhere=4, seed=st.integers(0, 2**64), at_once=st.sampled_from([1, 2]))
 def test_runs_with_very_many_tags_are_read_some_tags_at_a_time(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, at_once: int
+    stores: Stores, tmp_path_factory: pytest.TempPathFactory, seed: int, at_once: int
 ) -> None:
     dice = random.Random(seed)
-    store = SqliteStore.open(tmp_path_factory.mktemp("store"))
-    with pytest.MonkeyPatch.context() as patch:
+    with stores.opened(tmp_path_factory.mktemp("store")) as store, pytest.MonkeyPatch.context() as patch:
         patch.setattr(pages, "TAGS_AT_ONCE", at_once)
         patch.setattr(pages, "SCALARS_AT_ONCE", 0)
-        try:
-            machine = machine_with_a_history(store, dice)
-            for superseded in (False, True):
-                wanted = Wanted(superseded=superseded)
-                then = expected(machine.model, machine.state, wanted, told=True)
-                found = rows("msgpack", export(store, machine.state, "msgpack", wanted))
-                assert sorted(found) == sorted(then)
-                for tag in machine.model.tags:
-                    own = [row for row in found if row.tag == tag]
-                    assert own == [row for row in then if row.tag == tag]
-        finally:
-            store.close()
+        machine = machine_with_a_history(store, dice)
+        for superseded in (False, True):
+            wanted = Wanted(superseded=superseded)
+            then = expected(machine.model, machine.state, wanted, told=True)
+            found = rows("msgpack", export(store, machine.state, "msgpack", wanted))
+            assert sorted(found) == sorted(then)
+            for tag in machine.model.tags:
+                own = [row for row in found if row.tag == tag]
+                assert own == [row for row in then if row.tag == tag]
 
 
-@settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 2**64))
-def test_an_export_is_of_the_moment_it_began(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+@given_on_engines(15, elsewhere=4, seed=st.integers(0, 2**64))
+def test_an_export_is_of_the_moment_it_began(
+    stores: Stores, tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
     """Reports, rewinds and merges between its pages change nothing."""
     dice = random.Random(seed)
-    store = SqliteStore.open(tmp_path_factory.mktemp("store"))
-    with pytest.MonkeyPatch.context() as patch:
+    with stores.opened(tmp_path_factory.mktemp("store")) as store, pytest.MonkeyPatch.context() as patch:
         patch.setattr(pages, "PAGE_BYTES", 1)
-        try:
-            machine = machine_with_a_history(store, dice)
+        machine = machine_with_a_history(store, dice)
+        state = machine.state
+        for wanted in (Wanted(), Wanted(superseded=True)):
             state = machine.state
-            for wanted in (Wanted(), Wanted(superseded=True)):
-                state = machine.state
-                then = expected(machine.model, state, wanted, told=wanted.superseded)
-                found = b""
-                for piece in pieces_of(store, state, wanted):
-                    found += piece
-                    play(machine, 1)
-                assert rows("jsonl", found) == then
-        finally:
-            store.close()
+            then = expected(machine.model, state, wanted, told=wanted.superseded)
+            found = b""
+            for piece in pieces_of(store, state, wanted):
+                found += piece
+                play(machine, 1)
+            assert rows("jsonl", found) == then
 
 
-def pieces_of(store: SqliteStore, state: RunState, wanted: Wanted) -> Iterator[bytes]:
+def pieces_of(store: Store, state: RunState, wanted: Wanted) -> Iterator[bytes]:
     return Export(store, state, FORMATS["jsonl"], wanted).pieces()

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tallyboard_server.eventfiles import opening, tails
@@ -14,6 +13,9 @@ from tallyboard_server.eventfiles.engine import Engine
 from tallyboard_server.ingest import Merger
 from tests.eventfiles_kit import Service, curves, same, settle
 from tests.histories import Action, actions
+from tests.stores import Stores, given_on_engines, on
+
+pytestmark = on("sqlite", "postgres")
 
 RUN = "p/run"
 
@@ -59,12 +61,13 @@ def small_slices() -> Iterator[None]:
 _between = st.sampled_from(["settle", "turn", "turn", "restart", "merge", "end_of_grace"])
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
-@given(st.lists(st.tuples(actions, st.lists(_between, max_size=2)), min_size=4, max_size=14))
-def test_files_show_what_the_store_shows(history: list[tuple[Action, list[str]]]) -> None:
+@given_on_engines(
+    150, elsewhere=8, history=st.lists(st.tuples(actions, st.lists(_between, max_size=2)), min_size=4, max_size=14)
+)
+def test_files_show_what_the_store_shows(stores: Stores, history: list[tuple[Action, list[str]]]) -> None:
     directory = Path(tempfile.mkdtemp(prefix="tallyboard-test-"))
     try:
-        with Service(directory) as service:
+        with Service(directory, stores=stores) as service:
             exporting = Exporting(service)
             for action, between in history:
                 action(service, RUN)

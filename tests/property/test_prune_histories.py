@@ -1,19 +1,20 @@
 """Any history, pruned at any time: nothing visible is lost with superseded points, and what is left verifies."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tallyboard_server.model import RunState
 from tallyboard_server.retention import Outcome, Policy, Pruner
 from tests.eventfiles_kit import Service, curves, same, settle
 from tests.histories import Action, histories
+from tests.stores import Stores, given_on_engines, on
 from tests.unit.test_retention import merge_all
 from tests.verify_kit import verify
 
+pytestmark = on("sqlite", "postgres")
+
 RUN = "a/b"
 PLACES = st.sets(st.integers(0, 15), min_size=1)
-thorough = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def prune(service: Service, policy: Policy) -> Outcome:
@@ -44,12 +45,12 @@ def play(service: Service, history: list[Action], pruned_at: set[int], policy: P
         settle(engine)
 
 
-@thorough
-@given(history=histories, pruned_at=PLACES, rows_max=st.sampled_from([1, 4, 1_000]))
+@given_on_engines(40, elsewhere=4, history=histories, pruned_at=PLACES, rows_max=st.sampled_from([1, 4, 1_000]))
 def test_pruning_superseded_points_changes_nothing_that_is_visible(
-    tmp_path_factory: pytest.TempPathFactory, history: list[Action], pruned_at: set[int], rows_max: int
+    stores: Stores, tmp_path_factory: pytest.TempPathFactory, history: list[Action], pruned_at: set[int], rows_max: int
 ) -> None:
-    with Service(tmp_path_factory.mktemp("pruned")) as pruned, Service(tmp_path_factory.mktemp("whole")) as whole:
+    folders = tmp_path_factory.mktemp("pruned"), tmp_path_factory.mktemp("whole")
+    with Service(folders[0], stores=stores) as pruned, Service(folders[1], stores=stores) as whole:
         play(pruned, history, pruned_at, Policy(superseded=True), rows_max)
         for action in history:
             action(whole, RUN)
@@ -69,12 +70,19 @@ def test_pruning_superseded_points_changes_nothing_that_is_visible(
             assert sum(attempt.stored for attempt in report.attempts) == visible
 
 
-@thorough
-@given(history=histories, pruned_at=PLACES, rows_max=st.sampled_from([1, 4, 1_000]), thin=st.sampled_from([4, 8, 40]))
+@given_on_engines(
+    40, elsewhere=4, history=histories, pruned_at=PLACES, rows_max=st.sampled_from([1, 4, 1_000]),
+    thin=st.sampled_from([4, 8, 40]),
+)  # fmt: skip
 def test_thinned_runs_go_on_and_verify(
-    tmp_path_factory: pytest.TempPathFactory, history: list[Action], pruned_at: set[int], rows_max: int, thin: int
+    stores: Stores,
+    tmp_path_factory: pytest.TempPathFactory,
+    history: list[Action],
+    pruned_at: set[int],
+    rows_max: int,
+    thin: int,
 ) -> None:
-    with Service(tmp_path_factory.mktemp("run")) as service:
+    with Service(tmp_path_factory.mktemp("run"), stores=stores) as service:
         play(service, history, pruned_at, Policy(superseded=True, thin=thin), rows_max)
         state = state_of(service)
         if state is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event
 from hypothesis import strategies as st
 
 from tallyboard_server.series import (
@@ -24,9 +24,11 @@ from tallyboard_server.series import (
 )
 from tallyboard_server.series.lines import Levels
 from tallyboard_server.store.envelope import NOWHERE, Marks
-from tallyboard_server.store.sqlite import SqliteStore
 from tests.property.contract_model import bits_of
 from tests.property.series_kit import Curve, CutAtRandom, StoredMachine, curve, superseded_curve
+from tests.stores import Stores, given_on_engines, on
+
+pytestmark = on("sqlite", "postgres")
 
 MANY = 10**9
 
@@ -75,12 +77,10 @@ def within(points: Curve, low: float | None, high: float | None) -> Curve:
     return [p for p in points if (low is None or p[2] >= low) and (high is None or p[2] <= high)]
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**64))
-def test_what_is_read_is_what_is_there(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+@given_on_engines(40, elsewhere=4, seed=st.integers(0, 2**64))
+def test_what_is_read_is_what_is_there(stores: Stores, tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     dice = random.Random(seed)
-    store = SqliteStore.open(tmp_path_factory.mktemp("store"))
-    try:
+    with stores.opened(tmp_path_factory.mktemp("store")) as store:
         machine = StoredMachine(store, dice)
         for _ in range(25):
             machine.act()
@@ -90,8 +90,6 @@ def test_what_is_read_is_what_is_there(tmp_path_factory: pytest.TempPathFactory,
         with RunReader(store.snapshot, hold_s=dice.choice((-1.0, None))) as reader:
             assert reader.load(machine.state.name) is not None
             check_run(reader, machine, dice)
-    finally:
-        store.close()
 
 
 def check_run(source: Source, machine: StoredMachine, dice: random.Random) -> None:
@@ -141,22 +139,22 @@ def random_question(machine: StoredMachine, x: str, dice: random.Random) -> Ques
     return Question(x, low, high, buckets, superseded=dice.random() < 0.5)
 
 
-@settings(max_examples=1)
-@given(seed=st.just(3))
-def test_a_wrong_axis_and_too_many_points_are_refused(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
-    store = SqliteStore.open(tmp_path_factory.mktemp("store"))
-    machine = StoredMachine(store, random.Random(seed))
-    while not (machine.model.tags and (owner := machine.model.owner(machine.model.tags[0])) and
-               len(curve(machine.model, machine.model.tags[0], owner, "step")) > 3):  # fmt: skip
-        machine.act()
-    tag = machine.model.tags[0]
-    with store.snapshot() as view:
-        with pytest.raises(UnknownAxisError, match="the axes of project/run are step"):
-            read_points(view, machine.state, tag, x="tokens")
-        with pytest.raises(PointsTooManyError, match="from="):
-            read_points(view, machine.state, tag, points_max=2)
-        assert read_points(view, machine.state, "never/seen") is None
-    store.close()
+@given_on_engines(1, elsewhere=1, seed=st.just(3))
+def test_a_wrong_axis_and_too_many_points_are_refused(
+    stores: Stores, tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    with stores.opened(tmp_path_factory.mktemp("store")) as store:
+        machine = StoredMachine(store, random.Random(seed))
+        while not (machine.model.tags and (owner := machine.model.owner(machine.model.tags[0])) and
+                   len(curve(machine.model, machine.model.tags[0], owner, "step")) > 3):  # fmt: skip
+            machine.act()
+        tag = machine.model.tags[0]
+        with store.snapshot() as view:
+            with pytest.raises(UnknownAxisError, match="the axes of project/run are step"):
+                read_points(view, machine.state, tag, x="tokens")
+            with pytest.raises(PointsTooManyError, match="from="):
+                read_points(view, machine.state, tag, points_max=2)
+            assert read_points(view, machine.state, "never/seen") is None
 
 
 def test_bits_of_tells_zeros_apart() -> None:

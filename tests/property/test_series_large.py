@@ -13,8 +13,10 @@ from tallyboard_server.contract import apply, new_run
 from tallyboard_server.model import RunState
 from tallyboard_server.series import Allowance, Line, Question, read_lines
 from tallyboard_server.series.question import Along
-from tallyboard_server.store.protocol import Snapshot
-from tallyboard_server.store.sqlite import SqliteStore
+from tallyboard_server.store.protocol import Snapshot, Store
+from tests.stores import Stores, on
+
+pytestmark = on("sqlite", "postgres")
 
 BATCH = 1_500
 BEGIN = 1_760_000_000_000_000_000
@@ -25,7 +27,7 @@ BEGIN = 1_760_000_000_000_000_000
 class Sent:
     """What was sent and is visible, and the store that has it: merged up to a part of it, the rest at level 0."""
 
-    store: SqliteStore
+    store: Store
     state: RunState
     steps: Int64
     walls: Float64
@@ -42,7 +44,7 @@ class Sent:
 
 
 @pytest.fixture(scope="module")
-def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
+def sent(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
     rng = np.random.default_rng(4)
     n = 90_000
     steps = BEGIN + np.cumsum(rng.integers(1, 10**9, n))
@@ -55,7 +57,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
     values[20_000:21_000] = np.inf
     tokens = np.arange(n) * 512 - np.where(np.arange(n) % 40_000 == 39_999, 10_000, 0)
     cut = 50_000
-    store = SqliteStore.open(tmp_path_factory.mktemp("store"))
+    store = stores.open(tmp_path_factory.mktemp("store"))
     state = new_run(1, "large/run", now=0.0)
     with store.transaction() as transaction:
         transaction.save(state)
@@ -72,7 +74,7 @@ def sent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
 
 
 def _send(
-    store: SqliteStore, state: RunState, steps: Int64, walls: Float64, values: Float64, tokens: Int64, rewind: Rewind
+    store: Store, state: RunState, steps: Int64, walls: Float64, values: Float64, tokens: Int64, rewind: Rewind
 ) -> RunState:
     for begin in range(0, len(steps), BATCH):
         rows = slice(begin, begin + BATCH)
@@ -93,7 +95,7 @@ def _send(
     return outcome.state
 
 
-def _merge(store: SqliteStore, state: RunState) -> None:
+def _merge(store: Store, state: RunState) -> None:
     while True:
         with store.snapshot() as view:
             places = view.mergeable(state.id, up_to_pos=state.pos, min_blocks=2)

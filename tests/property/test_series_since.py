@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event
 from hypothesis import strategies as st
 
 from tallyboard_server.api import cursors
@@ -11,9 +11,11 @@ from tallyboard_server.series import Allowance, Line, Question, read_lines
 from tallyboard_server.series.lines import Levels
 from tallyboard_server.series.since import LineKey, News, Seen
 from tallyboard_server.store.protocol import Store
-from tallyboard_server.store.sqlite import SqliteStore
 from tests.property.contract_model import bits_of
 from tests.property.series_kit import StoredMachine
+from tests.stores import Stores, given_on_engines, on
+
+pytestmark = on("sqlite", "postgres")
 
 MANY = 10**9
 COARSE = Levels((5, 2), cells_max=1)
@@ -75,12 +77,10 @@ class Reader:
                 del self.lines[place]
 
 
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**64))
-def test_what_is_new_adds_up_to_the_whole(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+@given_on_engines(60, elsewhere=6, seed=st.integers(0, 2**64))
+def test_what_is_new_adds_up_to_the_whole(stores: Stores, tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     dice = random.Random(seed)
-    store = SqliteStore.open(tmp_path_factory.mktemp("store"))
-    try:
+    with stores.opened(tmp_path_factory.mktemp("store")) as store:
         machine = StoredMachine(store, dice)
         x = dice.choice(("step", "wall_time", "relative", *("global_step", "epoch") * 3))
         asked = Question(
@@ -98,8 +98,6 @@ def test_what_is_new_adds_up_to_the_whole(tmp_path_factory: pytest.TempPathFacto
             everything = Reader(asked, store, machine.state.name)
             everything.fetch(tags)
             check(reader.lines, everything.lines, exact=asked.buckets is None)
-    finally:
-        store.close()
 
 
 def check(

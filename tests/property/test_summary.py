@@ -6,16 +6,17 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tallyboard_server.model import RunState
 from tallyboard_server.runtable import Column
 from tallyboard_server.runtable.columns import FIGURES
 from tallyboard_server.runtable.reading import read_values
-from tallyboard_server.store.sqlite import SqliteStore
 from tests.property.contract_model import Model
 from tests.property.series_kit import CutAtRandom, StoredMachine, curve
+from tests.stores import Stores, given_on_engines, on
+
+pytestmark = on("sqlite", "postgres")
 
 Points = list[tuple[int, float, float]]
 """(step, wall time, value), ascending by step."""
@@ -81,12 +82,12 @@ def check(found: Any, wanted: Any, where: Any) -> None:
         assert found == wanted, where
 
 
-@settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**64))
-def test_every_figure_is_of_the_visible_points(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+@given_on_engines(40, elsewhere=4, seed=st.integers(0, 2**64))
+def test_every_figure_is_of_the_visible_points(
+    stores: Stores, tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
     dice = random.Random(seed)
-    store = SqliteStore.open(tmp_path_factory.mktemp("store"))
-    try:
+    with stores.opened(tmp_path_factory.mktemp("store")) as store:
         machine = StoredMachine(store, dice)
         for _ in range(25):
             machine.act()
@@ -94,8 +95,6 @@ def test_every_figure_is_of_the_visible_points(tmp_path_factory: pytest.TempPath
             state = view.load(machine.state.name)
             assert state is not None
             check_tags(CutAtRandom(view, dice), state, machine.model, dice)
-    finally:
-        store.close()
 
 
 def check_tags(view: Any, state: RunState, model: Model, dice: random.Random) -> None:

@@ -4,24 +4,25 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tallyboard_server.store.sqlite import SqliteStore
 from tallyboard_server.tensorboard.scalars import read_last, read_series
 from tests.eventfiles_kit import Service
 from tests.property.contract_model import bits_of
 from tests.property.series_kit import StoredMachine, curve
+from tests.stores import Stores, given_on_engines, on
+
+pytestmark = on("sqlite", "postgres")
 
 SIZES = (1, 2, 3, 4, 5, 7, 20, 1000)
 
 
-@settings(deadline=None, max_examples=60)
-@given(seed=st.integers(0, 2**64))
-def test_samples_are_points_and_keep_what_matters(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
+@given_on_engines(60, elsewhere=6, seed=st.integers(0, 2**64))
+def test_samples_are_points_and_keep_what_matters(
+    stores: Stores, tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
     dice = random.Random(seed)
-    store = SqliteStore.open(tmp_path_factory.mktemp("store"))
-    try:
+    with stores.opened(tmp_path_factory.mktemp("store")) as store:
         machine = StoredMachine(store, dice)
         for _ in range(dice.randint(1, 40)):
             machine.act()
@@ -49,8 +50,6 @@ def test_samples_are_points_and_keep_what_matters(tmp_path_factory: pytest.TempP
                     check_extremes(
                         {step: float(datum.value) for step, datum in zip(steps, data, strict=True)}, expected
                     )
-    finally:
-        store.close()
 
 
 def check_extremes(found: dict[int, float], expected: dict[int, tuple[float, int]]) -> None:

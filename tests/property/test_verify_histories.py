@@ -3,13 +3,15 @@
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tallyboard_server.verify import stored
 from tests.eventfiles_kit import Service, settle
 from tests.histories import Action, histories
+from tests.stores import Stores, given_on_engines, on
 from tests.verify_kit import merge, verify
+
+pytestmark = on("sqlite", "postgres")
 
 RUN = "any/run"
 
@@ -22,12 +24,17 @@ def small_pages() -> Iterator[None]:
         yield
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(history=histories, merging=st.sets(st.integers(0, 15)), exporting=st.sets(st.integers(0, 15)))
+@given_on_engines(
+    40, elsewhere=5, history=histories, merging=st.sets(st.integers(0, 15)), exporting=st.sets(st.integers(0, 15))
+)
 def test_any_history_verifies(
-    tmp_path_factory: pytest.TempPathFactory, history: list[Action], merging: set[int], exporting: set[int]
+    stores: Stores,
+    tmp_path_factory: pytest.TempPathFactory,
+    history: list[Action],
+    merging: set[int],
+    exporting: set[int],
 ) -> None:
-    with Service(tmp_path_factory.mktemp("run")) as service:
+    with Service(tmp_path_factory.mktemp("run"), stores=stores) as service:
         engine = service.engine()
         for index, action in enumerate(history):
             action(service, RUN)
@@ -41,12 +48,11 @@ def test_any_history_verifies(
             assert report.ok, report.differences
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(before=histories, during=histories)
+@given_on_engines(25, elsewhere=5, before=histories, during=histories)
 def test_a_history_that_goes_on_meanwhile_shows_no_difference_but_lag(
-    tmp_path_factory: pytest.TempPathFactory, before: list[Action], during: list[Action]
+    stores: Stores, tmp_path_factory: pytest.TempPathFactory, before: list[Action], during: list[Action]
 ) -> None:
-    with Service(tmp_path_factory.mktemp("run")) as service:
+    with Service(tmp_path_factory.mktemp("run"), stores=stores) as service:
         engine = service.engine()
         for action in before:
             action(service, RUN)

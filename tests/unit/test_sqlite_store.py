@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tallyboard_server.model import POSITION_MAX
 from tallyboard_server.principal import AuditEntry
-from tallyboard_server.store.protocol import StoreError, StoreFullError
+from tallyboard_server.store.protocol import StoreBusyError, StoreError, StoreFullError
 from tallyboard_server.store.sql import codec
 from tallyboard_server.store.sql.journal import MERGEABLE
 from tallyboard_server.store.sqlite import SqliteStore
@@ -44,6 +44,14 @@ def test_migrations_are_numbered_and_recorded(tmp_path: Path) -> None:
     SqliteStore.open(tmp_path).close()
     connection = apsw.Connection(str(tmp_path / "tallyboard.sqlite3"))
     assert schema_version(connection) == len(migrations()) >= 1
+
+
+def test_a_second_owner_is_refused(tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path)
+    with pytest.raises(StoreBusyError, match="in use by process"):
+        SqliteStore.open(tmp_path)
+    store.close()
+    SqliteStore.open(tmp_path).close()
 
 
 def test_a_newer_schema_is_refused_untouched(tmp_path: Path) -> None:
