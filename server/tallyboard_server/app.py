@@ -228,6 +228,7 @@ async def running(
             exports=CapacityLimiter(EXPORTS_AT_ONCE_MAX),
             copying=asyncio.Lock(),
             event_files=exporter,
+            shares=shares,
             pruner=pruner,
             clock=clock,
             traffic=traffic,

@@ -23,6 +23,7 @@ from tallyboard_server.principal import Principal
 from tallyboard_server.retention import Pruner
 from tallyboard_server.runtable import Overview, ValueCache
 from tallyboard_server.settings import Settings
+from tallyboard_server.shares import Shares
 from tallyboard_server.store.protocol import Store
 from tallyboard_server.watch import RuleBook
 
@@ -53,7 +54,7 @@ class Service:
     `large_decodes` large bodies being decoded, `verifications` runs being verified, `exports` answers of
     GET /export being sent; `copying` is held while a backup is made; `live` tells pages what changes,
     `overview` knows what runs have together, `fairness` gives them their turns. access: who gets in; page: the
-    dashboard's files.
+    dashboard's files. shares: the runs whose event files and the like are this service's business.
 
     views: the background parts by name. check_views: what is wrong with them, in sentences (nothing: all is well).
     known_values: of runs, as tables of them were last answered. rules: what watchdogs look for; notifier: sends alerts.
@@ -77,6 +78,7 @@ class Service:
     overview: Overview
     views: Mapping[str, View]
     event_files: EventFiles
+    shares: Shares
     pruner: Pruner
     rules: RuleBook
     notifier: Notifier

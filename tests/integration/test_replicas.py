@@ -1,0 +1,110 @@
+"""Three services on one database: what one receives all show, and each run is worked for by one."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tallyboard_server.eventfiles import Exporter
+from tallyboard_server.settings import Settings
+from tallyboard_server.shares import SHARES
+from tests.service import RunningService, serving, until
+from tests.sse import listening
+from tests.stores import Stores, on
+
+pytestmark = on("postgres")
+
+
+@pytest.fixture(scope="module")
+def trio(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[RunningService]]:
+    """Three that share a database and a logdir."""
+    folder = tmp_path_factory.mktemp("trio")
+    with ExitStack() as stack:
+        yield [stack.enter_context(serving(_settings(stores, folder, index))) for index in range(3)]
+
+
+def _settings(stores: Stores, folder: Path, index: int) -> Settings:
+    own = {"data_dir": folder / str(index), "logdir": folder / "logdir", "port": 0, "watchdogs": True}
+    return Settings(**(stores.settings(folder) | own))
+
+
+def shares_of(service: RunningService) -> set[int]:
+    shares = service.parts.shares
+    return {number for number in range(SHARES) if shares.has(number)}
+
+
+def test_shares_are_divided_evenly_and_each_is_held_once(trio: list[RunningService]) -> None:
+    def divided() -> bool:
+        held = [shares_of(service) for service in trio]
+        return set().union(*held) == set(range(SHARES)) and sum(map(len, held)) == SHARES and max(map(len, held)) <= 22
+
+    assert until(divided)
+
+
+def test_what_one_has_acknowledged_all_show_at_once(trio: list[RunningService], run_name: str) -> None:
+    for step, service in enumerate(trio):
+        assert service.report(run_name, {"step": step, "scalars": {"loss": step / 2}}).status == 200
+        for other in trio:
+            assert other.points(run_name, "loss") == [(n, n / 2) for n in range(step + 1)]
+
+
+def test_a_counter_never_goes_back_whoever_is_asked(trio: list[RunningService], run_name: str) -> None:
+    assert trio[0].report(run_name, {"step": 5, "scalars": {"loss": 1.0}}).status == 200
+    for service in trio:
+        refused = service.report(run_name, {"step": 4, "scalars": {"loss": 2.0}})
+        assert refused.json()["refused_count"] == 1, refused.body
+    assert trio[1].report(run_name, {"step": 6, "scalars": {"loss": 0.5}}).status == 200
+    assert trio[2].points(run_name, "loss") == [(5, 1.0), (6, 0.5)]
+
+
+def test_pages_hear_what_another_replica_received(trio: list[RunningService], run_name: str) -> None:
+    with listening(trio[0]) as stream:
+        assert stream.event()[0] == "hello"
+        trio[1].report(run_name, {"step": 1, "scalars": {"loss": 1.0}})
+        assert run_name in stream.event()[1]["runs"]
+        trio[2].request("DELETE", f"/api/v1/runs/{run_name}")
+        assert run_name in stream.event()[1]["deleted"]
+
+
+def test_each_run_has_event_files_of_one_writer(trio: list[RunningService], run_name: str) -> None:
+    runs = [f"{run_name}-{number}" for number in range(12)]
+    for step in range(1, 4):
+        for number, run in enumerate(runs):
+            service = trio[(number + step) % 3]
+            assert service.report(run, {"step": step, "scalars": {"loss": float(number)}}).status == 200
+    logdir = trio[0].parts.settings.event_file_dir
+
+    def complete() -> bool:
+        return all(
+            len(found := list((logdir / run).glob("events*"))) == 1 and found[0].stat().st_size > 150 for run in runs
+        )
+
+    assert until(complete)
+    for service in trio:  # nobody knows of files that are not its own
+        exporter = service.parts.event_files
+        assert isinstance(exporter, Exporter)
+        assert all(service.parts.shares.has(run_id) for run_id in range(10_000) if exporter.exported_pos(run_id))
+
+
+def test_a_watchdog_sees_what_another_replica_received(trio: list[RunningService], run_name: str) -> None:
+    runs = [f"{run_name}-{number}" for number in range(6)]
+    for run in runs:  # ids follow each other, so they are of different replicas
+        for service in trio:
+            service.report(run, {"step": 1, "scalars": {"loss": 1.0}})
+        trio[0].report(run, {"step": 2, "scalars": {"loss": float("nan")}})
+
+    def all_told() -> bool:
+        return all(trio[1].get(f"/alerts/{run}").json()["alerts"] for run in runs)
+
+    assert until(all_told, 20.0)
+    for run in runs:
+        titles = [alert["alert"]["title"] for alert in trio[1].get(f"/alerts/{run}").json()["alerts"]]
+        assert len(titles) == 1, "each is told once, by whoever has the run's share"
+
+
+def test_when_one_leaves_its_shares_are_taken_over(stores: Stores, tmp_path: Path) -> None:
+    with serving(_settings(stores, tmp_path, 0)) as stays:
+        with serving(_settings(stores, tmp_path, 1)) as leaves:
+            assert until(lambda: len(shares_of(leaves)) == SHARES // 2 == len(shares_of(stays)))
+        assert until(lambda: len(shares_of(stays)) == SHARES, 5.0)
