@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from tallyboard_server.eventfiles.disk import Disk, OpenFiles
 from tallyboard_server.eventfiles.encoder import Encoder
 from tallyboard_server.eventfiles.layout import LogDirectory, host_name
+from tallyboard_server.shares import EVERYTHING, Shares
 from tallyboard_server.store.protocol import Store, Transaction
 
 Record = Callable[[Callable[[Transaction], None]], None]
@@ -30,19 +31,29 @@ class ExportSettings:
     open_files_max: int = 256
 
 
-@dataclass(slots=True)
+@dataclass
 class Tools:
-    """The exporter's surroundings. clock is monotonic, wall is the time of day; both in seconds."""
+    """The exporter's surroundings. clock is monotonic, wall is the time of day; both in seconds.
+
+    shares: which runs are this process's to write files of.
+    """
 
     store: Store
     record: Record
-    logdir: LogDirectory
     settings: ExportSettings
-    disk: Disk
     clock: Callable[[], float]
     wall: Callable[[], float]
-    host: str = field(default_factory=host_name)
-    encoder: Encoder = field(default_factory=Encoder)
+    host: str = field(default_factory=host_name, kw_only=True)
+    encoder: Encoder = field(default_factory=Encoder, kw_only=True)
+    shares: Shares = field(default=EVERYTHING, kw_only=True)
+
+
+@dataclass
+class FileTools(Tools):
+    """The surroundings of an exporter that writes files."""
+
+    logdir: LogDirectory
+    disk: Disk
     open_files: OpenFiles = field(init=False)
 
     def __post_init__(self) -> None:
