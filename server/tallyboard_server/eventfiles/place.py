@@ -58,16 +58,20 @@ class Place(Protocol[F]):
         """Do them all, at the same time if that is of use; what each raised, None for those that went well."""
         ...
 
+    def recorded_building(self, files: F) -> None:
+        """That was recorded."""
+        ...
+
     def record_live(self, transaction: Transaction, files: F, live: Generation) -> None:
-        """Record a complete generation, and what it replaces as retired by the caller."""
+        """Record a complete generation."""
         ...
 
     def installed(self, files: F, live: Generation) -> None:
         """The generation was recorded as live."""
         ...
 
-    def abandon(self, files: F, generation: Generation) -> None:
-        """A generation will not be completed."""
+    def abandoned(self, files: F, generation: Generation) -> None:
+        """A generation became a leftover: remove it now, if it can be; else it goes later."""
         ...
 
     def may_go(self, files: F, generation: Generation) -> bool:
@@ -75,11 +79,11 @@ class Place(Protocol[F]):
         ...
 
     def remove(self, name: str, generations: Sequence[Generation]) -> None:
-        """Remove generations of one run (never what was not recorded)."""
+        """Remove replaced generations of one run (never what was not recorded)."""
         ...
 
-    def removed_all(self, name: str) -> None:
-        """The last generation of a deleted run was removed."""
+    def remove_all(self, name: str, generations: Sequence[Generation]) -> None:
+        """Remove all of a deleted run."""
         ...
 
     def release(self, files: F, generation: Generation) -> None:
@@ -100,13 +104,15 @@ class Place(Protocol[F]):
 
 
 class Growth(Protocol[F]):
-    """How live generations grow. next_sync_at: when `sync` has something to do, if there is something unsynced."""
+    """How live generations grow. next_sync_at: when `sync` has something to do, if there is something unsynced.
+    bytes_at_once: with so many bytes waiting, a run does not wait for the interval."""
 
     next_sync_at: float
     bytes_total: int
     syncs_total: int
     sync_seconds_total: float
     mean_block_bytes: float
+    bytes_at_once: float
 
     @property
     def unsynced(self) -> int:
@@ -124,10 +130,6 @@ class Growth(Protocol[F]):
 
     def sync(self) -> list[F]:
         """Have what was written endure, and record how far it reaches; returns runs for which that failed."""
-        ...
-
-    def interval_s(self, files: F, pace_s: float) -> float:
-        """How long after a tail the next one may be written, in seconds."""
         ...
 
     def forget(self, files: F) -> None:

@@ -17,6 +17,7 @@ _SYNC_TURN_S: Final = 1.0
 _SYNC_SHARE: Final = 4
 """Syncing pauses for this many times what it took, so that a slow disk is left to the journal."""
 
+
 class Tails:
     """Reads, writes and syncs the tails of all runs."""
 
@@ -28,6 +29,7 @@ class Tails:
         self.bytes_total = 0
         self.syncs_total = 0
         self.sync_seconds_total = 0.0
+        self.bytes_at_once = float("inf")
         self.mean_block_bytes = BLOCK_BYTES_GUESS
 
     @property
@@ -48,10 +50,6 @@ class Tails:
                 written = self._write(tail)
             yield tail, None if attempt.failed else written
             rest()
-
-    def interval_s(self, files: DiskFiles, pace_s: float) -> float:
-        """See Growth.interval_s."""
-        return pace_s
 
     def _write(self, tail: Tail[DiskFiles]) -> bool:
         """Write a tail; False if the file is not what it was left as (then files.damage says why).
