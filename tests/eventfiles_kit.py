@@ -10,9 +10,11 @@ import numpy as np
 from tallyboard.wire import Batch, Columns, Open, Receipt, Rewind
 from tallyboard_server.eventfiles.disk import Disk
 from tallyboard_server.eventfiles.engine import Engine
+from tallyboard_server.eventfiles.exporter import file_engine
 from tallyboard_server.eventfiles.layout import LogDirectory, is_event_file
 from tallyboard_server.eventfiles.reader import EventFile, read_event_file
-from tallyboard_server.eventfiles.tools import ExportSettings, Record, Tools
+from tallyboard_server.eventfiles.ondisk import DiskFiles, FileTools
+from tallyboard_server.eventfiles.tools import ExportSettings, Record
 from tallyboard_server.ingest import Append, Delete, Ingest
 from tallyboard_server.series import read_points
 from tallyboard_server.store.protocol import Generation
@@ -116,19 +118,19 @@ class Service:
         """Delete a run."""
         self.ingest.submit_blocking(Delete(run))
 
-    def engine(self, *, disk: Disk | None = None, record: Record | None = None) -> Engine:
+    def engine(self, *, disk: Disk | None = None, record: Record | None = None) -> Engine[DiskFiles]:
         """An exporter at its beginning, as after a start of the process."""
-        tools = Tools(
+        tools = FileTools(
             self.store,
             record or self.ingest.record,
-            LogDirectory(self.logdir),
             self.settings,
-            disk or Disk(),
             self.clock,
             self.wall,
+            LogDirectory(self.logdir),
+            disk or Disk(),
             host="host",
         )
-        return Engine(tools)
+        return file_engine(tools)
 
     def pass_time(self, seconds: float) -> None:
         """Let both clocks run."""
@@ -168,7 +170,7 @@ class Service:
         return found
 
 
-def settle(engine: Engine, turns_max: int = 200) -> None:
+def settle(engine: Engine[Any], turns_max: int = 200) -> None:
     """Take turns until everything committed is exported and synced."""
     engine.begin_sweep()
     for _ in range(turns_max):
@@ -187,7 +189,7 @@ def curves(file: EventFile) -> dict[str, Curve]:
     return found
 
 
-def until(condition: Callable[[], bool], engine: Engine, turns_max: int = 200) -> None:
+def until(condition: Callable[[], bool], engine: Engine[Any], turns_max: int = 200) -> None:
     """Take turns until a condition holds."""
     for _ in range(turns_max):
         if condition():

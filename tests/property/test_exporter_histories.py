@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
-from tallyboard_server.eventfiles import opening, tails
+from tallyboard_server.eventfiles import opening, reading
 from tallyboard_server.eventfiles.engine import Engine
+from tallyboard_server.eventfiles.ondisk import DiskFiles
 from tallyboard_server.ingest import Merger
 from tests.eventfiles_kit import Service, curves, same, settle
 from tests.histories import Action, actions
@@ -25,7 +26,7 @@ class Exporting:
 
     def __init__(self, service: Service) -> None:
         self._service = service
-        self.engine: Engine = service.engine()
+        self.engine: Engine[DiskFiles] = service.engine()
         self._merger = Merger(service.store, service.ingest.record, min_blocks=2)
 
     def settle(self) -> None:
@@ -54,7 +55,7 @@ def small_slices() -> Iterator[None]:
     """Read openings and tails in pieces of a few rows, so that short histories meet every cut."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(opening, "SLICE_BYTES", 150)
-        patch.setattr(tails, "READ_BYTES", 100)
+        patch.setattr(reading, "READ_BYTES", 100)
         yield
 
 

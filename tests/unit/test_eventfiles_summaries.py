@@ -10,8 +10,9 @@ from tensorboardX.proto import event_pb2
 
 from tallyboard.wire import Rewind
 from tallyboard.wire.summaries import plain_metadata
-from tallyboard_server.eventfiles import blobpages, opening, read_event_file, tails
+from tallyboard_server.eventfiles import blobpages, opening, read_event_file, reading, tails
 from tallyboard_server.eventfiles.columns import PointColumns, read_columns
+from tallyboard_server.eventfiles.ondisk import DiskFiles
 from tallyboard_server.eventfiles.reader import BlobPoint
 from tallyboard_server.series.blobs import read_blob_points, read_blobs, sample
 from tests.eventfiles_kit import Service, settle
@@ -115,13 +116,13 @@ def test_a_tail_of_large_blobs_is_read_in_parts(service: Service, monkeypatch: p
     engine = service.engine()
     service.batch(RUN, columns=columns_of(step_of(0)))
     settle(engine)
-    monkeypatch.setattr(tails, "READ_BYTES", 10_000)
+    monkeypatch.setattr(reading, "READ_BYTES", 10_000)
     for step in range(1, 20):
         service.batch(RUN, columns=columns_of(step_of(step, size=64)))
     largest = 0
     read = tails.Tails.read
 
-    def measured(self: tails.Tails, *args: object) -> tails.Tail | None:
+    def measured(self: tails.Tails, *args: object) -> reading.Tail[DiskFiles] | None:
         nonlocal largest
         tail = read(self, *args)  # type: ignore[arg-type]
         largest = max(largest, tail.nbytes if tail is not None else 0)

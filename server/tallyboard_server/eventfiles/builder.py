@@ -1,16 +1,16 @@
 """Builds generations: recorded, written under a hidden name, synced, renamed, recorded as live; a slice at a time."""
 
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
+from functools import partial
+from typing import Final, Generic
 
-from tallyboard_server.eventfiles.layout import part_name
 from tallyboard_server.eventfiles.opening import Opening
-from tallyboard_server.eventfiles.runfiles import LIVE, RETIRED, Build, RunFiles, remove_leftover
+from tallyboard_server.eventfiles.place import F, Place
+from tallyboard_server.eventfiles.runfiles import LIVE, RETIRED, Build
 from tallyboard_server.eventfiles.tagnames import TagNames
 from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.eventfiles.troubles import Troubles
@@ -19,8 +19,6 @@ from tallyboard_server.store.protocol import Generation, Transaction
 
 logger = logging.getLogger(__name__)
 
-BUILDS_MAX: Final = 64
-"""Generations in the making at once: each holds a descriptor."""
 TURN_S: Final = 0.25
 """Time for building between two looks at the runs that only grow."""
 VIEW_S: Final = 0.1
@@ -29,24 +27,26 @@ _REST: Final = 10
 """A generation is followed by another no sooner than this many times what building it took."""
 
 
-class Builder:
+class Builder(Generic[F]):
     """All generations in the making."""
 
     def __init__(
         self,
         tools: Tools,
+        place: Place[F],
         troubles: Troubles,
         *,
-        on_live: Callable[[RunFiles, Generation | None], None],
-        on_failed: Callable[[RunFiles], None],
+        on_live: Callable[[F, Generation | None], None],
+        on_failed: Callable[[F], None],
     ) -> None:
         """on_live is told of a run's new generation, with the one it replaces."""
         self._tools = tools
+        self._place = place
         self._troubles = troubles
         self._on_live = on_live
         self._on_failed = on_failed
-        self._writing: deque[RunFiles] = deque()
-        self._complete: list[RunFiles] = []
+        self._writing: deque[F] = deque()
+        self._complete: list[F] = []
         self.generations_total = 0
         self.repairs_total = 0
 
@@ -56,11 +56,11 @@ class Builder:
     @property
     def room(self) -> int:
         """How many more can be begun."""
-        return max(0, BUILDS_MAX - len(self))
+        return max(0, self._place.builds_max - len(self))
 
-    def begin(self, wanted: Sequence[tuple[RunFiles, RunState, TagNames]]) -> None:
+    def begin(self, wanted: Sequence[tuple[F, RunState, TagNames]]) -> None:
         """Record new generations and create their files. `wanted` has at most `room` runs."""
-        builds: list[tuple[RunFiles, Build]] = []
+        builds: list[tuple[F, Build]] = []
         for files, state, names in wanted:
             with self._troubles.kept_to(files.run_id, files.name) as attempt:
                 builds.append((files, self._prepare(files, state, names)))
@@ -79,7 +79,7 @@ class Builder:
             if attempt.failed:
                 self._abandon(files, build)
 
-    def adopt(self, files: RunFiles) -> None:
+    def adopt(self, files: F) -> None:
         """Take over a complete file that a former process could not record as live any more."""
         self._complete.append(files)
 
@@ -87,21 +87,15 @@ class Builder:
         """Write on, in turn, for about TURN_S; then record what has become complete."""
         until = self._tools.clock() + TURN_S
         for _ in range(len(self._writing)):
-            files = self._writing.popleft()
-            build = files.build
-            if build is None:  # forgotten meanwhile
-                continue
-            with self._troubles.kept_to(files.run_id, files.name) as attempt:
-                self._write_slice(files, build)
-                (self._complete if build.complete else self._writing).append(files)
-            if attempt.failed:
-                self._abandon(files, build)
+            if not self._writing:
+                break
+            self._write_on([self._writing.popleft() for _ in range(min(self._place.at_once, len(self._writing)))])
             if self._tools.clock() >= until:
                 break
         if self._complete:
             self._publish()
 
-    def forget(self, files: RunFiles) -> None:
+    def forget(self, files: F) -> None:
         """Drop a build whose run is gone; its files are removed with the run's others."""
         build = files.build
         if build is None:
@@ -109,25 +103,23 @@ class Builder:
         files.build = None
         if files in self._complete:
             self._complete.remove(files)
-        _close(build)
+        build.discard()
 
     def close(self) -> None:
         """Release descriptors; unfinished builds are leftovers for the next process."""
         for files in (*self._writing, *self._complete):
             if files.build is not None:
-                _close(files.build)
+                files.build.discard()
 
-    def _prepare(self, files: RunFiles, state: RunState, names: TagNames) -> Build:
-        tools = self._tools
-        for leftover in files.leftovers:
-            remove_leftover(tools.disk, files, leftover)
-        generation, has_predecessor = files.next_generation(state, tools.disk, tools.host, tools.wall())
+    def _prepare(self, files: F, state: RunState, names: TagNames) -> Build:
+        generation, has_predecessor = self._place.next_generation(files, state)
         files.last_number, files.last_seconds = generation.number, generation.seconds
-        opening = Opening(tools.encoder, state, names, seconds=generation.seconds, has_predecessor=has_predecessor)
-        part = files.directory / part_name(files.run_id, generation.number)
-        return Build(generation, opening, part, begun_at=tools.clock())
+        opening = Opening(
+            self._tools.encoder, state, names, seconds=generation.seconds, has_predecessor=has_predecessor
+        )
+        return Build(generation, opening, begun_at=self._tools.clock())
 
-    def _record_building(self, builds: Sequence[tuple[RunFiles, Build]]) -> set[int]:
+    def _record_building(self, builds: Sequence[tuple[F, Build]]) -> set[int]:
         """Record before any file exists; returns the runs that were deleted meanwhile."""
         gone: set[int] = set()
 
@@ -138,9 +130,7 @@ class Builder:
                 if state is None or state.id != files.run_id:
                     gone.add(files.run_id)
                     continue
-                for leftover in files.leftovers:
-                    transaction.drop_generation(files.run_id, leftover.number)
-                transaction.save_generation(build.generation)
+                self._place.record_building(transaction, files, build.generation)
 
         try:
             self._tools.record(work)
@@ -149,36 +139,47 @@ class Builder:
                 files.leftovers.append(build.generation)
             raise
         for files, _ in builds:
-            files.leftovers.clear()
+            self._place.recorded_building(files)
         return gone
 
-    def _create(self, files: RunFiles, build: Build) -> None:
-        disk = self._tools.disk
+    def _create(self, files: F, build: Build) -> None:
         if build.opening is None:
             raise ValueError("a complete generation is not created again")
-        disk.make_directory(files.directory, self._tools.logdir.root)
-        build.fd = disk.create(build.part)
+        build.sink = self._place.create(files, build.generation)
         head = build.opening.head()
-        disk.write(build.fd, head, 0)
+        build.sink.write(head)
         build.length = len(head)
 
-    def _write_slice(self, files: RunFiles, build: Build) -> None:
-        opening, fd, disk = build.opening, build.fd, self._tools.disk
-        if opening is None or fd is None:
-            raise ValueError("a complete generation is not written to by its builder")
-        if not opening.done:
-            with self._tools.store.snapshot() as view:
-                until = self._tools.clock() + VIEW_S
-                slices = opening.read(view, lambda: self._tools.clock() >= until)
-            data = opening.encode(slices)
-            disk.write(fd, data, build.length)
+    def _write_on(self, some: list[F]) -> None:
+        """Write a slice of each, and have those that are complete stand under their names."""
+        slices: list[tuple[F, Build, bytes]] = []
+        for files in some:
+            build = files.build
+            if build is None:  # forgotten meanwhile
+                continue
+            with self._troubles.kept_to(files.run_id, files.name) as attempt:
+                slices.append((files, build, self._next_slice(build)))
+            if attempt.failed:
+                self._abandon(files, build)
+        raised = self._place.each([partial(_write, build, data) for _, build, data in slices])
+        for (files, build, data), error in zip(slices, raised, strict=True):
+            if error is not None:
+                self._troubles.note(files.run_id, files.name, error)
+                self._abandon(files, build)
+                continue
             build.length += len(data)
+            (self._complete if build.complete else self._writing).append(files)
+
+    def _next_slice(self, build: Build) -> bytes:
+        opening = build.opening
+        if opening is None:
+            raise ValueError("a complete generation is not written to by its builder")
         if opening.done:
-            disk.sync(fd)
-            disk.rename(build.part, files.path(build.generation))
-            disk.sync_directory(files.directory)
-            _close(build)
-            build.opening = None
+            return b""
+        with self._tools.store.snapshot() as view:
+            until = self._tools.clock() + VIEW_S
+            slices = opening.read(view, lambda: self._tools.clock() >= until)
+        return opening.encode(slices)
 
     def _publish(self) -> None:
         builds = [(files, files.build) for files in self._complete if files.build is not None]
@@ -194,7 +195,9 @@ class Builder:
         }
 
         def work(transaction: Transaction) -> None:
-            for generation in (*live.values(), *retired.values()):
+            for files, _ in builds:
+                self._place.record_live(transaction, files, live[files.run_id])
+            for generation in retired.values():
                 transaction.save_generation(generation)
 
         self._tools.record(work)
@@ -204,29 +207,37 @@ class Builder:
             self._install(files, build, live[files.run_id], old)
             self._on_live(files, old)
 
-    def _install(self, files: RunFiles, build: Build, live: Generation, old: Generation | None) -> None:
+    def _install(self, files: F, build: Build, live: Generation, old: Generation | None) -> None:
         self.generations_total += 1
         self.repairs_total += files.damage is not None
         if old is not None:
-            self._tools.open_files.close(files.path(old))
+            self._place.release(files, old)
             files.retired[old.number] = old
             logger.info("event files of %s: %s replaces %s", files.name, live.file_name, old.file_name)
         files.live, files.build, files.damage = live, None, None
         files.written_pos, files.written_length = live.first_pos, live.length
+        self._place.installed(files, live)
         now = self._tools.clock()
         rest_s = _REST * (now - build.begun_at) if build.begun_at else 0.0
         files.next_generation_at = now + max(self._tools.settings.generation_interval_s, rest_s)
 
-    def _abandon(self, files: RunFiles, build: Build) -> None:
-        _close(build)
+    def _abandon(self, files: F, build: Build) -> None:
+        build.discard()
         files.build = None
         files.leftovers.append(build.generation)
         with suppress(OSError):  # else it goes before the next one is begun
-            remove_leftover(self._tools.disk, files, build.generation)
+            self._place.abandoned(files, build.generation)
         self._on_failed(files)
 
 
-def _close(build: Build) -> None:
-    if build.fd is not None:
-        os.close(build.fd)
-        build.fd = None
+def _write(build: Build, data: bytes) -> None:
+    """Write a slice, the last one to the end."""
+    opening, sink = build.opening, build.sink
+    if opening is None or sink is None:
+        raise ValueError("a complete generation is not written to by its builder")
+    if data:
+        sink.write(data)
+    if opening.done:
+        sink.finish()
+        build.sink = None
+        build.opening = None

@@ -3,10 +3,9 @@
 import heapq
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic
 
-from tallyboard_server.eventfiles.layout import part_name
-from tallyboard_server.eventfiles.runfiles import RunFiles
+from tallyboard_server.eventfiles.place import F, Place
 from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.eventfiles.troubles import Troubles
 from tallyboard_server.store.protocol import Generation, Snapshot, Transaction
@@ -18,19 +17,20 @@ _BATCH_MAX: Final = 256
 _RETRY_S: Final = 10.0
 
 
-class Cleaner:
+class Cleaner(Generic[F]):
     """Only files that were recorded are ever removed, and directories only when they are empty."""
 
-    def __init__(self, tools: Tools, troubles: Troubles, runs: dict[int, RunFiles]) -> None:
+    def __init__(self, tools: Tools, place: Place[F], troubles: Troubles, runs: dict[int, F]) -> None:
         """`runs` is the exporter's own, by run id."""
         self._tools = tools
+        self._place = place
         self._troubles = troubles
         self._runs = runs
         self._expiring: list[tuple[float, int, int]] = []
         self._leaving: dict[int, float] = {}
         self._check_deleted_at: float | None = 0.0
 
-    def retire(self, files: RunFiles, generation: Generation) -> None:
+    def retire(self, files: F, generation: Generation) -> None:
         """Remove a replaced file when its grace period, which began at its changed_at, is over."""
         at = self._tools.clock() + self._grace_left_s(generation)
         heapq.heappush(self._expiring, (at, files.run_id, generation.number))
@@ -53,7 +53,7 @@ class Cleaner:
             self._remove_deleted(now, forget)
 
     def _remove_expired(self, now: float) -> None:
-        removed: list[tuple[RunFiles, Generation]] = []
+        removed: list[tuple[F, Generation]] = []
         while self._expiring and self._expiring[0][0] <= now and len(removed) < _BATCH_MAX:
             _, run_id, number = heapq.heappop(self._expiring)
             files = self._runs.get(run_id)
@@ -61,8 +61,11 @@ class Cleaner:
             if files is None or generation is None:
                 continue
             with self._troubles.kept_to(run_id, files.name) as attempt:
-                self._tools.disk.remove(files.path(generation))
-                removed.append((files, generation))
+                if self._place.may_go(files, generation):
+                    self._place.remove(files.name, [generation])
+                    removed.append((files, generation))
+                else:
+                    heapq.heappush(self._expiring, (now + _RETRY_S, run_id, number))
             if attempt.failed:
                 heapq.heappush(self._expiring, (now + _RETRY_S, run_id, number))
         if not removed:
@@ -84,7 +87,7 @@ class Cleaner:
         with self._tools.store.snapshot() as view:
             found = [
                 (run_id, name, view.generations(run_id), self._may_go_at(view, run_id, name, now))
-                for run_id, name in view.deleted_run_ids()[:_BATCH_MAX]
+                for run_id, name in self._deleted(view)
             ]
         gone: list[Generation] = []
         for run_id, name, generations, may_go_at in found:
@@ -93,7 +96,7 @@ class Cleaner:
                 continue
             forget(run_id)
             with self._troubles.kept_to(run_id, name) as attempt:
-                self._remove_all(name, generations)
+                self._place.remove_all(name, generations)
                 gone += generations
                 self._leaving.pop(run_id, None)
                 self._troubles.forget(run_id)
@@ -115,14 +118,10 @@ class Cleaner:
             self._check_again(now + _RETRY_S)
             raise
 
-    def _remove_all(self, name: str, generations: list[Generation]) -> None:
-        disk, logdir = self._tools.disk, self._tools.logdir
-        directory = logdir.of_run(name)
-        for generation in generations:
-            self._tools.open_files.close(directory / generation.file_name)
-            disk.remove(directory / generation.file_name)
-            disk.remove(directory / part_name(generation.run_id, generation.number))
-        disk.remove_empty_directories(directory, logdir.root)
+    def _deleted(self, view: Snapshot) -> list[tuple[int, str]]:
+        """(id, name) of deleted runs whose files are ours to remove, some at a time."""
+        shares = self._tools.shares
+        return [(run_id, name) for run_id, name in view.deleted_run_ids() if shares.has(run_id)][:_BATCH_MAX]
 
     def _may_go_at(self, view: Snapshot, run_id: int, name: str, now: float) -> float:
         """When a deleted run's files may go (monotonic clock).

@@ -7,20 +7,20 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, Generic
 
 from tallyboard_server.ages import Ages
 from tallyboard_server.breather import Breather
 from tallyboard_server.eventfiles.builder import Builder
 from tallyboard_server.eventfiles.cleaner import Cleaner
-from tallyboard_server.eventfiles.disk import OUT_OF_FILES
 from tallyboard_server.eventfiles.pace import Pace
-from tallyboard_server.eventfiles.runfiles import RunFiles, load_files
+from tallyboard_server.eventfiles.place import F, Growth, Place
+from tallyboard_server.eventfiles.reading import Tail
 from tallyboard_server.eventfiles.tagnames import TagNames, TagNamesCache
-from tallyboard_server.eventfiles.tails import Tail, Tails
 from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.eventfiles.troubles import Troubles
 from tallyboard_server.model import RunState
+from tallyboard_server.shares import EVERYTHING
 from tallyboard_server.store.protocol import Generation, RunHead, Snapshot
 
 logger = logging.getLogger(__name__)
@@ -34,30 +34,33 @@ VIEW_BYTES: Final = 8 * 1024 * 1024
 """How long one read of the store lasts, and how much it takes in."""
 SWEEP_PAGE: Final = 1_000
 
-_Start = tuple[RunFiles, RunState, TagNames]
+Start = tuple[F, RunState, TagNames]
+"""A run that needs a new generation."""
 
 
-class Engine:
-    """All event files of a logdir.
+class Engine(Generic[F]):
+    """All event files of a logdir that are this process's to write.
 
     Only `notify`, `rebuild`, `stats`, `faults`, `warnings` and `backlog_bytes` may be called by other threads.
     """
 
-    def __init__(self, tools: Tools) -> None:
+    def __init__(self, tools: Tools, place: Place[F], growth: Growth[F], troubles: Troubles) -> None:
+        """place, growth: what is done, and where, once it is known what a run needs; they note in `troubles`."""
         self._tools = tools
-        self._runs: dict[int, RunFiles] = {}
+        self._place = place
+        self._runs: dict[int, F] = {}
         self._due: dict[int, float] = {}
         self._lag: dict[int, int] = {}
         self._lag_blocks = 0
         self._ages: Ages[int] = Ages(tools.clock)
         self._notified_ages: Ages[None] = Ages(tools.clock)
         self._names = TagNamesCache()
-        self._troubles = Troubles(tools.clock)
+        self._troubles = troubles
         self._pace = Pace(tools.settings.interval_s, tools.clock)
         self._breather = Breather()
-        self._tails = Tails(tools, self._troubles)
-        self._builder = Builder(tools, self._troubles, on_live=self._went_live, on_failed=self._put_off)
-        self._cleaner = Cleaner(tools, self._troubles, self._runs)
+        self._growth = growth
+        self._builder = Builder(tools, place, troubles, on_live=self._went_live, on_failed=self._put_off)
+        self._cleaner = Cleaner(tools, place, troubles, self._runs)
         self._lock = threading.Lock()
         self._notified: Counter[int] = Counter()
         self._notified_blocks = 0
@@ -96,14 +99,14 @@ class Engine:
             if (damage := files.damage) is not None:
                 found.append(f"event file of {files.name}: {damage}; it is being written anew")
             found += [
-                f"{files.directory / name} is not one of ours: TensorBoard mixes it into run {files.name}; move it away"
+                f"{files.shown(name)} is not one of ours: TensorBoard mixes it into run {files.name}; move it away"
                 for name in sorted(files.foreign)
             ]
         return found
 
     def backlog_bytes(self) -> int:
         """About how many bytes of journal wait to be written to event files."""
-        return int((self._lag_blocks + self._notified_blocks) * self._tails.mean_block_bytes)
+        return int((self._lag_blocks + self._notified_blocks) * self._growth.mean_block_bytes)
 
     def exported_pos(self, run_id: int) -> int:
         """The journal position up to which a run's event file is known to be on disk; 0 if it has none."""
@@ -119,15 +122,15 @@ class Engine:
             "export_lag_blocks": self._lag_blocks + self._notified_blocks,
             "export_lag_bytes": self.backlog_bytes(),
             "export_lag_seconds": max(self._ages.oldest_s(), self._notified_ages.oldest_s()),
-            "export_open_files": len(self._tools.open_files),
-            "export_unsynced_files": self._tails.unsynced,
-            "export_bytes_total": self._tails.bytes_total,
-            "export_syncs_total": self._tails.syncs_total,
-            "export_sync_seconds_total": self._tails.sync_seconds_total,
+            "export_unsynced_files": self._growth.unsynced,
+            "export_bytes_total": self._growth.bytes_total,
+            "export_syncs_total": self._growth.syncs_total,
+            "export_sync_seconds_total": self._growth.sync_seconds_total,
             "export_generations_total": self._builder.generations_total,
             "export_repairs_total": self._builder.repairs_total,
             "export_errors_total": self._troubles.errors_total,
             "export_foreign_files": sum(len(files.foreign) for files in list(self._runs.values())),
+            **self._place.stats(),
         }
 
     def turn(self, *, force: bool = False) -> float:
@@ -136,10 +139,14 @@ class Engine:
         force: what waits for an interval is due now (grace periods are kept). Raises StoreError, or what recording
         raised; nothing is lost by calling it again.
         """
+        with self._tools.shares.working():
+            self._forget_what_others_have()
+            return self._turn(force)
+
+    def _turn(self, force: bool) -> float:
         now = self._tools.clock()
         self._take_notified(now)
-        if self._troubles.any_of(OUT_OF_FILES):
-            self._tools.open_files.close_all()  # leave the descriptors to what is in trouble
+        self._place.relieve(self._troubles)
         if now >= self._next_sweep_at:
             self._sweep_page(now)
         with self._pace.working():
@@ -147,8 +154,8 @@ class Engine:
             self._look_at_due(now, force)
         if len(self._builder):
             self._builder.advance()
-        if self._tails.unsynced and (force or self._tools.clock() >= self._tails.next_sync_at):
-            for files in self._tails.sync():
+        if self._growth.unsynced and (force or self._tools.clock() >= self._growth.next_sync_at):
+            for files in self._growth.sync():
                 self._put_off(files)
         if self._tools.clock() >= self._cleaner.next_at:
             self._cleaner.turn(self._forget)
@@ -173,17 +180,17 @@ class Engine:
 
     def heads_behind(self, heads: Iterable[RunHead]) -> list[RunHead]:
         """Of runs as they were at some time, those whose event files did not get there yet and on disk."""
-        return [head for head in heads if not self._has_reached(head)]
+        return [head for head in heads if self._tools.shares.has(head.run_id) and not self._has_reached(head)]
 
     def close(self) -> None:
         """Close all files."""
         self._builder.close()
-        self._tools.open_files.close_all()
+        self._place.close()
 
     def _next_at(self) -> float:
         if len(self._builder) or self._sweep_after:
             return 0.0
-        sync_at = self._tails.next_sync_at if self._tails.unsynced else float("inf")
+        sync_at = self._growth.next_sync_at if self._growth.unsynced else float("inf")
         due_at = min(self._due.values(), default=float("inf"))
         return min(sync_at, due_at, self._next_sweep_at, self._cleaner.next_at)
 
@@ -206,9 +213,25 @@ class Engine:
                 self._missed = False
                 self.begin_sweep()
         for run_id, changes in notified.items():
+            if not self._tools.shares.has(run_id):
+                continue
             self._make_due(run_id, now)
             self._lag[run_id] = self._lag.get(run_id, 0) + changes
             self._ages.came(run_id)
+            self._hasten(run_id, now)
+
+    def _hasten(self, run_id: int, now: float) -> None:
+        """Do not wait for the interval with what has become large."""
+        large = self._lag.get(run_id, 0) * self._growth.mean_block_bytes >= self._growth.bytes_at_once
+        if large and run_id not in self._troubles and run_id in self._due:
+            self._due[run_id] = now
+
+    def _forget_what_others_have(self) -> None:
+        """What is known of runs that are another process's by now is worth nothing, also if they come back."""
+        shares = self._tools.shares
+        if shares is not EVERYTHING:
+            for run_id in [run_id for run_id in self._runs.keys() | self._due.keys() if not shares.has(run_id)]:
+                self._forget(run_id)
 
     def _make_due(self, run_id: int, now: float) -> None:
         files = self._runs.get(run_id)
@@ -220,9 +243,11 @@ class Engine:
         with self._tools.store.snapshot() as view:
             heads = view.heads(after_id=self._sweep_after, limit=SWEEP_PAGE)
         for head in heads:
+            if not self._tools.shares.has(head.run_id):
+                continue
             self._swept.add(head.run_id)
             files = self._runs.get(head.run_id)
-            if files is None or files.settled != (head.pos, head.epoch):
+            if files is None or files.settled != (head.pos, head.epoch) or self._place.is_due(files, head):
                 self._make_due(head.run_id, now)
             if files is not None and files.build is None:
                 self._inspect(files, now)
@@ -236,21 +261,20 @@ class Engine:
         self._next_sweep_at = now + self._tools.settings.sweep_interval_s
         self._cleaner.look_for_deleted_runs()
 
-    def _inspect(self, files: RunFiles, now: float) -> None:
+    def _inspect(self, files: F, now: float) -> None:
         known = files.foreign
         with self._troubles.kept_to(files.run_id, files.name):
-            files.inspect(self._tools.disk)
+            self._place.inspect(files)
             if files.damage is not None:
                 logger.warning("event file of %s: %s; it is written anew", files.name, files.damage)
                 self._make_due(files.run_id, now)
         self._tell_foreign(files, known)
 
-    def _tell_foreign(self, files: RunFiles, known: frozenset[str]) -> None:
+    def _tell_foreign(self, files: F, known: frozenset[str]) -> None:
         for name in sorted(files.foreign - known):
             logger.warning(
-                "%s/%s is not one of ours: TensorBoard mixes it into run %s; move it away",
-                files.directory, name, files.name,
-            )  # fmt: skip
+                "%s is not one of ours: TensorBoard mixes it into run %s; move it away", files.shown(name), files.name
+            )
 
     def _look_at_due(self, now: float, force: bool) -> None:
         ready = [run_id for run_id, at in self._due.items() if force or at <= now][:READY_MAX]
@@ -258,15 +282,13 @@ class Engine:
             tails, starts = self._read(ready, now, force)
             if starts:
                 self._begin(starts)
-            for tail in tails:
-                self._write(tail)
-                if not force:
-                    self._breather.rest()
+            for tail, written in self._growth.write(tails, _no_rest if force else self._breather.rest):
+                self._written(tail, written)
 
-    def _read(self, ready: list[int], now: float, force: bool) -> tuple[list[Tail], list[_Start]]:
+    def _read(self, ready: list[int], now: float, force: bool) -> tuple[list[Tail[F]], list[Start[F]]]:
         """Take runs from the front of `ready` and see what each needs, within one short read of the store."""
-        tails: list[Tail] = []
-        starts: list[_Start] = []
+        tails: list[Tail[F]] = []
+        starts: list[Start[F]] = []
         size = 0
         until = self._tools.clock() + VIEW_S
         with self._tools.store.snapshot() as view:
@@ -290,7 +312,7 @@ class Engine:
                     break
         return tails, starts
 
-    def _need(self, view: Snapshot, state: RunState, now: float, force: bool) -> Tail | _Start | None:
+    def _need(self, view: Snapshot, state: RunState, now: float, force: bool) -> Tail[F] | Start[F] | None:
         """What a run needs now; takes it off the due list if that is nothing, or none of this list's business."""
         files = self._runs.get(state.id)
         if files is None:
@@ -311,7 +333,7 @@ class Engine:
         if files.live is None or files.written_pos >= state.pos:
             self._settle(files, state.pos, state.epoch)
             return None
-        tail = self._tails.read(view, files, state, names)
+        tail = self._growth.read(view, files, state, names)
         if tail is None:
             files.damage = "the journal no longer reaches back to its end"
             logger.warning("event file of %s: %s; it is written anew", files.name, files.damage)
@@ -324,8 +346,8 @@ class Engine:
             self._unwanted.discard(run_id)
             return wanted_anew
 
-    def _load(self, view: Snapshot, state: RunState) -> RunFiles:
-        files = load_files(view, state.id, state.name, self._tools.logdir, self._tools.disk)
+    def _load(self, view: Snapshot, state: RunState) -> F:
+        files = self._place.load(view, state)
         self._runs[state.id] = files
         for generation in files.retired.values():
             self._cleaner.retire(files, generation)
@@ -336,20 +358,18 @@ class Engine:
         self._tell_foreign(files, frozenset())
         return files
 
-    def _begin(self, starts: list[_Start]) -> None:
+    def _begin(self, starts: list[Start[F]]) -> None:
         for files, _, _ in starts:
-            self._tails.forget(files)
+            self._growth.forget(files)
         self._builder.begin(starts)
         for files, _, _ in starts:
             if files.build is not None:
                 self._due.pop(files.run_id, None)
                 self._lag[files.run_id] = 0
 
-    def _write(self, tail: Tail) -> None:
+    def _written(self, tail: Tail[F], written: bool | None) -> None:
         files = tail.files
-        with self._troubles.kept_to(files.run_id, files.name) as attempt:
-            written = self._tails.write(tail)
-        if attempt.failed:
+        if written is None:
             self._put_off(files)
             return
         now = self._tools.clock()
@@ -366,19 +386,19 @@ class Engine:
         else:
             self._due[files.run_id] = now
 
-    def _settle(self, files: RunFiles, pos: int, epoch: int) -> None:
+    def _settle(self, files: F, pos: int, epoch: int) -> None:
         files.settled = (pos, epoch)
         self._due.pop(files.run_id, None)
         self._lag.pop(files.run_id, None)
         self._ages.done(files.run_id)
 
-    def _went_live(self, files: RunFiles, replaced: Generation | None) -> None:
+    def _went_live(self, files: F, replaced: Generation | None) -> None:
         if replaced is not None:
             self._cleaner.retire(files, replaced)
         self._troubles.over(files.run_id, files.name)
         self._due[files.run_id] = self._tools.clock()
 
-    def _put_off(self, files: RunFiles) -> None:
+    def _put_off(self, files: F) -> None:
         self._due[files.run_id] = max(self._tools.clock(), self._troubles.retry_at(files.run_id))
 
     def _forget(self, run_id: int) -> None:
@@ -389,7 +409,11 @@ class Engine:
         self._ages.done(run_id)
         self._troubles.forget(run_id)
         if files is not None:
-            self._tails.forget(files)
+            self._growth.forget(files)
             self._builder.forget(files)
             if files.live is not None:
-                self._tools.open_files.close(files.live_path)
+                self._place.release(files, files.live)
+
+
+def _no_rest() -> None:
+    """Who waits for all of it needs no rests in between."""

@@ -2,14 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
-from tallyboard_server.eventfiles.disk import Disk, OpenFiles
 from tallyboard_server.eventfiles.encoder import Encoder
-from tallyboard_server.eventfiles.layout import LogDirectory, host_name
+from tallyboard_server.eventfiles.layout import host_name
+from tallyboard_server.shares import EVERYTHING, Shares
 from tallyboard_server.store.protocol import Store, Transaction
 
 Record = Callable[[Callable[[Transaction], None]], None]
 """Runs a function in a transaction of the one writer; returns when it is durable, raises if it is not."""
+
+
+CLOCK_AHEAD_S: Final = 366 * 24 * 3600
+"""Files named for a time further ahead than this are not followed there."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -30,20 +35,18 @@ class ExportSettings:
     open_files_max: int = 256
 
 
-@dataclass(slots=True)
+@dataclass
 class Tools:
-    """The exporter's surroundings. clock is monotonic, wall is the time of day; both in seconds."""
+    """The exporter's surroundings. clock is monotonic, wall is the time of day; both in seconds.
+
+    shares: which runs are this process's to write files of.
+    """
 
     store: Store
     record: Record
-    logdir: LogDirectory
     settings: ExportSettings
-    disk: Disk
     clock: Callable[[], float]
     wall: Callable[[], float]
-    host: str = field(default_factory=host_name)
-    encoder: Encoder = field(default_factory=Encoder)
-    open_files: OpenFiles = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.open_files = OpenFiles(self.disk, self.settings.open_files_max)
+    host: str = field(default_factory=host_name, kw_only=True)
+    encoder: Encoder = field(default_factory=Encoder, kw_only=True)
+    shares: Shares = field(default=EVERYTHING, kw_only=True)

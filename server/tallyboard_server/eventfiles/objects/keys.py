@@ -1,0 +1,38 @@
+"""From runs and segments to the keys of objects.
+
+<prefix>/<run>/events.out.tfevents.<seconds>.<host>.<run id>.<generation>.<segment>
+
+TensorBoard reads the objects of a run in the order of their names, as it does files. What globbing or chained URLs
+would misread in a run's name is written as %XX: a reader that stumbles over one name shows none any more. The
+encoding is one to one.
+"""
+
+import re
+from typing import Final
+
+from tallyboard.wire import InvalidNameError, check_run
+from tallyboard_server.eventfiles.layout import UnsafePathError
+
+_MISREAD: Final = re.compile(r"[*?\[\]#]|(?<=:):|%(?=[0-9A-Fa-f]{2})")
+_DIGITS: Final = 6
+SEGMENTS_MAX: Final = 10**_DIGITS
+"""Names of more would not sort."""
+
+
+def run_key(name: str) -> str:
+    """A run's part of its objects' keys; raises UnsafePathError."""
+    try:
+        checked = check_run(name)
+    except InvalidNameError as error:
+        raise UnsafePathError(str(error)) from error
+    return _MISREAD.sub(lambda found: f"%{ord(found[0]):02X}", checked)
+
+
+def segment_name(file_name: str, number: int) -> str:
+    """The name of a segment of the generation with that file name."""
+    return f"{file_name}.{number:0{_DIGITS}d}"
+
+
+def generation_of(name: str) -> str:
+    """The file name of the generation that an object of this name would be a segment of."""
+    return name.rpartition(".")[0]
