@@ -12,8 +12,8 @@ from tallyboard_server.eventfiles.disk import Disk
 from tallyboard_server.eventfiles.engine import Engine
 from tallyboard_server.eventfiles.exporter import file_engine
 from tallyboard_server.eventfiles.layout import LogDirectory, is_event_file
-from tallyboard_server.eventfiles.reader import EventFile, read_event_file
 from tallyboard_server.eventfiles.ondisk import DiskFiles, FileTools
+from tallyboard_server.eventfiles.reader import EventFile, read_event_file
 from tallyboard_server.eventfiles.tools import ExportSettings, Record
 from tallyboard_server.ingest import Append, Delete, Ingest
 from tallyboard_server.series import read_points

@@ -168,7 +168,7 @@ async def running(
         live = Live()
         stack.callback(live.stop)
         record = joining.record(ingest.record)
-        exporter = Exporter(store, settings.event_file_dir, record, settings=_export_settings(settings))
+        exporter = Exporter(store, settings.event_file_dir, record, settings=_export_settings(settings), shares=shares)
         merger = Merger(store, record, clock=clock, shares=shares)
 
         def changed(run_id: int, run: str) -> None:

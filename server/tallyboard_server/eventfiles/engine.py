@@ -20,7 +20,6 @@ from tallyboard_server.eventfiles.tagnames import TagNames, TagNamesCache
 from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.eventfiles.troubles import Troubles
 from tallyboard_server.model import RunState
-from tallyboard_server.shares import EVERYTHING
 from tallyboard_server.store.protocol import Generation, RunHead, Snapshot
 
 logger = logging.getLogger(__name__)
@@ -69,6 +68,7 @@ class Engine(Generic[F]):
         self._next_sweep_at = 0.0
         self._sweep_after = 0
         self._swept: set[int] = set()
+        self._picture = tools.shares.picture
 
     def notify(self, run_ids: Iterable[int]) -> None:
         """Runs that have changed, once for each change."""
@@ -140,7 +140,7 @@ class Engine(Generic[F]):
         raised; nothing is lost by calling it again.
         """
         with self._tools.shares.working():
-            self._forget_what_others_have()
+            self._forget_what_others_had()
             return self._turn(force)
 
     def _turn(self, force: bool) -> float:
@@ -226,12 +226,14 @@ class Engine(Generic[F]):
         if large and run_id not in self._troubles and run_id in self._due:
             self._due[run_id] = now
 
-    def _forget_what_others_have(self) -> None:
-        """What is known of runs that are another process's by now is worth nothing, also if they come back."""
-        shares = self._tools.shares
-        if shares is not EVERYTHING:
-            for run_id in [run_id for run_id in self._runs.keys() | self._due.keys() if not shares.has(run_id)]:
-                self._forget(run_id)
+    def _forget_what_others_had(self) -> None:
+        """Shares came or went: what is known of files that another process may have written to is worth nothing."""
+        if (picture := self._tools.shares.picture) == self._picture:
+            return
+        self._picture = picture
+        for run_id in list(self._runs.keys() | self._due.keys()):
+            self._forget(run_id)
+        self.begin_sweep()
 
     def _make_due(self, run_id: int, now: float) -> None:
         files = self._runs.get(run_id)
