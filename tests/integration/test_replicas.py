@@ -104,7 +104,7 @@ def test_a_watchdog_sees_what_another_replica_received(trio: list[RunningService
 
     assert until(all_told, 20.0)
     for run in runs:
-        titles = [alert["alert"]["title"] for alert in trio[1].get(f"/alerts/{run}").json()["alerts"]]
+        titles = [alert["title"] for alert in trio[1].get(f"/alerts/{run}").json()["alerts"]]
         assert len(titles) == 1, "each is told once, by whoever has the run's share"
 
 
