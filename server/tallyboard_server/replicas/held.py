@@ -1,25 +1,27 @@
-"""The shares that this replica holds, as far as it can be sure of that."""
+"""The shares that this replica holds, as far as it can be sure of that, and those it is about to give back."""
 
 import itertools
 import threading
 import time
 from collections.abc import Callable, Collection, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Final
 
 from tallyboard_server.shares import SHARES
 
-HANDOVER_MAX_S: Final = 10.0
-"""A turn of work that takes longer keeps its shares from being given back this time."""
-
 
 class HeldShares:
-    """Shares for those who work (see `shares.Shares`); who holds what is told by `take_over`, from the database."""
+    """Shares for those who work (see `shares.Shares`); who holds what is told by `take_over`, from the database.
+
+    A share is given back in two steps, so that nobody has to wait: from `leave` on no work is begun for its runs; `left`
+    has it once all turns of work are over that were in progress then.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """clock: monotonic, in seconds."""
         self._clock = clock
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._held: frozenset[int] = frozenset()
+        self._leaving: dict[int, frozenset[int]] = {}
         self._valid_until = 0.0
         self._pictures = itertools.count(1)
         self._picture = 0
@@ -31,11 +33,6 @@ class HeldShares:
         """See Shares.picture."""
         return self._picture, self._is_valid
 
-    @property
-    def held(self) -> frozenset[int]:
-        """The shares, whether their time is over or not."""
-        return self._held
-
     def has(self, run_id: int) -> bool:
         """See Shares.has."""
         return run_id % SHARES in self._held and self._is_valid
@@ -44,35 +41,40 @@ class HeldShares:
     def working(self) -> Iterator[None]:
         """See Shares.working."""
         number = next(self._numbers)
-        with self._changed:
+        with self._lock:
             self._turns.add(number)
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._turns.discard(number)
-                self._changed.notify_all()
 
     def extend(self, valid_until: float) -> None:
         """What is held stays so until a time of the clock."""
         self._valid_until = valid_until
 
     def take_over(self, shares: Collection[int], *, anew: bool = False) -> None:
-        """These are held now; anew: all of them may have been another's in between."""
-        if anew or self._held != frozenset(shares):
-            self._held = frozenset(shares)
-            self._picture = next(self._pictures)
+        """These are this replica's now, those about to be given back among them; anew: all of them may have been
+        another's in between."""
+        with self._lock:
+            self._leaving = {share: turns for share, turns in self._leaving.items() if share in shares}
+            self._hold(frozenset(shares) - self._leaving.keys(), anew=anew)
 
-    def let_go(self, shares: Collection[int]) -> bool:
-        """Hold these no more, once the turns in progress are over; False, and nothing is changed, if one lasts long."""
-        before = self._held
-        self.take_over(before - frozenset(shares))
-        with self._changed:
-            inside = set(self._turns)
-            if self._changed.wait_for(lambda: not (inside & self._turns), HANDOVER_MAX_S):
-                return True
-        self.take_over(before)
-        return False
+    def leave(self, shares: Collection[int]) -> None:
+        """Begin to give these back."""
+        with self._lock:
+            self._leaving |= {share: frozenset(self._turns) for share in shares if share not in self._leaving}
+            self._hold(self._held - self._leaving.keys())
+
+    def left(self) -> list[int]:
+        """Shares that may be given back now: nothing is being done for their runs."""
+        with self._lock:
+            return [share for share, turns in self._leaving.items() if not turns & self._turns]
+
+    def _hold(self, shares: frozenset[int], *, anew: bool = False) -> None:
+        if anew or shares != self._held:
+            self._held = shares
+            self._picture = next(self._pictures)
 
     @property
     def _is_valid(self) -> bool:

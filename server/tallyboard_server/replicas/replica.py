@@ -125,10 +125,11 @@ class Replica:
     def turn(self) -> None:
         """Renew, tell and hear once. Raises StoreError."""
         now = self._clock()
-        surplus: list[int] = []
+        left = self._shares.left()
+        is_due = bool(left) or now >= self._next_renewal
         with self._store.peers() as peers:
-            is_due = now >= self._next_renewal
             if is_due:
+                peers.release(self.id, left)
                 anew, mine, surplus = self._renewed(peers)
             if self._news.anything or is_due:
                 peers.tell(self.id, *self._news.bulletin(self._backlog_bytes()))
@@ -138,9 +139,7 @@ class Replica:
             self._next_renewal = now + RENEW_EVERY_S
             self._shares.extend(now + VALID_S - MARGIN_S)
             self._shares.take_over(mine, anew=anew)
-        if surplus and self._shares.let_go(surplus):
-            with self._store.peers() as peers:
-                peers.release(self.id, surplus)
+            self._shares.leave(surplus)
         self._hear(told)
         self._revise(revisions)
 

@@ -38,6 +38,8 @@ RUNS_MAX: Final = 10_000
 """Running runs that are watched; of more, those that were heard of last."""
 CHANGES_MAX: Final = 1_000
 """Runs whose incidents change in one transaction."""
+CHANGES_SHARED_MAX: Final = 32
+"""The same where others write to the store: the transaction has to have all of these runs for itself."""
 PAGE: Final = 1_000
 UNSAID_S: Final = 60.0
 """What failed so shortly before the service stopped may not have been told."""
@@ -131,7 +133,7 @@ class Watcher:
         changes: list[Change] = []
         coming = 0
         for run_id in list(self._due):
-            if len(changes) == CHANGES_MAX:
+            if len(changes) == (CHANGES_SHARED_MAX if self._store.shared else CHANGES_MAX):
                 break
             change = None
             if (facts := self._facts.get(run_id)) is not None:

@@ -60,7 +60,7 @@ class Peers:
         together."""
         rows = self._connection.execute(
             f"SELECT number FROM shares WHERE holder = ? ORDER BY {_MIXED}",
-            (replica,),  # noqa: S608 - a constant
+            (replica,),
         )
         return [int(number) for (number,) in rows]
 
