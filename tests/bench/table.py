@@ -20,6 +20,9 @@ def render(machine: Mapping[str, str], rows: Sequence[Row]) -> str:
         heads = ["row", "CPU", "load", "to disk", "commits/req", "memory", "log", "files", "event files", "found again"]
         parts.append(_aligned(heads, used))
         parts.append(_limits(rows))
+    if costs := list(_costs(rows)):
+        heads = ["row", "CPU/scalar", "database's", "both", "log/scalar", "transactions/req", "changed in place"]
+        parts.append(_aligned(heads, costs))
     parts.append("\n".join(_remarks(rows)))
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -84,6 +87,21 @@ def _usage(rows: Sequence[Row]) -> Iterator[list[str]]:
             str(usage.descriptors),
             f"+{usage.event_files_after_s:.1f} s",
             found,
+        ]
+
+
+def _costs(rows: Sequence[Row]) -> Iterator[list[str]]:
+    for row in rows:
+        if (cost := row.cost) is None:
+            continue
+        yield [
+            row.name,
+            f"{cost.service_ns:,.0f} ns",
+            f"{cost.database_ns:,.0f} ns",
+            f"{cost.service_ns + cost.database_ns:,.0f} ns",
+            f"{cost.log_bytes:.1f} B",
+            f"{cost.transactions:.3f}",
+            ", ".join(f"{table} {share:.0%}" for table, share in cost.in_place.items()),
         ]
 
 

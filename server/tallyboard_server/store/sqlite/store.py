@@ -80,6 +80,7 @@ class SqliteStore:
             "store_checkpoints_total": 0.0,
             "store_checkpoint_seconds_total": 0.0,
             "store_truncations_total": 0.0,
+            "store_log_written_bytes_total": 0.0,
         }
         self._writer = open_writer(directory.database)
         with mapped_errors():
@@ -230,6 +231,8 @@ class SqliteStore:
                 logger.exception("rollback failed; it is tried again before the next transaction")
 
     def _on_log_grown(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        written = pages - self._log_pages if pages > self._log_pages else pages
+        self._figures["store_log_written_bytes_total"] += written * PAGE_BYTES
         self._log_pages = pages
         if pages < self._log_pages_tried:  # the log began anew
             self._log_pages_tried = 0
