@@ -2,12 +2,14 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import psycopg
 import pytest
+from psycopg.pq.abc import PGresult
 
 from tallyboard_server.contract import ContractError
 from tallyboard_server.ingest.carry_out import carry_out
@@ -16,6 +18,7 @@ from tallyboard_server.ingest.errors import IngestError
 from tallyboard_server.model import RunState
 from tallyboard_server.series import read_points
 from tallyboard_server.store.postgres.connection import PostgresConnection
+from tallyboard_server.store.postgres.exchange import Statement, exchange
 from tallyboard_server.store.protocol import RunHeldError, Snapshot, Store
 
 NOW: Final = 1.7e9
@@ -111,18 +114,31 @@ class Halted:
 
 @contextmanager
 def halting(number: int) -> Iterator[Halted]:
-    """Have stores on PostgreSQL tell a Halted of each statement that they send, COMMIT among them."""
+    """Have stores on PostgreSQL tell a Halted of each statement that they send, BEGIN and COMMIT among them.
+
+    What they send together is sent one by one instead, which comes to the same, so that others come between there, too.
+    """
     halted = Halted(number)
+
+    def one_by_one(connection: "psycopg.Connection[Any]", statements: Sequence[Statement]) -> list[PGresult]:
+        return [_told_of(halted, exchange, connection, (statement,))[0] for statement in statements]
+
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("execute", "executemany", "put"):
+        for name in ("execute", "executemany"):
             patch.setattr(PostgresConnection, name, _telling(getattr(PostgresConnection, name), halted))
+        for module in ("connection", "store"):
+            patch.setattr(f"tallyboard_server.store.postgres.{module}.exchange", one_by_one)
         yield halted
+
+
+def _told_of(halted: Halted, send: Callable[..., Any], *arguments: Any) -> Any:
+    halted.here()
+    return send(*arguments)
 
 
 def _telling(method: Callable[..., Any], halted: Halted) -> Callable[..., Any]:
     def told_first(*arguments: Any) -> Any:
-        halted.here()
-        return method(*arguments)
+        return _told_of(halted, method, *arguments)
 
     return told_first
 

@@ -13,14 +13,20 @@ from typing import Any, Final
 import psycopg
 from psycopg import errors
 from psycopg.pq import TransactionStatus
+from psycopg.pq.abc import PGresult
 
+from tallyboard.wire.limits import MIB
+from tallyboard_server.store.postgres.binary import ARRAY_OIDS, array
+from tallyboard_server.store.postgres.exchange import Statement, exchange
 from tallyboard_server.store.protocol import StoreBusyError, StoreError, StoreFullError
 from tallyboard_server.store.sql.connection import Values
 from tallyboard_server.store.sql.tables import TABLES, Kind, Row, Table
 
-COPY_FROM: Final = 4
-"""Rows from which COPY is quicker than INSERT, though it takes a round trip more."""
-ROWS_PER_STATEMENT_MAX: Final = 256
+COPY_FROM: Final = 1_000
+"""Rows from which COPY is quicker than INSERT, though it takes turns of its own."""
+BYTES_WAITING_MAX: Final = 8 * MIB
+"""About how much waits to be sent with the next statement; a single row may be larger."""
+_COMMIT: Final = Statement(b"COMMIT")
 STREAM_ROWS: Final = 16
 """Rows of a stream that are fetched together: of the largest blocks some 100 MiB, mostly much less."""
 
@@ -45,20 +51,25 @@ class PostgresConnection:
         self._connection = connection
         self._cursor = connection.cursor(binary=True)
         self._streams = 0
+        self._waiting: list[Statement] = []
+        self._waiting_bytes = 0
 
     def execute(self, sql: str, values: Values = ()) -> "Rows":
         """See Connection.execute."""
+        self._send_waiting()
         self._cursor = cursor = self._connection.cursor(binary=True)
         cursor.execute(_translated(sql), values)
         return Rows(cursor)
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """See Connection.executemany; all of them are on their way before the first is answered."""
+        self._send_waiting()
         with self._connection.cursor(binary=True) as cursor:
             cursor.executemany(_translated(sql), rows)
 
     def stream(self, sql: str, values: Values = ()) -> Iterator[Any]:
         """See Connection.stream: a cursor of the server's."""
+        self._send_waiting()
         self._streams += 1
         with self._connection.cursor(f"rows_{self._streams}", binary=True) as cursor:
             cursor.itersize = STREAM_ROWS
@@ -70,13 +81,25 @@ class PostgresConnection:
         return max(0, self._cursor.rowcount)
 
     def put(self, table: Table, rows: Sequence[Row]) -> None:
-        """See Connection.put."""
+        """See Connection.put: rows go with the next statement, or with the end of the transaction."""
         if table.added and len(rows) >= COPY_FROM:
             self._copy(table, rows)
-            return
-        for begin in range(0, len(rows), ROWS_PER_STATEMENT_MAX):
-            some = rows[begin : begin + ROWS_PER_STATEMENT_MAX]
-            self._connection.execute(_put_statement(table.name, len(some)), [value for row in some for value in row])
+        else:
+            begin = nbytes = 0
+            for end, row in enumerate(rows, 1):
+                nbytes += _size(row)
+                if self._waiting_bytes + nbytes >= BYTES_WAITING_MAX or end == len(rows):
+                    self._wait(table, rows[begin:end], nbytes)
+                    begin, nbytes = end, 0
+
+    def commit(self) -> None:
+        """Send what waits, and end the transaction; all of that is durable then."""
+        self.exchange((_COMMIT,))
+
+    def exchange(self, statements: Sequence[Statement]) -> list[PGresult]:
+        """Run statements in one turn, after what waits; what each of them was answered, in binary form."""
+        waiting = self._take_waiting()
+        return exchange(self._connection, [*waiting, *statements])[len(waiting) :]
 
     def mapped_errors(self) -> AbstractContextManager[None]:
         """See Connection.mapped_errors."""
@@ -87,7 +110,25 @@ class PostgresConnection:
         """Whether a transaction is open, be it one that can only be rolled back."""
         return self._connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.INERROR)
 
+    def _wait(self, table: Table, rows: Sequence[Row], nbytes: int) -> None:
+        """Let rows wait, and send all that does if it is much."""
+        kinds = table.columns.values()
+        columns = [array(kind, column) for kind, column in zip(kinds, zip(*rows, strict=True), strict=True)]
+        self._waiting.append(Statement(_put_statement(table.name), columns, [ARRAY_OIDS[kind] for kind in kinds]))
+        self._waiting_bytes += nbytes
+        if self._waiting_bytes >= BYTES_WAITING_MAX:
+            self._send_waiting()
+
+    def _send_waiting(self) -> None:
+        if self._waiting:
+            exchange(self._connection, self._take_waiting())
+
+    def _take_waiting(self) -> list[Statement]:
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        return waiting
+
     def _copy(self, table: Table, rows: Sequence[Row]) -> None:
+        self._send_waiting()
         with self._connection.cursor() as cursor, cursor.copy(_copy_statement(table.name)) as copy:
             copy.set_types([_TYPES[kind] for kind in table.columns.values()])
             for row in rows:
@@ -145,16 +186,22 @@ def _translated(sql: str) -> str:
     return _NAMED.sub(r"%(\1)s", plain)
 
 
-@lru_cache(maxsize=1024)
-def _put_statement(name: str, count: int) -> str:
+def _size(row: Row) -> int:
+    """About how many bytes a row takes."""
+    return sum(len(value) if isinstance(value, (bytes, str)) else 8 for value in row)
+
+
+@lru_cache(maxsize=64)
+def _put_statement(name: str) -> bytes:
+    """A row for each place in the arrays: the same statement however many they are."""
     table = TABLES[name]
-    row = f"({', '.join(['%s'] * len(table.columns))})"
-    text = f"INSERT INTO {name} ({', '.join(table.columns)}) VALUES {', '.join([row] * count)}"  # noqa: S608
+    arrays = ", ".join(f"${number}" for number in range(1, len(table.columns) + 1))
+    text = f"INSERT INTO {name} ({', '.join(table.columns)}) SELECT * FROM unnest({arrays})"  # noqa: S608 - constants
     if not table.added:
         rest = [column for column in table.columns if column not in table.key]
         changes = ", ".join(f"{column} = excluded.{column}" for column in rest)
         text += f" ON CONFLICT ({', '.join(table.key)}) DO {f'UPDATE SET {changes}' if changes else 'NOTHING'}"
-    return text
+    return text.encode()
 
 
 @lru_cache(maxsize=64)

@@ -5,17 +5,19 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, LiteralString
+from typing import Any, Final
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq.abc import PGresult
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from tallyboard_server.model import Block
 from tallyboard_server.store.postgres.connection import UNAVAILABLE, PostgresConnection, mapped_errors
+from tallyboard_server.store.postgres.exchange import Statement, exchange
 from tallyboard_server.store.postgres.migrate import migrate
 from tallyboard_server.store.postgres.peers import Peers
-from tallyboard_server.store.postgres.transaction import PostgresTransaction
+from tallyboard_server.store.postgres.transaction import PostgresTransaction, run_locks
 from tallyboard_server.store.protocol import Group, Keep, StoreBusyError, StoreError
 from tallyboard_server.store.sql import merging
 from tallyboard_server.store.sql.cache import StateCache
@@ -34,15 +36,14 @@ ABANDONED_AFTER_S: Final = 15
 """A transaction of which nothing is heard is ended by the server: a machine that lost its power may hold locks."""
 FIGURES_EVERY_S: Final = 10.0
 
-_LIMITS: Final[LiteralString] = (
-    f"SET LOCAL statement_timeout = '{STATEMENT_TIMEOUT_S}s'; "
-    f"SET LOCAL idle_in_transaction_session_timeout = '{ABANDONED_AFTER_S}s'"
+_LIMITS: Final = Statement(
+    f"SELECT set_config('statement_timeout', '{STATEMENT_TIMEOUT_S}s', true), "
+    f"set_config('idle_in_transaction_session_timeout', '{ABANDONED_AFTER_S}s', true), "
+    "set_config('synchronous_commit', 'on', true)".encode()
 )
-_BEGIN: Final[LiteralString] = f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}; SET LOCAL synchronous_commit = on"
-_BEGIN_QUICK: Final[LiteralString] = (
-    f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LIMITS}; SET LOCAL synchronous_commit = off"
-)
-_BEGIN_READING: Final[LiteralString] = f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {_LIMITS}"
+_BEGIN: Final = (Statement(b"BEGIN ISOLATION LEVEL READ COMMITTED"), _LIMITS)
+_BEGIN_QUICK: Final = (*_BEGIN, Statement(b"SET LOCAL synchronous_commit = off"))
+_BEGIN_READING: Final = (Statement(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"), _LIMITS)
 _KEEPALIVE: Final = {
     "connect_timeout": CONNECT_TIMEOUT_S,
     "application_name": "tallyboard",
@@ -96,10 +97,13 @@ class PostgresStore:
     @contextmanager
     def transaction(self, runs: Collection[str] = ()) -> Iterator[PostgresTransaction]:
         """See Store.transaction."""
-        with self._begun(_BEGIN) as connection:
+        wanted = sorted(runs)
+        begin = (*_BEGIN, *run_locks(wanted)) if wanted else _BEGIN
+        with self._begun(begin) as (connection, answers):
             transaction = PostgresTransaction(connection, self._cache)
             try:
-                transaction.lock(runs)
+                if wanted:
+                    transaction.locked(wanted, answers[len(_BEGIN) :])
                 yield transaction
                 transaction.flush()
                 self._commit(connection)
@@ -111,7 +115,7 @@ class PostgresStore:
     @contextmanager
     def snapshot(self) -> Iterator[SqlSnapshot]:
         """See Store.snapshot."""
-        with self._begun(_BEGIN_READING) as connection:
+        with self._begun(_BEGIN_READING) as (connection, _):
             view = SqlSnapshot(connection, self._cache)
             try:
                 yield view
@@ -122,9 +126,9 @@ class PostgresStore:
     def peers(self) -> Iterator[Peers]:
         """What this database's services know of each other, to be read and changed; of which a crash of the database
         may forget the newest."""
-        with self._begun(_BEGIN_QUICK) as connection, mapped_errors():
+        with self._begun(_BEGIN_QUICK) as (connection, _), mapped_errors():
             yield Peers(connection)
-            connection.execute("COMMIT")
+            connection.commit()
 
     def maintain(self) -> None:
         """See Store.maintain: autovacuum does it."""
@@ -162,14 +166,15 @@ class PostgresStore:
             self._pool.close()
 
     @contextmanager
-    def _begun(self, begin: LiteralString) -> Iterator[PostgresConnection]:
-        """A connection in a transaction, which is rolled back in the end unless it was committed."""
+    def _begun(self, begin: Sequence[Statement]) -> Iterator[tuple[PostgresConnection, list[PGresult]]]:
+        """A connection in a transaction, which is rolled back in the end unless it was committed; and what the
+        statements that begin it were answered."""
         if self._closed:
             raise StoreError("the store is closed")
-        raw = self._taken(begin)
+        raw, answers = self._taken(begin)
         connection = PostgresConnection(raw)
         try:
-            yield connection
+            yield connection, answers
         finally:
             try:
                 if connection.in_transaction:
@@ -178,12 +183,12 @@ class PostgresStore:
                 raw.close()
             self._pool.putconn(raw)
 
-    def _taken(self, begin: LiteralString) -> psycopg.Connection[Any]:
+    def _taken(self, begin: Sequence[Statement]) -> tuple[psycopg.Connection[Any], list[PGresult]]:
         """A connection in which a transaction was begun; those that were lost while they were idle are replaced."""
         for attempt in (1, 2):
             raw = self._from_pool()
             try:
-                raw.execute(begin)
+                answers = exchange(raw, begin)
             except psycopg.Error as error:
                 raw.close()
                 self._pool.putconn(raw)
@@ -193,7 +198,7 @@ class PostgresStore:
                         raise
                 self._pool.check()  # the others were lost with it, mostly
             else:
-                return raw
+                return raw, answers
         raise AssertionError("unreachable")
 
     def _from_pool(self) -> psycopg.Connection[Any]:
@@ -208,7 +213,7 @@ class PostgresStore:
     def _commit(self, connection: PostgresConnection) -> None:
         begun = time.monotonic()
         with mapped_errors():
-            connection.execute("COMMIT")
+            connection.commit()
         self._figures["store_commits_total"] += 1
         self._figures["store_commit_seconds_total"] += time.monotonic() - begun
 

@@ -6,18 +6,30 @@ the one that locked the run: the locking one may still see the row as it was bef
 
 from collections.abc import Collection, Sequence
 
+from psycopg.pq.abc import PGresult
+
 from tallyboard_server.principal import Session, Token
+from tallyboard_server.store.postgres.binary import ARRAY_OIDS, array, as_int, as_text
 from tallyboard_server.store.postgres.connection import PostgresConnection
+from tallyboard_server.store.postgres.exchange import Statement
 from tallyboard_server.store.protocol import RunHeldError, StoreError
 from tallyboard_server.store.sql.cache import StateCache
 from tallyboard_server.store.sql.transaction import SqlTransaction
 
-_LOCK_RUNS = "SELECT id, name FROM runs WHERE name = ANY(?) ORDER BY name FOR UPDATE SKIP LOCKED"
+_LOCK_RUNS = b"SELECT id, name FROM runs WHERE name = ANY($1) ORDER BY name FOR UPDATE SKIP LOCKED"
+_VERSIONS = b"SELECT r.id, r.name, h.version FROM runs AS r JOIN heads AS h ON h.run_id = r.id WHERE r.name = ANY($1)"
 _LOCK_NEW = "SELECT pg_try_advisory_xact_lock(hashtextextended(?, 0))"
 _LOCK_ABSENT = (
     "SELECT name FROM unnest(CAST(? AS text[])) AS name "
     "WHERE pg_try_advisory_xact_lock(hashtextextended('run ' || name, 0))"
 )
+
+
+def run_locks(names: Sequence[str]) -> tuple[Statement, Statement]:
+    """Lock the rows of runs that nobody else has, and then, in a statement that sees what those before them did, read
+    the versions of the states of all that there are."""
+    values, types = (array("text", names),), (ARRAY_OIDS["text"],)
+    return Statement(_LOCK_RUNS, values, types), Statement(_VERSIONS, values, types)
 
 
 class PostgresTransaction(SqlTransaction):
@@ -36,37 +48,36 @@ class PostgresTransaction(SqlTransaction):
         """Have these runs, or their names, for this transaction alone; `load` raises RunHeldError for those that
         another one has."""
         wanted = sorted(set(names) - self._locked - self._ids.keys())
-        if not wanted:
-            return
-        with self._connection.mapped_errors():
-            absent = self._lock_rows(wanted)
-            if absent:
+        if wanted:
+            with self._connection.mapped_errors():
+                answers = self._connection.exchange(run_locks(wanted))
+            self.locked(wanted, answers)
+
+    def locked(self, names: Sequence[str], answers: Sequence[PGresult]) -> None:
+        """Take note of what `run_locks` was answered, and lock the names that no run has."""
+        absent = self._learn(names, answers)
+        if absent:
+            with self._connection.mapped_errors():
                 won = [str(name) for (name,) in self._connection.execute(_LOCK_ABSENT, (absent,))]
                 self._held.update(set(absent) - set(won))
-                # Somebody may have made one of them after the look at it, and before its name was locked.
-                self._ids.update(dict.fromkeys(self._lock_rows(won)))
+                if won:  # somebody may have made one of them after the look at it, and before its name was locked
+                    self._ids.update(dict.fromkeys(self._learn(won, self._connection.exchange(run_locks(won)))))
 
-    def _lock_rows(self, names: list[str]) -> list[str]:
-        """Lock the rows of runs, and learn the versions of their states; returns the names that no run has."""
-        if not names:
-            return []
-        found = {str(name): int(run_id) for run_id, name in self._connection.execute(_LOCK_RUNS, (names,))}
-        self._ids.update(found)
-        self._locked.update(found)
-        self._held.difference_update(found)
-        if found:
-            ids = list(found.values())
-            self._versions.update(
-                self._connection.execute("SELECT run_id, version FROM heads WHERE run_id = ANY(?)", (ids,))
-            )
-        missing = [name for name in names if name not in found]
-        if not missing:
-            return []
-        held = {
-            str(name) for (name,) in self._connection.execute("SELECT name FROM runs WHERE name = ANY(?)", (missing,))
-        }
-        self._held.update(held)
-        return [name for name in missing if name not in held]
+    def _learn(self, names: Sequence[str], answers: Sequence[PGresult]) -> list[str]:
+        """Ids and versions of the runs that were locked, and which are held by others; returns the names that no run
+        has."""
+        locks, versions = answers
+        locked = {as_text(locks.get_value(row, 1)): as_int(locks.get_value(row, 0)) for row in range(locks.ntuples)}
+        self._ids.update(locked)
+        self._locked.update(locked)
+        self._held.difference_update(locked)
+        for row in range(versions.ntuples):
+            run_id, name = as_int(versions.get_value(row, 0)), as_text(versions.get_value(row, 1))
+            if locked.get(name) == run_id:
+                self._versions[run_id] = as_int(versions.get_value(row, 2))
+            else:
+                self._held.add(name)
+        return [name for name in names if name not in locked and name not in self._held]
 
     def name_of_uid(self, uid: str) -> str | None:
         """See Transaction.name_of_uid: a uid that no run has is locked, so that no other transaction makes one."""
