@@ -25,9 +25,8 @@ Case = Callable[[str], tuple[list[Command], Command, Command]]
 
 
 def report(name: str, step: int, tag: str = "loss", counter: str = "step", **parts: Any) -> Append:
-    n = 2
     columns = Columns(
-        counter, (tag,), np.arange(step, step + n), 1e9 + np.arange(n), np.full((n, 1), float(step)), block=0
+        counter, (tag,), np.arange(step, step + 2), np.full(2, 1e9), np.full((2, 1), float(step)), block=0
     )
     return Append(name, Batch(columns=(columns,), **{"partial": True} | parts))
 

@@ -13,10 +13,9 @@ from typing import Final
 import psycopg
 import pytest
 
-from tallyboard.wire import Batch, Open
 from tallyboard_server.contract import RefusedError
 from tallyboard_server.ingest import Ingest
-from tallyboard_server.ingest.commands import Append
+from tallyboard_server.ingest.commands import Append, Done
 from tallyboard_server.store.postgres import PostgresStore
 from tallyboard_server.store.protocol import RunHeldError, Store
 from tests.contract.blocks import block
@@ -28,6 +27,7 @@ from tests.contract.test_postgres_interleavings import (
     one_after_the_other,
     one_batch_twice,
     one_tag_on_two_counters,
+    opening,
     plain,
     report,
     steps_of_one_counter,
@@ -35,8 +35,9 @@ from tests.contract.test_postgres_interleavings import (
 )
 from tests.contract.two_services import carried, shown
 from tests.postgres import SUPERUSER
+from tests.postgres_stores import PostgresStores
 from tests.service import until
-from tests.stores import PostgresStores, on
+from tests.stores import on
 
 pytestmark = on("postgres", "pgbouncer")
 
@@ -229,15 +230,17 @@ class TestWriters:
 
     PAIRS = 30
 
-    def meet(self, two: tuple[Store, Store], *pairs: tuple[Append, Append]) -> list[tuple[object, object]]:
+    def meet(
+        self, two: tuple[Store, Store], *pairs: tuple[Append, Append]
+    ) -> list[tuple[Done | RefusedError, Done | RefusedError]]:
         """What came of each pair; a refusal is its error."""
         writers = Ingest(two[0]), Ingest(two[1])
         for writer in writers:
             writer.start()
         barrier = threading.Barrier(2)
 
-        def send(index: int) -> list[object]:
-            outcomes: list[object] = []
+        def send(index: int) -> list[Done | RefusedError]:
+            outcomes: list[Done | RefusedError] = []
             for pair in pairs:
                 barrier.wait(10)
                 try:
@@ -253,6 +256,12 @@ class TestWriters:
         finally:
             for writer in writers:
                 writer.close()
+
+    @staticmethod
+    def done(outcome: Done | RefusedError) -> Done:
+        """It was not refused."""
+        assert isinstance(outcome, Done)
+        return outcome
 
     def test_of_two_counters_one_gets_the_tag(self, two: tuple[Store, Store]) -> None:
         names = [f"p/{n}" for n in range(self.PAIRS)]
@@ -278,27 +287,19 @@ class TestWriters:
 
     def test_a_run_is_made_once(self, two: tuple[Store, Store]) -> None:
         """By a first report to both, by one open that comes twice, and by opens of one name that want a run each."""
-        pairs = []
+        pairs: list[tuple[Append, Append]] = []
         for n in range(self.PAIRS // 3):
-            again = Append(f"p/again{n}", _open(uid=f"u{n}", resume="new"), explicit=True)
-            mine, yours = (
-                Append(f"p/own{n}", _open(uid=f"{whose}{n}", resume="new"), explicit=True)
-                for whose in ("mine", "yours")
-            )
+            again = opening(f"p/again{n}", uid=f"u{n}", resume="new")
+            mine, yours = (opening(f"p/own{n}", uid=f"{whose}{n}", resume="new") for whose in ("mine", "yours"))
             pairs += [(report(f"p/first{n}", 1), report(f"p/first{n}", 50, "acc")), (again, again), (mine, yours)]
-        met = self.meet(two, *pairs)
-        for n, (first, again, own) in enumerate(zip(met[::3], met[1::3], met[2::3], strict=True)):
-            for pair, created in ((first, 1), (again, 1), (own, 2)):
-                assert sum(outcome.created for outcome in pair) == created  # type: ignore[attr-defined]
-            assert {outcome.state.name for outcome in again} == {f"p/again{n}"}  # type: ignore[attr-defined]
-            assert {outcome.state.name for outcome in own} == {f"p/own{n}", f"p/own{n}-2"}  # type: ignore[attr-defined]
+        met = [(self.done(one), self.done(other)) for one, other in self.meet(two, *pairs)]
+        for n, (first, twice, own) in enumerate(zip(met[::3], met[1::3], met[2::3], strict=True)):
+            assert [sum(done.created for done in pair) for pair in (first, twice, own)] == [1, 1, 2]
+            assert {done.state.name for done in twice} == {f"p/again{n}"}
+            assert {done.state.name for done in own} == {f"p/own{n}", f"p/own{n}-2"}
         with two[0].snapshot() as view:
             assert len(view.run_names(prefix="p/", limit=1000)) == self.PAIRS // 3 * 4
             for n in range(self.PAIRS // 3):
                 state = view.load(f"p/first{n}")
                 assert state is not None
                 assert state.tags.keys() >= {"acc"}
-
-
-def _open(**parts: object) -> Batch:
-    return Batch(open=Open(**parts))  # type: ignore[arg-type]
