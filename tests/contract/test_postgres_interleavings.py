@@ -72,8 +72,8 @@ def one_uid_for_two_names(run: str) -> tuple[list[Command], Command, Command]:
 
 def one_batch_twice(run: str) -> tuple[list[Command], Command, Command]:
     """As when a batch is sent again because its answer was lost, to another service."""
-    again = report(run, 5, producer="p", seq=1, checksum=7)
-    return [report(run, 1)], again, again
+    again = report(run, 5, producer="p", seq=2, checksum=7)
+    return [report(run, 1, producer="p", seq=1)], again, again
 
 
 def a_rewind_and_a_report(run: str) -> tuple[list[Command], Command, Command]:
