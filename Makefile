@@ -53,7 +53,7 @@ python:
 $(STAMP): pyproject.toml | python
 	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo "make: could not make $(VENV); on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[server,examples,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[server,postgres,examples,dev]'
 	@touch $@
 
 # npm writes this file last, so it is newer than the lock that it was installed from.

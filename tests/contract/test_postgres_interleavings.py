@@ -25,9 +25,8 @@ Case = Callable[[str], tuple[list[Command], Command, Command]]
 
 
 def report(name: str, step: int, tag: str = "loss", counter: str = "step", **parts: Any) -> Append:
-    n = 2
     columns = Columns(
-        counter, (tag,), np.arange(step, step + n), 1e9 + np.arange(n), np.full((n, 1), float(step)), block=0
+        counter, (tag,), np.arange(step, step + 2), np.full(2, 1e9), np.full((2, 1), float(step)), block=0
     )
     return Append(name, Batch(columns=(columns,), **{"partial": True} | parts))
 
@@ -73,8 +72,8 @@ def one_uid_for_two_names(run: str) -> tuple[list[Command], Command, Command]:
 
 def one_batch_twice(run: str) -> tuple[list[Command], Command, Command]:
     """As when a batch is sent again because its answer was lost, to another service."""
-    again = report(run, 5, producer="p", seq=1, checksum=7)
-    return [report(run, 1)], again, again
+    again = report(run, 5, producer="p", seq=2, checksum=7)
+    return [report(run, 1, producer="p", seq=1)], again, again
 
 
 def a_rewind_and_a_report(run: str) -> tuple[list[Command], Command, Command]:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tallyboard_server.model import Attempt, Block, Counter, RunState, frozen
 from tallyboard_server.store.protocol import Generation, Store, StoreError
 from tests.contract.blocks import Reopen, block, points, refusal, rich_state, run_state
-from tests.stores import ENGINES, Stores, given_on_engines, on
+from tests.examples import given_on_engines
+from tests.stores import ENGINES, Stores, on
 
 pytestmark = on(*ENGINES)
 

@@ -11,6 +11,9 @@ from tallyboard.wire import JSON, MSGPACK
 from tallyboard_server.series import RunReader
 from tests.conftest import StartService
 from tests.service import Answer, RunningService
+from tests.stores import on
+
+pytestmark = on("sqlite", "postgres")
 
 Document = dict[str, Any]
 

@@ -12,6 +12,9 @@ import zstandard
 from tallyboard.wire import MSGPACK, Batch, Columns, encode_batch
 from tests.conftest import StartService
 from tests.service import RunningService
+from tests.stores import on
+
+pytestmark = on("sqlite", "postgres")
 
 
 def batch_bytes(steps: range, *, producer: str | None = None, seq: int | None = None, partial: bool = False) -> bytes:

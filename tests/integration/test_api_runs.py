@@ -10,6 +10,9 @@ import pytest
 from tallyboard_server.settings import Settings
 from tests.conftest import StartService
 from tests.service import RunningService, serving
+from tests.stores import on
+
+pytestmark = on("sqlite", "postgres")
 
 
 def test_put_creates_once_and_then_continues(service: RunningService, run_name: str) -> None:

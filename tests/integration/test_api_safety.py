@@ -14,6 +14,7 @@ from tallyboard_server.store.sqlite.backup import check_backup
 from tests.cli_process import report
 from tests.conftest import StartService
 from tests.service import RunningService, until
+from tests.stores import on
 
 
 def verify(service: RunningService, run: str) -> dict[str, object]:
@@ -145,6 +146,13 @@ def test_one_backup_is_made_at_a_time(start_service: StartService, monkeypatch: 
     go_on.set()
     taker.join()
     assert (first, second.status, second.json()["code"]) == ([200], 503, "too_busy")
+
+
+@on("postgres")
+def test_a_store_on_postgresql_is_copied_elsewhere(service: RunningService) -> None:
+    answer = service.get("/backup")
+    assert (answer.status, answer.json()["code"]) == (501, "backup_elsewhere")
+    assert "pg_dump" in answer.json()["detail"]
 
 
 def test_a_backup_without_room_is_refused(start_service: StartService, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,9 @@ from tallyboard.wire.names import SYSTEM_COUNTER
 from tallyboard_server.settings import Settings
 from tests.integration.test_client import described, free_port
 from tests.service import RunningService, serving
+from tests.stores import on
 
-pytestmark = pytest.mark.usefixtures("no_run_left")
+pytestmark = [pytest.mark.usefixtures("no_run_left"), on("sqlite", "postgres")]
 
 
 def norm(batch: int) -> dict[str, float]:

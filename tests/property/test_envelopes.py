@@ -17,7 +17,8 @@ from tallyboard_server.store.envelope import NOT_RECORDED, NOWHERE, Cells, Marks
 from tallyboard_server.store.protocol import Snapshot, Store
 from tallyboard_server.store.sql import envelopes, merging
 from tests.contract.blocks import run_state
-from tests.stores import Stores, given_on_engines, on
+from tests.examples import given_on_engines
+from tests.stores import Stores, on
 
 pytestmark = on("sqlite", "postgres")
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from tallyboard_server.export import FORMATS, Export, Wanted, pages
 from tallyboard_server.model import RunState
 from tallyboard_server.store.protocol import Store
+from tests.examples import given_on_engines
 from tests.export_kit import Row, bits_of, event_points, export, frames, rows
 from tests.property.contract_model import Key, Model, Point
 from tests.property.series_kit import StoredMachine
-from tests.stores import Stores, given_on_engines, on
+from tests.stores import Stores, on
 
 pytestmark = on("sqlite", "postgres")
 

@@ -13,8 +13,9 @@ from tallyboard_server.eventfiles.engine import Engine
 from tallyboard_server.eventfiles.ondisk import DiskFiles
 from tallyboard_server.ingest import Merger
 from tests.eventfiles_kit import Service, curves, same, settle
+from tests.examples import given_on_engines
 from tests.histories import Action, actions
-from tests.stores import Stores, given_on_engines, on
+from tests.stores import Stores, on
 
 pytestmark = on("sqlite", "postgres")
 

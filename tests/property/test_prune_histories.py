@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from tallyboard_server.model import RunState
 from tallyboard_server.retention import Outcome, Policy, Pruner
 from tests.eventfiles_kit import Service, curves, same, settle
+from tests.examples import given_on_engines
 from tests.histories import Action, histories
-from tests.stores import Stores, given_on_engines, on
+from tests.stores import Stores, on
 from tests.unit.test_retention import merge_all
 from tests.verify_kit import verify
 

@@ -24,9 +24,10 @@ from tallyboard_server.series import (
 )
 from tallyboard_server.series.lines import Levels
 from tallyboard_server.store.envelope import NOWHERE, Marks
+from tests.examples import given_on_engines
 from tests.property.contract_model import bits_of
 from tests.property.series_kit import Curve, CutAtRandom, StoredMachine, curve, superseded_curve
-from tests.stores import Stores, given_on_engines, on
+from tests.stores import Stores, on
 
 pytestmark = on("sqlite", "postgres")
 

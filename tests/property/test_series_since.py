@@ -11,9 +11,10 @@ from tallyboard_server.series import Allowance, Line, Question, read_lines
 from tallyboard_server.series.lines import Levels
 from tallyboard_server.series.since import LineKey, News, Seen
 from tallyboard_server.store.protocol import Store
+from tests.examples import given_on_engines
 from tests.property.contract_model import bits_of
 from tests.property.series_kit import StoredMachine
-from tests.stores import Stores, given_on_engines, on
+from tests.stores import Stores, on
 
 pytestmark = on("sqlite", "postgres")
 

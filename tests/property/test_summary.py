@@ -12,9 +12,10 @@ from tallyboard_server.model import RunState
 from tallyboard_server.runtable import Column
 from tallyboard_server.runtable.columns import FIGURES
 from tallyboard_server.runtable.reading import read_values
+from tests.examples import given_on_engines
 from tests.property.contract_model import Model
 from tests.property.series_kit import CutAtRandom, StoredMachine, curve
-from tests.stores import Stores, given_on_engines, on
+from tests.stores import Stores, on
 
 pytestmark = on("sqlite", "postgres")
 

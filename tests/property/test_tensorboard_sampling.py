@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from tallyboard_server.tensorboard.scalars import read_last, read_series
 from tests.eventfiles_kit import Service
+from tests.examples import given_on_engines
 from tests.property.contract_model import bits_of
 from tests.property.series_kit import StoredMachine, curve
-from tests.stores import Stores, given_on_engines, on
+from tests.stores import Stores, on
 
 pytestmark = on("sqlite", "postgres")
 

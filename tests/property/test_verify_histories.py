@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from tallyboard_server.verify import stored
 from tests.eventfiles_kit import Service, settle
+from tests.examples import given_on_engines
 from tests.histories import Action, histories
-from tests.stores import Stores, given_on_engines, on
+from tests.stores import Stores, on
 from tests.verify_kit import merge, verify
 
 pytestmark = on("sqlite", "postgres")

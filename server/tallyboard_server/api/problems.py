@@ -136,6 +136,10 @@ class NotInstalledError(ApiError):
     """What was asked for needs a package that the service does not have."""
 
 
+class BackupElsewhereError(ApiError):
+    """The store is not in this service's hands alone, and is copied by its own means."""
+
+
 class TooBusyError(ApiError):
     """More requests at once than the service takes on."""
 
@@ -200,6 +204,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     WrongTokensError: Kind(429, "too_many_wrong_tokens", "Too many wrong tokens"),
     RateLimitedError: Kind(429, "rate_limited", "Too many requests a second"),
     NotInstalledError: Kind(501, "not_installed", "The service lacks a package for this"),
+    BackupElsewhereError: Kind(501, "backup_elsewhere", "The store is copied by its own means"),
     OverloadedError: Kind(503, "overloaded", "Too much is waiting"),
     TooBusyError: Kind(503, "too_busy", "Too many requests at once"),
     StillReadingError: Kind(503, "still_reading", "The runs' figures are still being read"),

@@ -24,7 +24,7 @@ from tallyboard_server.api.body import DOCUMENT_BYTES_MAX
 from tallyboard_server.api.documented import BODY, STORE, WRITE, Given, Sent, documented
 from tallyboard_server.api.messages import RepairAnswer, RepairBody, VerifyLine
 from tallyboard_server.api.names import RunName
-from tallyboard_server.api.problems import TooBusyError, described
+from tallyboard_server.api.problems import BackupElsewhereError, TooBusyError, described
 from tallyboard_server.api.reading import check_exists, load_run
 from tallyboard_server.api.service import Asking, Running, Service
 from tallyboard_server.eventfiles import LogDirectory
@@ -126,14 +126,19 @@ async def repair(request: Request, service: Running, asking: Asking, run: RunNam
         needs="admin", all_projects=True,
         answers={200: Given(bytes, None, "A SQLite database; `tallyboard restore` makes a data directory of it.",
                             media_type=OCTETS)},
-        problems=WRITE,
+        problems=("backup_elsewhere", *WRITE),
     ),
 )  # fmt: skip
 async def backup(service: Running, asking: Asking) -> Response:
     """A consistent copy of the store, taken while reports go on. Event files are not in it: they are rebuilt.
 
-    The copy is made first, then sent, so the answer begins late for a large store. One copy is made at a time.
+    The copy is made first, then sent, so the answer begins late for a large store. One copy is made at a time. A store
+    on PostgreSQL is copied with PostgreSQL's own tools instead: 501.
     """
+    if service.store.shared:
+        raise BackupElsewhereError(
+            "the store is on PostgreSQL: copy it with pg_dump, or with pg_basebackup and an archive of its log"
+        )
     if service.copying.locked():
         raise TooBusyError("a backup is being made already; retry when it is done")
     async with service.copying:
