@@ -18,6 +18,7 @@ from tallyboard_server.eventfiles.tools import ExportSettings, Record
 from tallyboard_server.ingest import Append, Delete, Ingest
 from tallyboard_server.series import read_points
 from tallyboard_server.store.protocol import Generation
+from tallyboard_server.store.sqlite import SqliteStore
 from tests.stores import SQLITE, Stores
 
 Curve = list[tuple[int, float]]
@@ -71,6 +72,12 @@ class Service:
         self.ingest = Ingest(self.store)
         self.ingest.start()
         self._seq: dict[tuple[str, str], int] = {}
+
+    @property
+    def sqlite(self) -> SqliteStore:
+        """The store, for tests that damage what is in it."""
+        assert isinstance(self.store, SqliteStore)
+        return self.store
 
     def close(self) -> None:
         """Stop writer and store."""

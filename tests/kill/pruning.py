@@ -35,7 +35,7 @@ def _around_prune(*, after: bool) -> Callable[[Callable[[], None]], None]:
                 blow()
             return gone
 
-        SqliteTransaction.prune = prune  # type: ignore[method-assign]
+        SqliteTransaction.prune = prune  # type: ignore[method-assign, assignment]
 
     return arm
 

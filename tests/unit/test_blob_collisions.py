@@ -16,7 +16,7 @@ def test_a_value_that_shares_another_ones_key_is_refused(tmp_path: Path) -> None
         service.batch(RUN, columns=columns_of(event(1, image_value("i", 1))))
         with service.store.snapshot() as view:
             before = view.load(RUN)
-        service.store._writer.execute("UPDATE blobs SET hash = zeroblob(32)")  # as if it were of another value
+        service.sqlite._writer.execute("UPDATE blobs SET hash = zeroblob(32)")  # as if it were of another value
         with pytest.raises(BlobCollisionError, match="can't be told apart"):
             service.batch(RUN, "p", columns=columns_of(event(2, scalar_value("loss", 1.0), image_value("j", 1))))
         with service.store.snapshot() as view:

@@ -201,10 +201,10 @@ class TestVerify:
         assert "1 changed" in report.differences[0].detail
 
     def test_a_blob_that_the_store_lost_or_changed_is_found(self, written: Service) -> None:
-        assert written.store._writer.execute(
+        assert written.sqlite._writer.execute(
             "UPDATE blobs SET data = substr(data, 2) WHERE key IN (SELECT key FROM blobs LIMIT 2)"
         )
-        assert written.store._writer.execute("DELETE FROM blobs WHERE key IN (SELECT max(key) FROM blobs)")
+        assert written.sqlite._writer.execute("DELETE FROM blobs WHERE key IN (SELECT max(key) FROM blobs)")
         report = verify(written, RUN)
         assert [d.kind for d in report.differences] == ["store", "store"]
         assert "2 images, texts, histograms, … are not what was acknowledged" in report.differences[0].detail
@@ -215,7 +215,7 @@ def test_a_blob_that_is_gone_is_a_trouble_of_its_run_alone(service: Service) -> 
     engine = service.engine()
     service.batch(RUN, columns=columns_of(step_of(1)))
     service.batch("p/other", columns=columns_of(step_of(1)))
-    service.store._writer.execute("DELETE FROM blobs WHERE run_id = 1")
+    service.sqlite._writer.execute("DELETE FROM blobs WHERE run_id = 1")
     for _ in range(10):
         engine.turn(force=True)
     assert engine.in_trouble

@@ -151,7 +151,7 @@ def test_everything_acknowledged_outlives_a_power_cut(tmp_path: Path, media: Med
                 settle(engine)
                 merge(service, RUN)
             if dice.random() < 0.2:
-                service.ingest.record(lambda _: checkpoint(service.store))
+                service.ingest.record(lambda _: checkpoint(service.sqlite))
             if index in cuts:
                 expected = service.shown(RUN)
                 after = tmp_path / f"after{index}"
@@ -182,7 +182,7 @@ def test_a_store_that_does_not_sync_would_be_found_out(tmp_path: Path, media: Me
     with Service(tmp_path / "before") as service:
         service.report(RUN, [0], {"loss": [1.0]})
         service.ingest.record(lambda _: None)
-        service.store._writer.execute("PRAGMA synchronous=OFF")
+        service.sqlite._writer.execute("PRAGMA synchronous=OFF")
         for step in range(1, 30):
             service.report(RUN, [step], {"loss": [1.0]})
         media.after_a_power_cut(tmp_path / "before", tmp_path / "after", random.Random(1))

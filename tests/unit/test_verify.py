@@ -50,8 +50,8 @@ def sql(service: Service, text: str, *values: object) -> int:
     changed: list[int] = []
 
     def work(_transaction: object) -> None:
-        service.store._writer.execute(text, values)
-        changed.append(service.store._writer.changes())
+        service.sqlite._writer.execute(text, values)
+        changed.append(service.sqlite._writer.changes())
 
     service.ingest.record(work)
     return changed[0]
@@ -93,7 +93,7 @@ class TestStore:
     @pytest.mark.parametrize("what", ["step", "wall time", "value"])
     def test_one_bit_in_a_fresh_block(self, played: Service, what: str) -> None:
         at = {"step": 1, "wall time": 9, "value": 17}[what]
-        row = played.store._writer.execute("SELECT min(id), data FROM journal WHERE attempt = 2").fetchone()
+        row = played.sqlite._writer.execute("SELECT min(id), data FROM journal WHERE attempt = 2").fetchone()
         assert row is not None
         key, data = row
         changed = bytearray(data)
@@ -130,7 +130,7 @@ class TestStore:
 
     def test_an_attempt_from_before_checksums_is_compared_by_count(self, played: Service) -> None:
         played.ingest.close()
-        connection = played.store._writer
+        connection = played.sqlite._writer
         connection.execute("UPDATE attempts SET checksum = NULL")
         connection.execute("UPDATE heads SET version = version + 1")
         report = verify(played, RUN)
@@ -138,7 +138,7 @@ class TestStore:
         assert {a.sent_checksum for a in report.attempts} == {None}
 
     def test_a_receipt_that_told_of_more_than_there_is(self, played: Service) -> None:
-        connection = played.store._writer
+        connection = played.sqlite._writer
         played.ingest.close()
         connection.execute("DELETE FROM attempts WHERE number = 2")
         connection.execute("DELETE FROM journal WHERE attempt = 2")
