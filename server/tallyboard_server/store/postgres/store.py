@@ -29,6 +29,9 @@ CONNECTIONS_MAX: Final = 12
 """Of one service: six that read, as many as SQLite's, the writer, and the service's own work."""
 CONNECTION_WAIT_S: Final = 10.0
 CONNECT_TIMEOUT_S: Final = 5
+RECONNECT_S: Final = 3.0
+"""So long the pool tries to connect again, after longer and longer pauses; then it begins anew when somebody asks. So
+the pauses stay short, however long the server was away."""
 WAITING_MAX: Final = 200
 """Threads that may wait for a connection; the server's threads are fewer."""
 STATEMENT_TIMEOUT_S: Final = 30
@@ -77,6 +80,7 @@ class PostgresStore:
                 max_size=connections_max,
                 max_waiting=WAITING_MAX,
                 timeout=CONNECTION_WAIT_S,
+                reconnect_timeout=RECONNECT_S,
                 name="tallyboard",
                 open=True,
             )
