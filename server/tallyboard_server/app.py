@@ -210,6 +210,7 @@ async def running(
         notifier = Notifier(
             store, ingest.record, outbox,
             owner_of=book.owner_of, webhook_at=book.webhook_at, public_url=settings.public_url, clock=clock,
+            active=partial(shares.has, 0),
         )  # fmt: skip
         notifier.start()
         on_exit(notifier.stop)

@@ -137,6 +137,8 @@ def test_while_the_store_is_out_of_reach_nobody_is_lost_whom_another_may_hear(
     live()
     pass_time(clock, 60, hears, deaf, each_s=live)
     assert losses == []
+    hears.keeper.save()
+    deaf.keeper.save()
     assert deaf.beats.last_beat(RUN) == hears.beats.last_beat(RUN)
 
 
