@@ -250,14 +250,17 @@ class Notifier:
         ids = [notice.id for notice in notices]
         delivery_id = uuid.uuid4().hex
 
+        taken: list[Notice] = []
+
         def work(transaction: Transaction) -> None:
-            if entries := [entry_of(notice) for notice in transaction.take_notices(ids)]:
-                said = msgspec.json.encode(entries).decode()
+            taken[:] = transaction.take_notices(ids)
+            if taken:
+                said = msgspec.json.encode([entry_of(notice) for notice in taken]).decode()
                 transaction.save_delivery(Delivery(delivery_id, project, said, now, 0, now))
 
         self._outbox.unseen = True  # whatever becomes of it
         self._record(work)
-        for notice in notices:
+        for notice in taken:
             self._sent_at[notice.run, notice.alert.alert.title] = now
             self._sent_at.move_to_end((notice.run, notice.alert.alert.title))
         while len(self._sent_at) > TITLES_MAX:
