@@ -186,6 +186,7 @@ async def running(
             ingest.on_refused(watcher.inbox.refused)
         ingest.start()
         on_exit(ingest.close)  # after the views: their last records go through the writer
+        access.on_end(live.look_again)
         await run_in_threadpool(access.open, store, ingest.record)
         on_exit(access.close)
         keeper = HeartbeatKeeper(ingest.heartbeats, store, ingest.record, clock)
@@ -209,6 +210,7 @@ async def running(
         notifier = Notifier(
             store, ingest.record, outbox,
             owner_of=book.owner_of, webhook_at=book.webhook_at, public_url=settings.public_url, clock=clock,
+            active=partial(shares.has, 0),
         )  # fmt: skip
         notifier.start()
         on_exit(notifier.stop)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from tallyboard_server.model import Attempt, Block, Counter, RunState, frozen
-from tallyboard_server.store.protocol import Generation, Store, StoreError
+from tallyboard_server.store.protocol import Generation, Listening, Store, StoreError
 from tests.contract.blocks import Reopen, block, points, refusal, rich_state, run_state
 from tests.examples import given_on_engines
 from tests.stores import ENGINES, Stores, on
@@ -488,3 +488,28 @@ def test_heartbeats_are_kept_apart_from_states(reopen: Reopen) -> None:
         heard, until = view.heartbeats(limit=10)
         assert (list(heard.items()), until) == ([("p/a", 20.0), ("p/b", 25.0)], 50.0)
         assert view.heartbeats(limit=1)[0] == {"p/b": 25.0}
+        assert view.heartbeats(limit=10, since=20.5)[0] == {"p/b": 25.0}
+        assert list(view.heartbeats(limit=10, since=20.0)[0]) == ["p/a", "p/b"]
+    store = reopen()
+    with store.transaction() as transaction:
+        transaction.save_heartbeats({"p/b": 24.0, "p/a": 26.0}, 45.0)  # another has heard later ones meanwhile
+    with store.snapshot() as view:
+        assert view.heartbeats(limit=10) == ({"p/b": 25.0, "p/a": 26.0}, 50.0)
+
+
+def test_times_of_listening_are_joined_and_the_last_gap_is_known(reopen: Reopen) -> None:
+    def listen(since: float, until: float, gap_s: float = 5.0) -> Listening:
+        with store.transaction() as transaction:
+            return transaction.listen(since, until, gap_s)
+
+    store = reopen()
+    assert listen(100.0, 110.0) == Listening(0.0, 100.0, 110.0)
+    assert listen(100.0, 120.0) == Listening(0.0, 100.0, 120.0)
+    assert listen(115.0, 118.0) == Listening(0.0, 100.0, 120.0)  # another one
+    assert listen(125.0, 130.0) == Listening(0.0, 100.0, 130.0)
+    store = reopen()
+    assert listen(136.0, 140.0) == Listening(130.0, 136.0, 140.0)
+    assert listen(115.0, 141.0) == Listening(130.0, 136.0, 141.0)
+    assert listen(141.5, 142.0, 0.0) == Listening(141.0, 141.5, 142.0)
+    with store.snapshot() as view:
+        assert view.heartbeats(limit=0) == ({}, 142.0)

@@ -64,6 +64,54 @@ def test_sessions_end_one_by_one_and_with_their_token(reopen: Reopen) -> None:
         assert (view.tokens(), view.sessions()) == ([JOB], [])
 
 
+def test_a_last_use_moves_forward_and_touches_nothing_else(reopen: Reopen) -> None:
+    store = reopen()
+    with store.transaction() as transaction:
+        transaction.save_token(JOB)
+        transaction.save_token(ADA)
+    with store.transaction() as transaction:
+        transaction.touch_tokens({"job": 20.0, "nobody": 30.0, "ada": 25.0})
+        transaction.save_token(replace(JOB, revoked_at=21.0, last_used_at=20.0))
+    with store.transaction() as transaction:
+        transaction.touch_tokens({"job": 19.0, "ada": 26.0})
+        transaction.touch_tokens({})
+    with reopen().snapshot() as view:
+        assert view.tokens() == [replace(ADA, last_used_at=26.0), replace(JOB, revoked_at=21.0, last_used_at=20.0)]
+
+
+def test_some_tokens_and_sessions_are_looked_up_by_their_keys(store: Store) -> None:
+    made = [Session(bytes([number]) * 32, "job", 1.0 + number) for number in range(4)]
+    with store.transaction() as transaction:
+        transaction.save_token(JOB)
+        transaction.save_token(ADA)
+        assert transaction.lock_tokens() == [ADA, JOB]
+        for session in made:
+            transaction.save_session(session)
+    with store.snapshot() as view:
+        assert view.tokens(["job", "nobody"]) == [JOB]
+        assert view.tokens([]) == []
+        assert view.sessions([made[2].hash, b"nobody's", made[0].hash]) == [made[0], made[2]]
+        assert view.sessions([]) == []
+    with store.transaction() as transaction:
+        assert transaction.drop_sessions([session.hash for session in made[:2]])
+        assert not transaction.drop_sessions([session.hash for session in made[:2]])
+        assert not transaction.drop_sessions([])
+    with store.snapshot() as view:
+        assert view.sessions() == made[2:]
+
+
+def test_a_login_code_is_good_once_and_the_newest_only(reopen: Reopen) -> None:
+    store = reopen()
+    with store.transaction() as transaction:
+        transaction.save_login_code(b"a" * 32, "job", 5.0)
+    with store.transaction() as transaction:
+        transaction.save_login_code(b"b" * 32, "ada", 7.0)
+    store = reopen()
+    for hashed, stands_for in ((b"a" * 32, None), (b"b" * 32, ("ada", 7.0)), (b"b" * 32, None)):
+        with store.transaction() as transaction:
+            assert transaction.take_login_code(hashed) == stands_for
+
+
 def test_the_audit_is_told_newest_first_and_by_run_project_and_action(reopen: Reopen) -> None:
     store = reopen()
     told = [

@@ -89,6 +89,7 @@ def test_rules_are_kept_by_project(reopen: Reopen) -> None:
         transaction.save_rules("q", "{}")
         transaction.save_rules("q", None)
         transaction.save_rules("never", None)
+        assert transaction.lock_rules() == {"": "{}", "p": '{"lost":true}'}
     with reopen().snapshot() as view:
         assert view.rules() == {"": "{}", "p": '{"lost":true}'}
 
@@ -128,10 +129,15 @@ def test_deliveries_are_kept_until_they_are_dropped(reopen: Reopen) -> None:
     with store.snapshot() as view:
         assert view.deliveries() == [first, replace(second, tries=3, next_at=7.5)]
     with store.transaction() as transaction:
+        transaction.defer_delivery("b", 2, 8.5)
+    with store.snapshot() as view:
+        assert view.deliveries()[0] == replace(first, tries=2, next_at=8.5)
+    with store.transaction() as transaction:
         transaction.drop_delivery("a")
         transaction.drop_delivery("never")
+        transaction.defer_delivery("a", 4, 9.5)  # what was taken meanwhile is not there again
     with store.snapshot() as view:
-        assert view.deliveries() == [first]
+        assert view.deliveries() == [replace(first, tries=2, next_at=8.5)]
 
 
 def test_nothing_remains_of_a_transaction_that_raised(store: Store) -> None:

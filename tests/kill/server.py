@@ -32,6 +32,11 @@ class Server:
         """Where it answers."""
         return self.service.url
 
+    @property
+    def pid(self) -> int | None:
+        """The process's id, while there is one."""
+        return None if self._process is None else self._process.pid
+
     def start(
         self,
         *,

@@ -28,7 +28,7 @@ from tallyboard_server.access import (
 )
 from tallyboard_server.access import access as access_module
 from tallyboard_server.access import tokens as tokens_module
-from tallyboard_server.access.codes import CODE_S, LoginCode
+from tallyboard_server.access.codes import CODE_S, new_code
 from tallyboard_server.access.sessions import cookie_value
 from tallyboard_server.access.tokens import ENDED_KEPT_MAX, Book, hashed, new_text
 from tallyboard_server.api.login import checked_next
@@ -242,17 +242,26 @@ def test_off_loopback_a_first_start_makes_an_admins_token(kept: Kept, clock: Clo
     assert token.id in [one.id for one in third.listed(SERVICE)]
 
 
-def test_a_code_lets_one_in_within_an_hour(clock: Clock) -> None:
-    codes = LoginCode(clock)
-    assert codes.use("") is None
-    code = codes.make("ada")
-    assert codes.use(code[:-1]) is None
-    assert codes.use("ü" * 43) is None
-    assert codes.use(code) == "ada"
-    assert codes.use(code) is None
-    old = codes.make("ada")
+def test_a_code_lets_one_in_within_an_hour(kept: Kept, clock: Clock) -> None:
+    access = kept.access(may_be_open=False)
+    assert access.first is not None
+    code = access.first.code
+    for wrong in ("", code[:-1], f"{code}x", "ü" * 43, new_code()):
+        with pytest.raises(TokenRefusedError, match="wrong, too old, or was used"):
+            access.of_code(wrong, "")
     clock.now += CODE_S
-    assert codes.use(old) is None
+    with pytest.raises(TokenRefusedError, match="too old"):
+        access.of_code(code, "")
+
+
+def test_a_code_stands_for_its_token_only_while_that_is_good(kept: Kept) -> None:
+    access = kept.access(may_be_open=False)
+    assert access.first is not None
+    first = who(access, access.first.text)
+    access.create(ADMIN, SERVICE)
+    access.revoke(first.token or "", SERVICE)
+    with pytest.raises(TokenRefusedError, match="the link is wrong"):
+        access.of_code(access.first.code, "")
 
 
 # who may make and revoke which

@@ -1,12 +1,14 @@
 """Which rules hold for a run, and whose webhook hears of it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from tallyboard_server.notify import Webhook
+from tallyboard_server.store.protocol import Transaction
 from tallyboard_server.store.sqlite import SqliteStore
 from tallyboard_server.watch import Bound, ProjectsTooManyError, RuleBook, Rules, WatchRules, WebhookRule, book
 
@@ -50,18 +52,44 @@ def test_the_nearest_webhook_hears_and_null_is_none(rules: RuleBook) -> None:
     assert rules.owner_of("team/run") == "team"
 
 
-def test_projects_with_rules_are_bounded(rules: RuleBook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(book, "PROJECTS_MAX", 3)
-    rules.check_room("team")
-    with pytest.raises(ProjectsTooManyError, match="3 projects have rules of their own"):
-        rules.check_room("one more")
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[SqliteStore]:
     store = SqliteStore.open(tmp_path)
     yield store
     store.close()
+
+
+def test_what_is_changed_is_kept_with_what_is_noted(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(book, "PROJECTS_MAX", 2)
+    noted: list[WatchRules | None] = []
+
+    def record(work: Callable[[Transaction], None]) -> None:
+        with store.transaction() as transaction:
+            work(transaction)
+
+    def change(project: str, **fields: Any) -> None:
+        found.change(
+            record, project, lambda own: msgspec.structs.replace(own, **fields) if fields else None,
+            lambda _, rules: noted.append(rules),
+        )  # fmt: skip
+
+    found = RuleBook(Rules())
+    change("p", lost=False)
+    change("p", lost_after_s=20.0)
+    change("q", lost=True)
+    both = WatchRules(lost=False, lost_after_s=20.0)
+    assert (found.own("p"), noted) == (both, [WatchRules(lost=False), both, WatchRules(lost=True)])
+    with pytest.raises(ProjectsTooManyError, match="2 projects have rules of their own"):
+        change("one more", lost=True)
+    change("p", lost=True)
+    change("q")
+    change("one more", lost=True)
+    again = RuleBook(Rules())
+    again.load(store)
+    for books in (found, again):
+        assert [books.own(project) for project in ("p", "q", "one more")] == [
+            msgspec.structs.replace(both, lost=True), None, WatchRules(lost=True)
+        ]  # fmt: skip
 
 
 def test_they_outlive_the_process(store: SqliteStore) -> None:

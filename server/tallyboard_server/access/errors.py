@@ -9,6 +9,10 @@ class TokenRefusedError(AccessError):
     """The token that was given is wrong, expired or revoked; the message says which, and nothing else."""
 
 
+class TokenUnknownError(TokenRefusedError):
+    """The token that was given is none that is known here; another service on the same store may have made it."""
+
+
 class TokenNotFoundError(AccessError):
     """There is no such token, or none that whoever asks may see."""
 

@@ -35,25 +35,23 @@ class Sessions:
     def begin(self, token_id: str) -> str:
         """A new cookie's value, for a browser that gave a token."""
         value = secrets.token_urlsafe(32)
-        session = Session(_hash(value), token_id, self._clock() + SESSION_S)
+        session = Session(hash_of_cookie(value), token_id, self._clock() + SESSION_S)
         with self._lock:
             self._known[session.hash] = self._new[session.hash] = session
-            while len(self._known) > self._most:
-                ((greedy, _),) = Counter(one.token for one in self._known.values()).most_common(1)
-                self._forget(next(one.hash for one in self._known.values() if one.token == greedy))
+            self._make_room()
         return value
 
     def token_of(self, cookie: str) -> str | None:
         """The id of the token that the browser with this cookie gave; None if that is no session, or none any more."""
-        if len(cookie) != _COOKIE_CHARS or not cookie.isascii():
+        if not may_be_cookie(cookie):
             return None
-        found = self._known.get(_hash(cookie))
+        found = self._known.get(hash_of_cookie(cookie))
         return None if found is None or self._clock() >= found.until else found.token
 
     def end(self, cookie: str) -> None:
         """Whoever has this cookie is not let in any more."""
         with self._lock:
-            self._forget(_hash(cookie))
+            self._forget(hash_of_cookie(cookie))
 
     def end_of(self, is_over: Callable[[str], bool]) -> None:
         """End those whose token's id is so, and those whose time is over."""
@@ -68,6 +66,14 @@ class Sessions:
         with self._lock:
             known = {session.hash: session for session in sessions if session.hash not in self._gone}
             self._known = OrderedDict(known | self._new)
+            self._make_room()
+
+    def learn(self, sessions: Iterable[Session]) -> None:
+        """These are in the store, too."""
+        with self._lock:
+            for session in sessions:
+                if session.hash not in self._gone:
+                    self._known.setdefault(session.hash, session)
 
     def unsaved(self) -> tuple[list[Session], list[bytes]]:
         """What began and what ended since the last call that returned it."""
@@ -83,6 +89,11 @@ class Sessions:
             self._new |= {session.hash: session for session in new if session.hash in self._known}
             self._gone |= set(gone)
 
+    def _make_room(self) -> None:
+        while len(self._known) > self._most:
+            ((greedy, _),) = Counter(one.token for one in self._known.values()).most_common(1)
+            self._forget(next(one.hash for one in self._known.values() if one.token == greedy))
+
     def _forget(self, hashed: bytes) -> None:
         if self._known.pop(hashed, None) is not None and self._new.pop(hashed, None) is None:
             self._gone.add(hashed)
@@ -97,5 +108,11 @@ def cookie_value(header: bytes, name: str) -> str | None:
     return None
 
 
-def _hash(cookie: str) -> bytes:
+def may_be_cookie(cookie: str) -> bool:
+    """Whether a text looks like a session's cookie at all."""
+    return len(cookie) == _COOKIE_CHARS and cookie.isascii()
+
+
+def hash_of_cookie(cookie: str) -> bytes:
+    """What is kept of a cookie."""
     return hashlib.sha256(cookie.encode("latin-1", "replace")).digest()

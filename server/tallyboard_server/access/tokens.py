@@ -4,11 +4,11 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from tallyboard_server.access.errors import TokenRefusedError
+from tallyboard_server.access.errors import TokenRefusedError, TokenUnknownError
 from tallyboard_server.principal import Scope, Token
 
 TOKENS_MAX: Final = 1_000
@@ -46,6 +46,12 @@ def new_text() -> tuple[str, str]:
     """The id and the text of a token that nobody has: 256 random bits behind a public id."""
     token_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(_ID_CHARS))
     return token_id, f"tb_{token_id}_{secrets.token_urlsafe(32)}"
+
+
+def id_of(text: bytes) -> str | None:
+    """The id in a token's text; None: no token that was ever made looks like that."""
+    found = _TEXT.fullmatch(text.decode("latin-1")) if len(text) <= _TEXT_BYTES_MAX else None
+    return None if found is None else found[1]
 
 
 def hashed(text: bytes) -> bytes:
@@ -91,23 +97,33 @@ class Book:
 
     def shown(self, token: Token) -> Token:
         """A token as the book knows it, with its last use."""
-        return replace(token, last_used_at=self.used.get(token.id, token.last_used_at))
+        times = [at for at in (self.used.get(token.id), token.last_used_at) if at is not None]
+        return replace(token, last_used_at=max(times, default=None))
 
     def holder(self, text: bytes, now: float) -> Token:
         """The usable token with this text. Raises TokenRefusedError.
 
         Whatever was given, one sum is made and one compared in constant time.
         """
-        found = _TEXT.fullmatch(text.decode("latin-1")) if len(text) <= _TEXT_BYTES_MAX else None
-        token = self._tokens.get(found[1], _NOBODY) if found else _NOBODY
+        token_id = id_of(text)
+        token = _NOBODY if token_id is None else self._tokens.get(token_id, _NOBODY)
         if not hmac.compare_digest(hashed(text), token.hash):
-            raise TokenRefusedError("the token is wrong")
+            raise TokenUnknownError("the token is wrong")
         if token.revoked_at is not None:
             raise TokenRefusedError(f"the token {token.id} was revoked")
         if not is_usable(token, now):
             raise TokenRefusedError(f"the token {token.id} has expired")
         self.used[token.id] = now
         return token
+
+    def were_saved(self, used: Mapping[str, float]) -> None:
+        """The store knows that tokens were used at these times."""
+        for token_id, at in used.items():
+            token = self._tokens.get(token_id)
+            if token is not None:
+                self._tokens[token_id] = replace(token, last_used_at=max(at, token.last_used_at or at))
+            if self.used.get(token_id) == at:
+                del self.used[token_id]
 
     def too_many_ended(self, now: float, leaving: int = ENDED_KEPT_MAX) -> list[str]:
         """The ids of the oldest tokens that ended, beyond those that stay listed."""

@@ -15,6 +15,12 @@ def known_etags(request: Request) -> list[str]:
     return [f"W/{found[1]}" if found[1] else "*" for found in _ETAGS.finditer(request.headers.get("if-none-match", ""))]
 
 
+def named_by_if_match(request: Request) -> list[str] | None:
+    """What If-Match names, as strong ETags (a proxy that compresses makes them weak) or `*`; None without one."""
+    header = request.headers.get("if-match")
+    return None if header is None else [found[1] or "*" for found in _ETAGS.finditer(header)]
+
+
 def is_known(etag: str, known: Sequence[str]) -> bool:
     """Whether one of these is it."""
     return etag in known or "*" in known

@@ -17,6 +17,7 @@ from tallyboard_server.api.service import PRINCIPAL
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.principal import Principal
 from tallyboard_server.settings import LOOPBACK_NAMES, Settings
+from tallyboard_server.store.protocol import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -64,13 +65,13 @@ class Guard:
             await send(message)
 
         try:
-            asking = self._check(scope)
+            asking = await self._check(scope)
             if asking is not None:
                 await self._rates.admit(asking)
         except problems.UnauthorizedError as error:
             await (login.page_instead(scope) or problems.answer(error))(scope, receive, send_marked)
             return
-        except problems.ApiError as error:
+        except (problems.ApiError, StoreError) as error:
             await problems.answer(error)(scope, receive, send_marked)
             return
         if asking is not None:
@@ -86,8 +87,8 @@ class Guard:
         finally:
             self._traffic.in_flight -= 1
 
-    def _check(self, scope: Scope) -> Principal | None:
-        """Who asks; None for what is open to everybody. Raises an ApiError."""
+    async def _check(self, scope: Scope) -> Principal | None:
+        """Who asks; None for what is open to everybody. Raises an ApiError, StoreError."""
         path = login.path_of(scope)
         if path in OPEN_PATHS:
             return None
@@ -115,14 +116,14 @@ class Guard:
             raise problems.ForbiddenOriginError("another site's page may only link here, not ask or show what is here")
         asking = None
         if path not in login.OPEN_TO_ALL:
-            asking = self._asking(authorization, cookie, login.address_of(scope))
+            asking = await self._asking(authorization, cookie, login.address_of(scope))
         _check_path(scope)
         if (in_flight := self._traffic.in_flight) >= self._in_flight_max:
             raise problems.TooBusyError(f"{in_flight} requests are being served; try again in a second")
         return asking
 
-    def _asking(self, authorization: bytes, cookie: bytes, address: str) -> Principal:
-        """Who asks. Raises UnauthorizedError, and its WrongTokensError after too many wrong tokens."""
+    async def _asking(self, authorization: bytes, cookie: bytes, address: str) -> Principal:
+        """Who asks. Raises UnauthorizedError, and its WrongTokensError after too many wrong tokens; StoreError."""
         if self._access.is_open:
             return Principal("anybody", "admin", address=address)
         scheme, _, credentials = authorization.partition(b" ")
@@ -132,11 +133,11 @@ class Guard:
             case b"basic":
                 given = _password(credentials)
             case _:
-                if cookie and (known := self._access.of_cookie(cookie, address)) is not None:
+                if cookie and (known := await self._access.whose(cookie, address)) is not None:
                     return known
                 raise problems.UnauthorizedError(f"this service is protected by a token; {_HOW_TO_SEND}")
         try:
-            return self._access.of_token(given, address)
+            return await self._access.who_gave(given, address)
         except TokenRefusedError as error:
             raise self._refused(str(error), address) from error
 

@@ -23,7 +23,8 @@ RETRY_MS: Final = 2_000
 class Live:
     """Tells listeners on an event loop what the writer's thread has committed.
 
-    Made on the loop. `committed`, `changed`, `tell` and `miss` may be called by any thread, all else on the loop only.
+    Made on the loop. `committed`, `changed`, `tell`, `miss` and `look_again` may be called by any thread, all else on
+    the loop only.
     """
 
     def __init__(self, changes: Changes | None = None) -> None:
@@ -64,6 +65,10 @@ class Live:
         if self._listeners:
             self._changes.miss()
             self._call()
+
+    def look_again(self) -> None:
+        """Somebody may be allowed to listen no more: such streams end now, not when something changes."""
+        self._call()
 
     def stop(self) -> None:
         """End all streams, and each that begins later."""

@@ -6,12 +6,13 @@ import hashlib
 import logging
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from html import escape
 from typing import Any, Final
 from urllib.parse import parse_qs, quote
 
 from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import Scope
@@ -22,6 +23,7 @@ from tallyboard_server.api.documented import hidden
 from tallyboard_server.api.problems import UnauthorizedError
 from tallyboard_server.api.service import Running
 from tallyboard_server.principal import Principal
+from tallyboard_server.store.protocol import StoreError
 
 PATH: Final = "/login"
 LOGOUT: Final = "/logout"
@@ -157,11 +159,15 @@ async def show_login(request: Request, service: Running) -> Response:
     """The page by itself; with a one-time `code`, the way in."""
     access, cookie = service.access, _header(request.scope, b"cookie")
     then = checked_next(request.query_params.get("next", ""))
-    if access.is_open or access.of_cookie(cookie, address_of(request.scope)) is not None:
+    if access.is_open or await access.whose(cookie, address_of(request.scope)) is not None:
         return RedirectResponse(f"./{then}", 303)
     if (code := request.query_params.get("code")) is None:
         return login_page(then, status=200)
-    return _let_in(request, access, then, access.of_code, code)
+
+    async def of_code(text: str, address: str) -> Principal:
+        return await run_in_threadpool(access.of_code, text, address)
+
+    return await _let_in(request, access, then, of_code, code)
 
 
 @router.post(PATH, **hidden(needs=None))
@@ -174,10 +180,11 @@ async def log_in(request: Request, service: Running) -> Response:
     if form is None:
         return login_page(wrong="That was no form of this page; try again.", status=400)
     then = checked_next(form.get("next", ""))
-    return _let_in(
-        request, service.access, then, lambda text, address: service.access.of_token(text.encode(), address),
-        form.get("token", "").strip(),
-    )  # fmt: skip
+
+    async def who_gave(text: str, address: str) -> Principal:
+        return await service.access.who_gave(text.encode(), address)
+
+    return await _let_in(request, service.access, then, who_gave, form.get("token", "").strip())
 
 
 @router.post(LOGOUT, **hidden(needs=None))
@@ -190,7 +197,9 @@ async def log_out(request: Request, service: Running) -> Response:
     return response
 
 
-def _let_in(request: Request, access: Access, then: str, who: Callable[[str, str], Principal], given: str) -> Response:
+async def _let_in(
+    request: Request, access: Access, then: str, who: Callable[[str, str], Awaitable[Principal]], given: str
+) -> Response:
     """A cookie for the browser that gave what `who` knows, or the page that says why not."""
     address, tries = address_of(request.scope), access.tries
     if (wait_s := tries.wait_s(address)) > 0:
@@ -198,14 +207,18 @@ def _let_in(request: Request, access: Access, then: str, who: Callable[[str, str
         page.headers["Retry-After"] = str(math.ceil(wait_s))
         return page
     try:
-        asking = who(given, address)
+        asking = await who(given, address)
+        cookie = await run_in_threadpool(access.log_in, asking)
     except TokenRefusedError as error:
         tries.failed(address)
         log.warning("a login from %s was refused: %s", address, error)
         said = str(error)
         return login_page(then, wrong=f"{said[:1].upper()}{said[1:]}. `tallyboard token list` shows which there are.")
+    except StoreError as error:
+        log.warning("a login from %s could not be looked up or saved: %s", address, error)
+        return login_page(then, wrong="The database can't be had just now; try again in a moment.", status=503)
     response = RedirectResponse(f"./{then}", 303, {"Cache-Control": "no-store"})
-    response.set_cookie(access.cookie_name, access.log_in(asking), max_age=int(SESSION_S), **_cookie_place(request))
+    response.set_cookie(access.cookie_name, cookie, max_age=int(SESSION_S), **_cookie_place(request))
     return response
 
 

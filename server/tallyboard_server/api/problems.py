@@ -100,6 +100,10 @@ class PointNotFoundError(ApiError):
     """A tag that has no such point."""
 
 
+class RulesChangedError(ApiError):
+    """The rules are not those any more that If-Match names."""
+
+
 class NoWebhookError(ApiError):
     """A notice to a project of which nobody wants to hear."""
 
@@ -189,6 +193,7 @@ KINDS: Final[Mapping[type[Exception], Kind]] = {
     LastAdminTokenError: Kind(409, "last_admin_token", "It is the last admin token"),
     TokensTooManyError: Kind(409, "too_many_tokens", "There are as many tokens as may be"),
     RunDeletedError: Kind(410, "run_deleted", "The run was deleted"),
+    RulesChangedError: Kind(412, "rules_changed", "Somebody else has changed the rules"),
     BodyTooLargeError: Kind(413, "body_too_large", "The body is too large"),
     RunsTooManyError: Kind(413, "too_many_runs", "More runs than can be put in order"),
     PointsTooManyError: Kind(413, "too_many_points", "The answer would be too large"),

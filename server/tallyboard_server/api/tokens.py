@@ -13,7 +13,7 @@ from tallyboard_server.access import TokenWanted
 from tallyboard_server.api import examples
 from tallyboard_server.api.answers import answer
 from tallyboard_server.api.body import DOCUMENT_BYTES_MAX
-from tallyboard_server.api.documented import BODY, WRITE, Given, Sent, documented
+from tallyboard_server.api.documented import BODY, STORE, WRITE, Given, Sent, documented
 from tallyboard_server.api.queries import check_known
 from tallyboard_server.api.service import Asking, Running
 from tallyboard_server.api.tokenmessages import TokenBody, TokenMade, TokensPage, token_made, token_view
@@ -58,7 +58,7 @@ async def create_token(request: Request, service: Running, asking: Asking) -> Re
         "List tokens",
         needs="admin",
         answers={200: Given(TokensPage, examples.TOKENS, "All tokens that are kept, oldest first.")},
-        problems=("invalid_query",),
+        problems=("invalid_query", *STORE),
     ),
 )
 async def list_tokens(request: Request, service: Running, asking: Asking) -> Response:
@@ -67,7 +67,7 @@ async def list_tokens(request: Request, service: Running, asking: Asking) -> Res
     A project's admin sees those of its project.
     """
     check_known(request, ())
-    found = [token_view(token) for token in service.access.listed(asking)]
+    found = [token_view(token) for token in await run_in_threadpool(service.access.listed, asking)]
     return answer(request, TokensPage(tokens=found, environment=service.access.has_environment_token))
 
 

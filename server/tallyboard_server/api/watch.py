@@ -1,5 +1,7 @@
 """Watchdogs: what is wrong with runs now, what is looked for, and a test of a webhook."""
 
+import hashlib
+from collections.abc import Callable
 from typing import Annotated, Final
 from urllib.parse import urlsplit
 
@@ -10,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tallyboard.wire import InvalidBatchError, InvalidNameError, check_run, decode_message
-from tallyboard_server.api import examples
+from tallyboard_server.api import etags, examples
 from tallyboard_server.api.answers import answer
 from tallyboard_server.api.body import DOCUMENT_BYTES_MAX
 from tallyboard_server.api.documented import BODY, STORE, WRITE, Given, Sent, documented
-from tallyboard_server.api.problems import ForbiddenError, InvalidRunNameError, NoWebhookError
+from tallyboard_server.api.problems import ForbiddenError, InvalidRunNameError, NoWebhookError, RulesChangedError
 from tallyboard_server.api.queries import check_known
 from tallyboard_server.api.service import Asking, Running, Service
 from tallyboard_server.api.views import incident_item
@@ -42,8 +44,11 @@ def _project_of_path(
 ProjectName = Annotated[str, Depends(_project_of_path)]
 """A route's parameter for a project."""
 
-_GIVEN: Final = {200: Given(WatchAnswer, examples.WATCH, "What it changes, and what holds in all.")}
-_GIVEN_ALL: Final = {200: Given(WatchAnswer, examples.WATCH_ALL, "What is changed for all, and what holds then.")}
+_ETAG: Final = {"ETag": "Of the own rules: a PUT with If-Match changes them only if nobody has changed them meanwhile."}
+_GIVEN: Final = {200: Given(WatchAnswer, examples.WATCH, "What it changes, and what holds in all.", _ETAG)}
+_GIVEN_ALL: Final = {
+    200: Given(WatchAnswer, examples.WATCH_ALL, "What is changed for all, and what holds then.", _ETAG)
+}
 _TESTED: Final = {200: Given(TestAnswer, examples.WATCH_TESTED, "What became of it.")}
 _DROPPED: Final = {204: Given(None, None, "It has no rules of its own any more.")}
 
@@ -101,11 +106,15 @@ def get_watch(request: Request, service: Running, asking: Asking) -> Response:
         all_projects=True,
         sent=Sent(WatchRules, examples.WATCH_RULES),
         answers=_GIVEN_ALL,
-        problems=(*BODY, *WRITE),
+        problems=("rules_changed", *BODY, *WRITE),
     ),
 )
 async def put_watch(request: Request, service: Running, asking: Asking) -> Response:
-    """Take the place of the rules of all projects; what is absent is as it is by default."""
+    """Take the place of the rules of all projects; what is absent is as it is by default.
+
+    With the `ETag` of what was read in `If-Match`, nothing that somebody else changed meanwhile is lost: then the
+    answer is 412.
+    """
     return await _change(request, service, asking, ALL)
 
 
@@ -160,11 +169,14 @@ def get_project_watch(request: Request, service: Running, asking: Asking, projec
         needs="admin",
         sent=Sent(WatchRules, examples.WATCH_RULES),
         answers=_GIVEN,
-        problems=("invalid_run_name", *BODY, *WRITE),
+        problems=("invalid_run_name", "rules_changed", *BODY, *WRITE),
     ),
 )
 async def put_project_watch(request: Request, service: Running, asking: Asking, project: ProjectName) -> Response:
     """Take the place of the project's own rules; what is absent is inherited. It need not have runs yet.
+
+    With the `ETag` of what was read in `If-Match`, nothing that somebody else changed meanwhile is lost: then the
+    answer is 412.
 
     Webhooks are set by those who may change the whole service: others can't have it send requests.
     """
@@ -203,24 +215,36 @@ async def test_project_watch(request: Request, service: Running, project: Projec
 
 
 def _show(request: Request, service: Service, asking: Principal, project: str) -> Response:
+    if service.store.shared:  # what another service changed a moment ago is here in a moment; who asks wants it now
+        service.rules.load(service.store)
     own, rules = service.rules.own(project) or WatchRules(), service.rules.of_project(project).whole()
     return answer(
         request,
         WatchAnswer(project=project or None, own=_as_seen(own, asking), rules=_as_seen(rules, asking)),
+        headers={"ETag": _etag(_as_seen(own, asking))},
     )
 
 
 async def _change(request: Request, service: Service, asking: Principal, project: str) -> Response:
     async with service.bodies.body(request, bytes_max=DOCUMENT_BYTES_MAX) as body:
         wanted = check_rules(decode_message(body.data, body.content_type, WatchRules))
-    wanted = _with_webhook(wanted, service.rules.own(project) or WatchRules(), asking)
-    await _keep(service, asking, project, wanted)
+    named = etags.named_by_if_match(request)
+
+    def change(own: WatchRules) -> WatchRules:
+        if named is not None and "*" not in named and _etag(_as_seen(own, asking)) not in named:
+            raise RulesChangedError("somebody has changed these rules since you read them; read them again")
+        return _with_webhook(wanted, own, asking)
+
+    await _keep(service, asking, project, change)
     return await run_in_threadpool(_show, request, service, asking, project)
 
 
 async def _reset(service: Service, asking: Principal, project: str) -> Response:
-    kept = _with_webhook(WatchRules(), service.rules.own(project) or WatchRules(), asking)
-    await _keep(service, asking, project, kept if kept.set_fields() else None)
+    def change(own: WatchRules) -> WatchRules | None:
+        kept = _with_webhook(WatchRules(), own, asking)
+        return kept if kept.set_fields() else None
+
+    await _keep(service, asking, project, change)
     return Response(status_code=204)
 
 
@@ -237,26 +261,20 @@ async def _test(request: Request, service: Service, project: str) -> Response:
     return answer(request, TestAnswer(taken=sent.taken, status=sent.status, detail=sent.detail))
 
 
-async def _keep(service: Service, asking: Principal, project: str, rules: WatchRules | None) -> None:
+async def _keep(
+    service: Service, asking: Principal, project: str, change: Callable[[WatchRules], WatchRules | None]
+) -> None:
     """Make rules hold, and keep in the audit who did so, and what was changed: not the URL, which may be a secret."""
-    if rules is not None:
-        try:
-            service.rules.check_room(project)
-        except ProjectsTooManyError as error:
-            raise InvalidBatchError("$", str(error)) from error
-    fields = sorted(rules.set_fields()) if rules is not None else []
     now = service.clock()
 
-    def work(transaction: Transaction) -> None:
-        transaction.save_rules(project, None if rules is None else msgspec.json.encode(rules).decode())
+    def told(transaction: Transaction, rules: WatchRules | None) -> None:
+        fields = sorted(rules.set_fields()) if rules is not None else []
         note(transaction, now, asking, "watch.change", None, project=project or None, fields=fields)
 
-    def keep() -> None:
-        with service.rules.changing:
-            service.ingest.record(work)
-            service.rules.put(project, rules)
-
-    await run_in_threadpool(keep)
+    try:
+        await run_in_threadpool(service.rules.change, service.ingest.record, project, change, told)
+    except ProjectsTooManyError as error:
+        raise InvalidBatchError("$", str(error)) from error
 
 
 def _with_webhook(wanted: WatchRules, own: WatchRules, asking: Principal) -> WatchRules:
@@ -266,6 +284,11 @@ def _with_webhook(wanted: WatchRules, own: WatchRules, asking: Principal) -> Wat
     if wanted.webhook is not msgspec.UNSET and wanted.webhook != _as_seen(own, asking).webhook:
         raise ForbiddenError("only who may do everything can set a webhook; leave `webhook` out, and it stays as it is")
     return msgspec.structs.replace(wanted, webhook=own.webhook)
+
+
+def _etag(own: WatchRules) -> str:
+    """What tells rules from others, as somebody sees them."""
+    return f'"{hashlib.sha256(msgspec.json.encode(own)).hexdigest()[:32]}"'
 
 
 def _as_seen(rules: WatchRules, asking: Principal) -> WatchRules:

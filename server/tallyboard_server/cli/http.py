@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, BinaryIO, Final, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -74,13 +75,20 @@ class Service:
         given = {name: value for name, value in query.items() if value is not None}
         return self._decode(self._request("GET", _api(path) + (f"?{urlencode(given)}" if given else "")), kind)
 
+    def get_tagged(self, path: str, kind: type[_T]) -> tuple[_T, str]:
+        """GET a path below /api/v1, and its ETag ("": it has none). Raises as `get` does."""
+        response = self._request("GET", _api(path))
+        return self._decode(response, kind), response.headers.get("ETag", "")
+
     def post(self, path: str, body: Any, kind: type[_T]) -> _T:
         """POST a JSON document to a path below /api/v1. Raises UnreachableError, ApiProblemError."""
         return self._decode(self._request("POST", _api(path), msgspec.json.encode(body)), kind)
 
-    def put(self, path: str, body: Any, kind: type[_T]) -> _T:
-        """PUT a JSON document to a path below /api/v1. Raises UnreachableError, ApiProblemError."""
-        return self._decode(self._request("PUT", _api(path), msgspec.json.encode(body)), kind)
+    def put(self, path: str, body: Any, kind: type[_T], *, if_match: str = "") -> _T:
+        """PUT a JSON document to a path below /api/v1; if_match: only if the ETag there is this one still ("": in any
+        case). Raises UnreachableError, ApiProblemError."""
+        only_if = {"If-Match": if_match} if if_match else {}
+        return self._decode(self._request("PUT", _api(path), msgspec.json.encode(body), more=only_if), kind)
 
     def delete(self, path: str) -> None:
         """DELETE a path below /api/v1. Raises UnreachableError, ApiProblemError."""
@@ -156,9 +164,14 @@ class Service:
         return self._request("GET", path)
 
     def _request(
-        self, method: str, path: str, body: bytes | None = None, content_type: str = JSON
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        content_type: str = JSON,
+        more: Mapping[str, str] = MappingProxyType({}),
     ) -> urllib3.BaseHTTPResponse:
-        headers = dict(self._pool.headers) | ({"Content-Type": content_type} if body is not None else {})
+        headers = {**self._pool.headers, **more} | ({"Content-Type": content_type} if body is not None else {})
         try:
             return self._pool.request(method, self.url + path, body=body, headers=headers)
         except (urllib3.exceptions.HTTPError, ValueError) as error:

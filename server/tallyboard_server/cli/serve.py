@@ -132,6 +132,10 @@ def _ways_in(access: "Access", url: str) -> tuple[str, ...]:
             f"  log in       {url}/login?code={access.first.code}",
             "               lets one browser in, once, within an hour",
         )
+    if access.is_made_elsewhere:
+        return (
+            "  tokens       are needed; the first one, an admin's, was made by another replica, which has printed it",
+        )
     if access.is_open:
         return ()
     return (

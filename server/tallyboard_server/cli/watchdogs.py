@@ -2,6 +2,8 @@
 
 import math
 import re
+from collections.abc import Callable
+from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import quote
 
@@ -9,7 +11,7 @@ import msgspec
 import typer
 
 from tallyboard_server.api.watchmessages import IncidentsPage, TestAnswer, WatchAnswer
-from tallyboard_server.cli.http import service_from
+from tallyboard_server.cli.http import ApiProblemError, service_from
 from tallyboard_server.cli.output import fail, printable, stderr, stdout, table, timestamp
 from tallyboard_server.watch import KINDS, Bound, WatchRules, WebhookRule
 
@@ -22,6 +24,7 @@ Project = Annotated[
 ]
 _BOUND: Final = re.compile(r"(?P<tag>.+):(?P<bounds>(?:min|max)=[^,=]+(?:,(?:min|max)=[^,=]+)?)")
 _SECONDS: Final = "SECONDS"
+_TRIES: Final = 10
 
 
 @watchdogs.command("list")
@@ -80,23 +83,41 @@ def set_(
     ] = None,
 ) -> None:
     """Change what watchdogs do for a project, or for all; what is not named stays as it is."""
-    service = service_from()
-    rules = service.get(_path(project), WatchAnswer).own
     changes: dict[str, Any] = {**dict.fromkeys(_kinds(on), True), **dict.fromkeys(_kinds(off), False)}
     times = {"lost_after_s": lost_after, "stalled_after_s": stalled_after, "stalled_unlearned_s": stalled_unlearned}
     changes |= {name: seconds for name, seconds in times.items() if seconds is not None}
-    if bound or no_bounds:
-        changes["limits"] = _with_bounds(rules, bound or [], anew=no_bounds)
-    if webhook is not None or webhook_format is not None or no_webhook:
-        changes["webhook"] = None if no_webhook else _webhook(rules, webhook, webhook_format)
     for name in inherit or ():
-        if name not in rules.__struct_fields__:
-            raise typer.BadParameter(f"there is no rule {name!r}; there are {', '.join(rules.__struct_fields__)}")
-        changes[name] = msgspec.UNSET
-    if not changes:
-        raise typer.BadParameter("say what is to change: --off stalled, --bound loss:max=10, --webhook URL, …")
-    service.put(_path(project), msgspec.structs.replace(rules, **changes), WatchAnswer)
+        if name not in WatchRules.__struct_fields__:
+            raise typer.BadParameter(f"there is no rule {name!r}; there are {', '.join(WatchRules.__struct_fields__)}")
+
+    def changed(rules: WatchRules) -> WatchRules:
+        more = dict(changes)
+        if bound or no_bounds:
+            more["limits"] = _with_bounds(rules, bound or [], anew=no_bounds)
+        if webhook is not None or webhook_format is not None or no_webhook:
+            more["webhook"] = None if no_webhook else _webhook(rules, webhook, webhook_format)
+        more |= dict.fromkeys(inherit or (), msgspec.UNSET)
+        if not more:
+            raise typer.BadParameter("say what is to change: --off stalled, --bound loss:max=10, --webhook URL, …")
+        return msgspec.structs.replace(rules, **more)
+
+    _change(_path(project), changed)
     show(project)
+
+
+def _change(path: str, changed: Callable[[WatchRules], WatchRules]) -> None:
+    """Put what `changed` makes of the rules there; if somebody else changes them meanwhile, of theirs."""
+    service = service_from()
+    for _ in range(_TRIES):
+        found, etag = service.get_tagged(path, WatchAnswer)
+        try:
+            service.put(path, changed(found.own), WatchAnswer, if_match=etag)
+        except ApiProblemError as error:
+            if error.problem.status != HTTPStatus.PRECONDITION_FAILED:
+                raise
+        else:
+            return
+    fail("others change these rules at the same time, again and again; try again")
 
 
 @watchdogs.command()

@@ -27,6 +27,11 @@ from tallyboard_server.store.watching import NOTICES_MAX, Delivery, Notice
 logger = logging.getLogger(__name__)
 
 TICK_S: Final = 0.5
+POLL_S: Final = 1.0
+"""How often is looked for what other services on the store have put into the outbox."""
+UNWANTED_S: Final = 5.0
+"""In a shared store, how long nobody has to want a notice before it is forgotten: the webhook that wants it may have been
+set on another service a moment ago, and not be known here yet."""
 GATHER_S: Final = 3.0
 """What comes within so long of the first is sent with it."""
 TOGETHER_MAX: Final = 20
@@ -61,6 +66,7 @@ class Notifier:
         owner_of: Callable[[str], str | None],
         webhook_at: Callable[[str], Webhook | None],
         public_url: str | None = None,
+        active: Callable[[], bool] = lambda: True,
         clock: Callable[[], float] = time.time,
         send: Callable[[str, bytes, str], Sent] = post,
         jitter: Callable[[], float] = random.random,
@@ -68,7 +74,7 @@ class Notifier:
         """owner_of: the project whose webhook a run has (None: nobody hears of it); webhook_at: a project's own.
 
         `record` runs a function in a transaction of the writer and returns when it is durable. public_url: where people
-        reach the dashboard.
+        reach the dashboard. active: whether it is this service that sends, of those that share the store.
         """
         self._store = store
         self._record = record
@@ -76,6 +82,7 @@ class Notifier:
         self._owner_of = owner_of
         self._webhook_at = webhook_at
         self._public_url = public_url
+        self._active = active
         self._clock = clock
         self._send = send
         self._jitter = jitter
@@ -85,6 +92,10 @@ class Notifier:
         self._waiting: list[Notice] = []
         self._deliveries: dict[str, Delivery] = {}
         """On their way, by project: one each, so that what waits behind one that fails is put together meanwhile."""
+        self._was_active = False
+        self._next_poll = 0.0
+        self._unwanted_since: dict[str, float] = {}
+        """By what it is: since when it is seen here that nobody wants it."""
         self._over: set[str] = set()
         """Deliveries that are over, and of which it is not known yet that the store has forgotten them."""
         self._under_way: dict[str, Future[Sent]] = {}
@@ -125,9 +136,15 @@ class Notifier:
         return self._send(webhook.url, body(webhook.format, delivery_id, [entry], self._public_url), delivery_id)
 
     def turn(self) -> None:
-        """Look once at what came, what was answered, and what is due."""
+        """Look once at what came, what was answered, and what is due; nothing while another service sends."""
         now = self._clock()
-        if self._outbox.unseen:
+        is_active = self._active()
+        if is_active != self._was_active:
+            self._was_active = is_active
+            self._begin_anew()
+        if not is_active:
+            return
+        if self._outbox.unseen or self._is_poll_due():
             self._outbox.unseen = False
             try:
                 self._look()
@@ -154,6 +171,36 @@ class Notifier:
                 logger.exception("notices wait")
                 self._stop.wait(1.0)
 
+    def _begin_anew(self) -> None:
+        """Another service has sent, or will: what waits, and what is on its way, is in the store.
+
+        A request that is under way may still be taken; the next sender asks again under the same id.
+        """
+        self._waiting = []
+        self._deliveries.clear()
+        self._under_way.clear()
+        self._unwanted_since.clear()
+        self._over.clear()
+        self._outbox.unseen = True
+
+    def _is_poll_due(self) -> bool:
+        if not self._store.shared or time.monotonic() < self._next_poll:
+            return False
+        self._next_poll = time.monotonic() + POLL_S
+        return True
+
+    def _is_unwanted(self, what: str, now: float) -> bool:
+        """Whether nobody wants something, and not only because this service has not heard of a webhook yet."""
+        if not self._store.shared:
+            return True
+        if len(self._unwanted_since) >= NOTICES_MAX:
+            self._unwanted_since.clear()
+        since = self._unwanted_since.setdefault(what, now)
+        if 0 <= now - since < UNWANTED_S:
+            return False
+        del self._unwanted_since[what]
+        return True
+
     def _look(self) -> None:
         """Read what waits, and what is on its way: of a former process, or from a `_record` that ended too late."""
         with self._store.snapshot() as view:
@@ -169,7 +216,8 @@ class Notifier:
         unwanted: list[int] = []
         for notice in self._waiting:
             if (owner := self._owner_of(notice.run)) is None:
-                unwanted.append(notice.id)
+                if self._is_unwanted(f"notice {notice.id}", now):
+                    unwanted.append(notice.id)
             elif not self._is_held(notice, now):
                 due.setdefault(owner, []).append(notice)
         if unwanted:
@@ -202,14 +250,17 @@ class Notifier:
         ids = [notice.id for notice in notices]
         delivery_id = uuid.uuid4().hex
 
+        taken: list[Notice] = []
+
         def work(transaction: Transaction) -> None:
-            if entries := [entry_of(notice) for notice in transaction.take_notices(ids)]:
-                said = msgspec.json.encode(entries).decode()
+            taken[:] = transaction.take_notices(ids)
+            if taken:
+                said = msgspec.json.encode([entry_of(notice) for notice in taken]).decode()
                 transaction.save_delivery(Delivery(delivery_id, project, said, now, 0, now))
 
         self._outbox.unseen = True  # whatever becomes of it
         self._record(work)
-        for notice in notices:
+        for notice in taken:
             self._sent_at[notice.run, notice.alert.alert.title] = now
             self._sent_at.move_to_end((notice.run, notice.alert.alert.title))
         while len(self._sent_at) > TITLES_MAX:
@@ -224,7 +275,8 @@ class Notifier:
                 continue
             webhook = self._webhook_at(project)
             if webhook is None:
-                self._end(delivery, "notices_unwanted_total")
+                if self._is_unwanted(f"delivery {delivery.id}", now):
+                    self._end(delivery, "notices_unwanted_total")
             elif webhook.url not in busy and self._free_at.get(webhook.url, 0.0) <= now:
                 busy.add(webhook.url)
                 self._free_at = {url: at for url, at in self._free_at.items() if at > now} | {
@@ -255,7 +307,7 @@ class Notifier:
         later = replace(delivery, tries=tries, next_at=now + wait)
 
         def work(transaction: Transaction) -> None:
-            transaction.save_delivery(later)
+            transaction.defer_delivery(later.id, later.tries, later.next_at)
 
         self._deliveries[project] = later
         self._record(work)

@@ -126,6 +126,15 @@ class Group:
         return max(self.rows / ROWS_PER_GROUP, self.nbytes / BYTES_PER_GROUP)
 
 
+@dataclass(slots=True, frozen=True)
+class Listening:
+    """When anybody listened to runs: from `since` to `until`, and before that up to `before` (0.0: never)."""
+
+    before: float
+    since: float
+    until: float
+
+
 Keep = Callable[[Block], npt.NDArray[np.bool_]]
 """Which rows of a block stay: bool[n], or bool[n, k] to tell its tags apart."""
 
@@ -214,6 +223,14 @@ class Transaction(WatchChanges, Protocol):
         """
         ...
 
+    def listen(self, since: float, until: float, gap_s: float) -> Listening:
+        """Keep that a service has listened to runs from since to until; returns when anybody did.
+
+        If somebody did up to gap_s before since, that is taken for one time; else it is another, and the one before is
+        over. Before `save_heartbeats` in a transaction: of several services one is there at a time.
+        """
+        ...
+
     def merge(self, merge: object) -> None:
         """Put merged blocks in the place of their sources; `merge` comes from this store's `prepare_merge`.
 
@@ -238,6 +255,25 @@ class Transaction(WatchChanges, Protocol):
         """
         ...
 
+    def lock_tokens(self) -> list[Token]:
+        """All tokens as of now, oldest first; until the transaction ends nobody else changes tokens, or ends sessions.
+
+        Whoever makes or revokes one looks here first.
+        """
+        ...
+
+    def touch_tokens(self, used: Mapping[str, float]) -> None:
+        """When tokens were used, by id (seconds since the epoch): that moves forward only, and nothing else changes."""
+        ...
+
+    def save_login_code(self, hashed: bytes, token_id: str, until: float) -> None:
+        """Keep a one-time code, by its hash, in the place of any other; it stands for a token until a time."""
+        ...
+
+    def take_login_code(self, hashed: bytes) -> tuple[str, float] | None:
+        """What a one-time code stands for, once: the id of the token, and until when; None if there is no such code."""
+        ...
+
     def save_token(self, token: Token) -> None:
         """Insert or replace a token by its id."""
         ...
@@ -250,8 +286,8 @@ class Transaction(WatchChanges, Protocol):
         """Keep a browser's session."""
         ...
 
-    def drop_sessions(self, hashes: Sequence[bytes]) -> None:
-        """Forget sessions; those that are gone are passed over."""
+    def drop_sessions(self, hashes: Sequence[bytes]) -> bool:
+        """Forget sessions; those that are gone are passed over. Whether any was there."""
         ...
 
     def drop_sessions_of(self, token_id: str) -> None:
@@ -407,8 +443,9 @@ class Snapshot(WatchView, Protocol):
         """How many alerts are kept of a run, and when the newest came; without reading them."""
         ...
 
-    def heartbeats(self, *, limit: int) -> tuple[dict[str, float], float]:
-        """When runs were last heard of (the newest `limit` of them, oldest first), and until when was listened.
+    def heartbeats(self, *, limit: int, since: float = 0.0) -> tuple[dict[str, float], float]:
+        """When runs were last heard of (the newest `limit` of them, oldest first; only those heard of at or after
+        `since`), and until when was listened.
 
         0.0 if that was never kept.
         """
@@ -418,12 +455,13 @@ class Snapshot(WatchView, Protocol):
         """16 hexadecimal digits that tell this store from any other; a copy of it has the same."""
         ...
 
-    def tokens(self) -> list[Token]:
-        """All tokens, oldest first; bounded by whoever makes them."""
+    def tokens(self, ids: Sequence[str] | None = None) -> list[Token]:
+        """All tokens, or those with these ids (a few thousand at most), oldest first; bounded by whoever makes them."""
         ...
 
-    def sessions(self) -> list[Session]:
-        """All sessions of browsers, those that end first before the others; bounded by whoever begins them."""
+    def sessions(self, hashes: Sequence[bytes] | None = None) -> list[Session]:
+        """All sessions of browsers, or those with these hashes (a few thousand at most); those that end first before
+        the others. Bounded by whoever begins them."""
         ...
 
     def audit(

@@ -51,6 +51,13 @@ class WatchChanges(Protocol):
         """Forget an incident that is over."""
         ...
 
+    def lock_rules(self) -> Mapping[str, str]:
+        """All rules by project, as JSON, as of now; nobody else changes any until the transaction ends.
+
+        Whoever changes rules looks here first.
+        """
+        ...
+
     def save_rules(self, project: str, rules: str | None) -> None:
         """Keep a project's rules ("": those of all), as JSON; None: it has none of its own."""
         ...
@@ -65,12 +72,17 @@ class WatchChanges(Protocol):
     def take_notices(self, ids: Sequence[int]) -> list[Notice]:
         """Forget notices that go into a delivery, or that nobody wants.
 
-        Returns them as they were, oldest first; those that are gone are passed over.
+        Returns them as they were, oldest first; those that are gone, or that somebody adds to just now, are passed
+        over.
         """
         ...
 
     def save_delivery(self, delivery: Delivery) -> None:
         """Insert or replace a delivery by its id."""
+        ...
+
+    def defer_delivery(self, delivery_id: str, tries: int, next_at: float) -> None:
+        """A delivery was not taken, and is tried again; nothing if it is there no more."""
         ...
 
     def drop_delivery(self, delivery_id: str) -> None:

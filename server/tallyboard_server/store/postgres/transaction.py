@@ -4,11 +4,11 @@ READ COMMITTED: each statement sees what was committed before it began. So a run
 the one that locked the run: the locking one may still see the row as it was before the former holder committed.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from psycopg.pq.abc import PGresult
 
-from tallyboard_server.principal import Session, Token
+from tallyboard_server.principal import Token
 from tallyboard_server.store.postgres.binary import ARRAY_OIDS, array, as_int, as_text
 from tallyboard_server.store.postgres.connection import PostgresConnection
 from tallyboard_server.store.postgres.exchange import Statement
@@ -24,6 +24,13 @@ _LOCK_ABSENT = (
     "WHERE pg_try_advisory_xact_lock(hashtextextended('run ' || name, 0))"
 )
 
+_SAVE_HEARTBEATS = (
+    "INSERT INTO heartbeats (run_id, heard_at) SELECT r.id, h.heard_at "
+    "FROM unnest(CAST(? AS text[]), CAST(? AS double precision[])) AS h (name, heard_at) "
+    "JOIN runs r ON r.name = h.name ORDER BY r.name "
+    "ON CONFLICT (run_id) DO UPDATE SET heard_at = greatest(heartbeats.heard_at, excluded.heard_at)"
+)
+
 
 def run_locks(names: Sequence[str]) -> tuple[Statement, Statement]:
     """Lock the rows of runs that nobody else has, and then, in a statement that sees what those before them did, read
@@ -36,6 +43,7 @@ class PostgresTransaction(SqlTransaction):
     """The store's Transaction on PostgreSQL."""
 
     _connection: PostgresConnection
+    _unlocked = " FOR UPDATE SKIP LOCKED"
 
     def __init__(self, connection: PostgresConnection, cache: StateCache) -> None:
         super().__init__(connection, cache)
@@ -43,6 +51,7 @@ class PostgresTransaction(SqlTransaction):
         self._held: set[str] = set()
         self._versions: dict[int, int] = {}
         self._revised: set[str] = set()
+        self._alone_with: set[str] = set()
 
     def lock(self, names: Collection[str]) -> None:
         """Have these runs, or their names, for this transaction alone; `load` raises RunHeldError for those that
@@ -94,35 +103,55 @@ class PostgresTransaction(SqlTransaction):
             raise StoreError(f"the database gave {run_id!r} as the next run id")
         return run_id
 
+    def save_heartbeats(self, heard: Mapping[str, float], until: float) -> None:
+        """See Transaction.save_heartbeats: one statement for all, which locks rows in the order of names."""
+        if heard:
+            with self._connection.mapped_errors():
+                self._connection.execute(_SAVE_HEARTBEATS, (list(heard), list(heard.values())))
+        super().save_heartbeats({}, until)
+
+    def lock_tokens(self) -> list[Token]:
+        """See Transaction.lock_tokens."""
+        self._lock_revision("access")
+        return super().lock_tokens()
+
+    def touch_tokens(self, used: Mapping[str, float]) -> None:
+        """See Transaction.touch_tokens: others need not read it at once."""
+        self._lock_revision("access")
+        super().touch_tokens(used)
+
     def save_token(self, token: Token) -> None:
         """See Transaction.save_token."""
-        super().save_token(token)
         self._revise("access")
+        super().save_token(token)
 
     def drop_token(self, token_id: str) -> None:
         """See Transaction.drop_token."""
+        self._revise("access")
         super().drop_token(token_id)
-        self._revise("access")
 
-    def save_session(self, session: Session) -> None:
-        """See Transaction.save_session."""
-        super().save_session(session)
-        self._revise("access")
-
-    def drop_sessions(self, hashes: Sequence[bytes]) -> None:
-        """See Transaction.drop_sessions."""
-        super().drop_sessions(hashes)
-        self._revise("access")
+    def drop_sessions(self, hashes: Sequence[bytes]) -> bool:
+        """See Transaction.drop_sessions. (Of one that begins nobody has to hear: it is looked up where it comes.)"""
+        self._lock_revision("access")
+        dropped = super().drop_sessions(hashes)
+        if dropped:
+            self._revise("access")
+        return dropped
 
     def drop_sessions_of(self, token_id: str) -> None:
         """See Transaction.drop_sessions_of."""
-        super().drop_sessions_of(token_id)
         self._revise("access")
+        super().drop_sessions_of(token_id)
+
+    def lock_rules(self) -> Mapping[str, str]:
+        """See WatchChanges.lock_rules."""
+        self._lock_revision("rules")
+        return super().lock_rules()
 
     def save_rules(self, project: str, rules: str | None) -> None:
         """See WatchChanges.save_rules."""
-        super().save_rules(project, rules)
         self._revise("rules")
+        super().save_rules(project, rules)
 
     def lock_alive(self, replica: str) -> bool:
         """Whether a replica counts as alive, and does so until this transaction has ended."""
@@ -155,8 +184,17 @@ class PostgresTransaction(SqlTransaction):
         ).get
         return found if isinstance(found, int) else None
 
+    def _lock_revision(self, name: str) -> None:
+        """Be the only one who changes something that all replicas keep in memory; before any row of it is touched, so
+        that those who do wait for each other here only, and not for rows in an order of their own."""
+        if name not in self._alone_with:
+            with self._connection.mapped_errors():
+                self._connection.execute("SELECT 1 FROM revisions WHERE name = ? FOR UPDATE", (name,))
+            self._alone_with.add(name)
+
     def _revise(self, name: str) -> None:
-        """Have all replicas read something again that they keep in memory; last, because others wait for it."""
+        """Change it, and have all replicas read it again."""
+        self._lock_revision(name)
         self._revised.add(name)
 
     def flush(self) -> None:

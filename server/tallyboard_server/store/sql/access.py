@@ -1,6 +1,6 @@
 """Rows of tokens, of browsers that have logged in, and of the audit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tallyboard_server.principal import AuditEntry, Session, Token
@@ -10,6 +10,7 @@ from tallyboard_server.store.sql.tables import TABLES
 
 LAST_CHARACTER: Final = "\U0010ffff"
 """Sorts behind whatever a name goes on with."""
+_AMONG_MAX: Final = 500
 _TRIM_EVERY: Final = 1_000
 """The audit is cut to its bound every so many entries."""
 
@@ -47,11 +48,21 @@ def drop_token(connection: Connection, token_id: str) -> None:
     drop_sessions_of(connection, token_id)
 
 
-def load_tokens(connection: Connection) -> list[Token]:
-    """All tokens, oldest first."""
+def touch_tokens(connection: Connection, used: Mapping[str, float]) -> None:
+    """Move the last use of tokens forward, and nothing else; in the order of ids, for those who lock rows."""
+    connection.executemany(
+        "UPDATE tokens SET last_used_at = ? WHERE id = ? AND (last_used_at IS NULL OR last_used_at < ?)",
+        ((at, token_id, at) for token_id, at in sorted(used.items())),
+    )
+
+
+def load_tokens(connection: Connection, ids: Sequence[str] | None = None) -> list[Token]:
+    """All tokens, or those with these ids, oldest first."""
+    condition, values = _among("id", ids)
     rows = connection.execute(
-        "SELECT id, name, scope, project, hash, created_at, created_by, expires_at, revoked_at, last_used_at, rate "
-        "FROM tokens ORDER BY created_at, id"
+        "SELECT id, name, scope, project, hash, created_at, created_by, expires_at, revoked_at, last_used_at, rate "  # noqa: S608 - a condition from constants
+        f"FROM tokens {condition}ORDER BY created_at, id",
+        values,
     )
     return [Token(*row) for row in rows]
 
@@ -61,9 +72,14 @@ def save_session(connection: Connection, session: Session) -> None:
     connection.put(TABLES["sessions"], [(session.hash, session.token, session.until)])
 
 
-def drop_sessions(connection: Connection, hashes: Sequence[bytes]) -> None:
-    """Forget sessions."""
-    connection.executemany("DELETE FROM sessions WHERE hash = ?", ((one,) for one in hashes))
+def drop_sessions(connection: Connection, hashes: Sequence[bytes]) -> bool:
+    """Forget sessions; whether one of them was there."""
+    dropped = False
+    for begin in range(0, len(hashes), _AMONG_MAX):
+        condition, values = _among("hash", hashes[begin : begin + _AMONG_MAX])
+        connection.execute(f"DELETE FROM sessions {condition}", values)  # noqa: S608 - a condition from constants
+        dropped = connection.changes() > 0 or dropped
+    return dropped
 
 
 def drop_sessions_of(connection: Connection, token_id: str) -> None:
@@ -71,9 +87,30 @@ def drop_sessions_of(connection: Connection, token_id: str) -> None:
     connection.execute("DELETE FROM sessions WHERE token = ?", (token_id,))
 
 
-def load_sessions(connection: Connection) -> list[Session]:
-    """All sessions, those that end first before the others."""
-    return [Session(*row) for row in connection.execute("SELECT hash, token, until FROM sessions ORDER BY until, hash")]
+def load_sessions(connection: Connection, hashes: Sequence[bytes] | None = None) -> list[Session]:
+    """All sessions, or those with these hashes; those that end first before the others."""
+    condition, values = _among("hash", hashes)
+    rows = connection.execute(f"SELECT hash, token, until FROM sessions {condition}ORDER BY until, hash", values)  # noqa: S608 - a condition from constants
+    return [Session(*row) for row in rows]
+
+
+def save_login_code(connection: Connection, hashed: bytes, token_id: str, until: float) -> None:
+    """Keep a code in the place of any other."""
+    connection.execute("DELETE FROM login_codes")
+    connection.put(TABLES["login_codes"], [(hashed, token_id, until)])
+
+
+def take_login_code(connection: Connection, hashed: bytes) -> tuple[str, float] | None:
+    """A code's token and end; it is forgotten."""
+    found = connection.execute("DELETE FROM login_codes WHERE hash = ? RETURNING token, until", (hashed,)).fetchone()
+    return None if found is None else (str(found[0]), float(found[1]))
+
+
+def _among(column: str, wanted: Sequence[Any] | None) -> tuple[str, Sequence[Any]]:
+    """The condition that a column is one of these, for a few thousand at most; None: no condition."""
+    if wanted is None:
+        return "", ()
+    return f"WHERE {column} IN ({', '.join('?' * len(wanted)) or 'NULL'}) ", wanted
 
 
 def append_audit(connection: Connection, entry: AuditEntry) -> None:

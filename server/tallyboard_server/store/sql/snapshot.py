@@ -201,13 +201,13 @@ class SqlSnapshot(WatchReading):
         with self._connection.mapped_errors():
             return count_alerts(self._connection, run_id)
 
-    def heartbeats(self, *, limit: int) -> tuple[dict[str, float], float]:
+    def heartbeats(self, *, limit: int, since: float = 0.0) -> tuple[dict[str, float], float]:
         """See Snapshot.heartbeats."""
         with self._connection.mapped_errors():
             rows = self._connection.execute(
                 "SELECT r.name, b.heard_at FROM heartbeats b JOIN runs r ON r.id = b.run_id "
-                "ORDER BY b.heard_at DESC LIMIT ?",
-                (limit,),
+                "WHERE b.heard_at >= ? ORDER BY b.heard_at DESC LIMIT ?",
+                (since, limit),
             ).fetchall()
             until = self._connection.execute("SELECT until FROM listening").get
         return {str(name): float(at) for name, at in reversed(rows)}, until if isinstance(until, float) else 0.0
@@ -217,15 +217,15 @@ class SqlSnapshot(WatchReading):
         with self._connection.mapped_errors():
             return access.load_identity(self._connection)
 
-    def tokens(self) -> list[Token]:
+    def tokens(self, ids: Sequence[str] | None = None) -> list[Token]:
         """See Snapshot.tokens."""
         with self._connection.mapped_errors():
-            return access.load_tokens(self._connection)
+            return access.load_tokens(self._connection, ids)
 
-    def sessions(self) -> list[Session]:
+    def sessions(self, hashes: Sequence[bytes] | None = None) -> list[Session]:
         """See Snapshot.sessions."""
         with self._connection.mapped_errors():
-            return access.load_sessions(self._connection)
+            return access.load_sessions(self._connection, hashes)
 
     def audit(
         self,

@@ -9,7 +9,7 @@ from tallyboard.wire import Blob
 from tallyboard_server.checksum import add
 from tallyboard_server.model import Block, KeptAlert, KeptRefusal, RunState, frozen
 from tallyboard_server.principal import AuditEntry, Session, Token
-from tallyboard_server.store.protocol import NO_BLOBS, Generation, Segment, StoreError
+from tallyboard_server.store.protocol import NO_BLOBS, Generation, Listening, Segment, StoreError
 from tallyboard_server.store.sql import access, journal, merging
 from tallyboard_server.store.sql import blobs as blob_rows
 from tallyboard_server.store.sql import blocks as block_rows
@@ -194,6 +194,21 @@ class SqlTransaction(WatchRows):
                 (until,),
             )
 
+    def listen(self, since: float, until: float, gap_s: float) -> Listening:
+        """See Transaction.listen."""
+        is_anew = "CAST(:since AS DOUBLE PRECISION) > listening.until + CAST(:gap AS DOUBLE PRECISION)"
+        with self._connection.mapped_errors():
+            found = self._connection.execute(
+                "INSERT INTO listening (only_row, until, since, before) "  # noqa: S608 - constants
+                "VALUES (1, CAST(:until AS DOUBLE PRECISION), CAST(:since AS DOUBLE PRECISION), 0.0) "
+                f"ON CONFLICT (only_row) DO UPDATE SET until = {_LATER.format('listening', 'until')}, "
+                f"since = CASE WHEN {is_anew} THEN excluded.since ELSE listening.since END, "
+                f"before = CASE WHEN {is_anew} THEN listening.until ELSE listening.before END "
+                "RETURNING before, since, until",
+                {"since": since, "until": until, "gap": gap_s},
+            ).fetchone()
+        return Listening(*map(float, found))
+
     def merge(self, merge: object) -> None:
         """See Transaction.merge."""
         if not isinstance(merge, merging.PackedMerge):
@@ -241,6 +256,26 @@ class SqlTransaction(WatchRows):
             blob_rows.drop_blobs(self._connection, run_id, keys)
         return True
 
+    def lock_tokens(self) -> list[Token]:
+        """See Transaction.lock_tokens."""
+        with self._connection.mapped_errors():
+            return access.load_tokens(self._connection)
+
+    def touch_tokens(self, used: Mapping[str, float]) -> None:
+        """See Transaction.touch_tokens."""
+        with self._connection.mapped_errors():
+            access.touch_tokens(self._connection, used)
+
+    def save_login_code(self, hashed: bytes, token_id: str, until: float) -> None:
+        """See Transaction.save_login_code."""
+        with self._connection.mapped_errors():
+            access.save_login_code(self._connection, hashed, token_id, until)
+
+    def take_login_code(self, hashed: bytes) -> tuple[str, float] | None:
+        """See Transaction.take_login_code."""
+        with self._connection.mapped_errors():
+            return access.take_login_code(self._connection, hashed)
+
     def save_token(self, token: Token) -> None:
         """See Transaction.save_token."""
         with self._connection.mapped_errors():
@@ -256,10 +291,10 @@ class SqlTransaction(WatchRows):
         with self._connection.mapped_errors():
             access.save_session(self._connection, session)
 
-    def drop_sessions(self, hashes: Sequence[bytes]) -> None:
+    def drop_sessions(self, hashes: Sequence[bytes]) -> bool:
         """See Transaction.drop_sessions."""
         with self._connection.mapped_errors():
-            access.drop_sessions(self._connection, hashes)
+            return access.drop_sessions(self._connection, hashes)
 
     def drop_sessions_of(self, token_id: str) -> None:
         """See Transaction.drop_sessions_of."""

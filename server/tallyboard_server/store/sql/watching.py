@@ -22,6 +22,8 @@ class WatchRows:
     """The part of a SqlTransaction."""
 
     _connection: Connection
+    _unlocked = ""
+    """At the end of a SELECT: leave out rows that others are changing, where there are others."""
 
     def save_incident(self, incident: Incident) -> None:
         """See WatchChanges.save_incident."""
@@ -50,6 +52,11 @@ class WatchRows:
                 "DELETE FROM incidents WHERE run_id = ? AND kind = ? AND subject = ?", (run_id, kind, subject)
             )
 
+    def lock_rules(self) -> Mapping[str, str]:
+        """See WatchChanges.lock_rules."""
+        with self._connection.mapped_errors():
+            return _rules(self._connection)
+
     def save_rules(self, project: str, rules: str | None) -> None:
         """See WatchChanges.save_rules."""
         with self._connection.mapped_errors():
@@ -74,7 +81,8 @@ class WatchRows:
             surplus = waiting - watching.NOTICES_MAX if isinstance(waiting, int) else 0
             if surplus > 0:
                 self._connection.execute(
-                    "DELETE FROM notices WHERE id IN (SELECT id FROM notices ORDER BY id LIMIT ?)", (surplus,)
+                    f"DELETE FROM notices WHERE id IN (SELECT id FROM notices ORDER BY id LIMIT ?{self._unlocked})",  # noqa: S608 - constants
+                    (surplus,),
                 )
             return max(0, surplus)
 
@@ -82,7 +90,11 @@ class WatchRows:
         """See WatchChanges.take_notices."""
         with self._connection.mapped_errors():
             found = (
-                self._connection.execute(f"DELETE FROM notices WHERE id = ? RETURNING {_NOTICE}", (one,)).fetchone()  # noqa: S608 - a constant
+                self._connection.execute(
+                    f"DELETE FROM notices WHERE id IN (SELECT id FROM notices WHERE id = ?{self._unlocked}) "  # noqa: S608 - constants
+                    f"RETURNING {_NOTICE}",
+                    (one,),
+                ).fetchone()
                 for one in sorted(ids)
             )
             return [_notice(*row) for row in found if row is not None]
@@ -102,6 +114,13 @@ class WatchRows:
                         delivery.next_at,
                     )
                 ],
+            )
+
+    def defer_delivery(self, delivery_id: str, tries: int, next_at: float) -> None:
+        """See WatchChanges.defer_delivery."""
+        with self._connection.mapped_errors():
+            self._connection.execute(
+                "UPDATE deliveries SET tries = ?, next_at = ? WHERE id = ?", (tries, next_at, delivery_id)
             )
 
     def drop_delivery(self, delivery_id: str) -> None:
@@ -141,8 +160,7 @@ class WatchReading:
     def rules(self) -> Mapping[str, str]:
         """See WatchView.rules."""
         with self._connection.mapped_errors():
-            found: list[Any] = self._connection.execute("SELECT project, rules FROM watch_rules").fetchall()
-            return dict(found)
+            return _rules(self._connection)
 
     def notices(self, *, limit: int) -> list[Notice]:
         """See WatchView.notices."""
@@ -157,6 +175,11 @@ class WatchReading:
                 "SELECT id, project, notices, created_at, tries, next_at FROM deliveries ORDER BY created_at, id"
             )
             return [Delivery(*row) for row in rows]
+
+
+def _rules(connection: Connection) -> Mapping[str, str]:
+    found: list[Any] = connection.execute("SELECT project, rules FROM watch_rules").fetchall()
+    return dict(found)
 
 
 def _named(
