@@ -19,7 +19,10 @@ class Told:
 
 
 class Peers:
-    """Rows of replicas, in a transaction that somebody else begins and ends. Times are the database's own."""
+    """Rows of replicas, in a transaction that somebody else begins and ends. Times are the database's own.
+
+    A crash of the database may forget the newest news and signs of life, but not who holds what.
+    """
 
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
@@ -38,6 +41,7 @@ class Peers:
             "INSERT INTO replicas VALUES (?, clock_timestamp(), clock_timestamp() + make_interval(secs => ?), 0, '')",
             (replica, valid_s),
         )
+        self._keep()
 
     def bury(self) -> None:
         """Remove replicas that are alive no more; not while a transaction of theirs is at work (see lock_alive)."""
@@ -45,6 +49,7 @@ class Peers:
             "DELETE FROM replicas WHERE id IN (SELECT id FROM replicas WHERE valid_until < clock_timestamp() "
             "ORDER BY id FOR UPDATE SKIP LOCKED)"
         )
+        self._keep()
 
     def leave(self, replica: str) -> None:
         """Be alive no more, and hold nothing."""
@@ -58,10 +63,8 @@ class Peers:
     def shares_of(self, replica: str) -> list[int]:
         """The shares that a replica holds, neighbours far from each other: those that were made together are busy
         together."""
-        rows = self._connection.execute(
-            f"SELECT number FROM shares WHERE holder = ? ORDER BY {_MIXED}",
-            (replica,),  # noqa: S608 - a constant
-        )
+        statement = f"SELECT number FROM shares WHERE holder = ? ORDER BY {_MIXED}"  # noqa: S608 - a constant
+        rows = self._connection.execute(statement, (replica,))
         return [int(number) for (number,) in rows]
 
     def claim(self, replica: str, most: int) -> None:
@@ -72,12 +75,14 @@ class Peers:
             f"ORDER BY {_MIXED} LIMIT ? FOR UPDATE SKIP LOCKED)",
             (replica, most),
         )
+        self._keep()
 
     def release(self, replica: str, shares: Sequence[int]) -> None:
         """Give shares back."""
         self._connection.execute(
             "UPDATE shares SET holder = NULL WHERE holder = ? AND number = ANY(?)", (replica, list(shares))
         )
+        self._keep()
 
     def tell(self, replica: str, number: int, news: bytes) -> None:
         """Let all others read this, as what is new up to a number."""
@@ -98,3 +103,8 @@ class Peers:
         return {
             str(name): int(number) for name, number in self._connection.execute("SELECT name, number FROM revisions")
         }
+
+    def _keep(self) -> None:
+        """Have what the last statement changed, if it did, be on disk before anybody relies on it."""
+        if self._connection.changes():
+            self._connection.execute("SET LOCAL synchronous_commit = on")
