@@ -27,6 +27,8 @@ CONNECTIONS_MAX: Final = 12
 """Of one service: six that read, as many as SQLite's, the writer, and the service's own work."""
 CONNECTION_WAIT_S: Final = 10.0
 CONNECT_TIMEOUT_S: Final = 5
+RECONNECT_S: Final = 2.0
+"""So long is tried to have a connection again, ever more rarely; then as from the beginning, for as long as it takes."""
 WAITING_MAX: Final = 200
 """Threads that may wait for a connection; the server's threads are fewer."""
 STATEMENT_TIMEOUT_S: Final = 30
@@ -76,6 +78,8 @@ class PostgresStore:
                 max_size=connections_max,
                 max_waiting=WAITING_MAX,
                 timeout=CONNECTION_WAIT_S,
+                reconnect_timeout=RECONNECT_S,
+                reconnect_failed=ConnectionPool.check,  # which has it grow again
                 name="tallyboard",
                 open=True,
             )
