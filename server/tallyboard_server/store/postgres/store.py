@@ -68,6 +68,7 @@ class PostgresStore:
             "store_unavailable_total": 0.0,
         }
         conninfo = _conninfo(url)
+        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # else a line for each connection and try
         with mapped_errors():
             with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as connection:
                 migrate(connection)
