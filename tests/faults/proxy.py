@@ -90,8 +90,8 @@ class FaultProxy:
                 self.met[fault] += 1
                 if not await self._meet(fault, request, writer):
                     break
-        except (OSError, asyncio.IncompleteReadError, TimeoutError):
-            pass  # one of the three has gone: what the faults are about
+        except (OSError, asyncio.IncompleteReadError, TimeoutError, asyncio.CancelledError):
+            pass  # the proxy ends, or one of the three has gone: what the faults are about
         finally:
             self._open.discard(writer)
             writer.transport.abort()

@@ -8,7 +8,7 @@ import urllib3
 
 from tallyboard_server.shares import SHARES
 from tests.kill.fleet import wait_until
-from tests.kill.server import Server
+from tests.kill.server import START_TIMEOUT_S, Server
 from tests.postgres import Postgres, Stop
 
 REPLICAS = 3
@@ -61,15 +61,17 @@ class Cluster:
         self.resume_due(all_of_them=True)
         if not self.postgres.is_running:
             self.postgres.start()
-        self.revive()
-        for server in self.servers:
-            server.wait_until_up()
+        wait_until(self._all_answer, START_TIMEOUT_S)
 
     def close(self) -> None:
         """End all of it."""
         self.resume_due(all_of_them=True)
         for server in self.servers:
             server.stop()
+
+    def _all_answer(self) -> bool:
+        self.revive()
+        return all(server.service.is_alive() for server in self.servers)
 
     # ── what may happen ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -120,7 +122,7 @@ class Cluster:
     def holder(self, run: str) -> Server | None:
         """The service that has a run's share, if it is one that is alive; ids of replicas name their processes."""
         rows = self.postgres.query(
-            "SELECT s.holder FROM runs r JOIN shares s ON s.number = r.id % %s "
+            "SELECT s.holder FROM runs r JOIN shares s ON s.number = mod(r.id, %s) "
             "JOIN replicas p ON p.id = s.holder WHERE r.name = %s",
             SHARES, run, database=self.database,
         )  # fmt: skip

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
 
 import tallyboard
@@ -168,6 +169,6 @@ def check_tensorboard(cluster: Cluster) -> None:
         table = tallyboard.read(run, url=cluster.servers[1].url)
         of_run = shown.setdefault(run.removeprefix("a/"), {})
         for tag, step, value in zip(table["tag"], table["step"].tolist(), table["value"].tolist(), strict=True):
-            of_run.setdefault(tag, []).append((step, float(value)))
+            of_run.setdefault(tag, []).append((step, float(np.float32(value))))  # as event files have it
     with TensorBoardProcess(cluster.logdir / "a", "rust") as board:
         board.wait_for(lambda: shown)
