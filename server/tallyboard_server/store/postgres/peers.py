@@ -21,7 +21,7 @@ class Told:
 class Peers:
     """Rows of replicas, in a transaction that somebody else begins and ends. Times are the database's own.
 
-    A crash of the database may forget the newest news and signs of life, but not who holds what.
+    A crash of the database takes the replicas with it: all begin anew, and none holds anything until then.
     """
 
     def __init__(self, connection: PostgresConnection) -> None:
@@ -41,7 +41,6 @@ class Peers:
             "INSERT INTO replicas VALUES (?, clock_timestamp(), clock_timestamp() + make_interval(secs => ?), 0, '')",
             (replica, valid_s),
         )
-        self._keep()
 
     def bury(self) -> None:
         """Remove replicas that are alive no more; not while a transaction of theirs is at work (see lock_alive)."""
@@ -49,7 +48,6 @@ class Peers:
             "DELETE FROM replicas WHERE id IN (SELECT id FROM replicas WHERE valid_until < clock_timestamp() "
             "ORDER BY id FOR UPDATE SKIP LOCKED)"
         )
-        self._keep()
 
     def leave(self, replica: str) -> None:
         """Be alive no more, and hold nothing."""
@@ -75,14 +73,12 @@ class Peers:
             f"ORDER BY {_MIXED} LIMIT ? FOR UPDATE SKIP LOCKED)",
             (replica, most),
         )
-        self._keep()
 
     def release(self, replica: str, shares: Sequence[int]) -> None:
         """Give shares back."""
         self._connection.execute(
             "UPDATE shares SET holder = NULL WHERE holder = ? AND number = ANY(?)", (replica, list(shares))
         )
-        self._keep()
 
     def tell(self, replica: str, number: int, news: bytes) -> None:
         """Let all others read this, as what is new up to a number."""
@@ -103,8 +99,3 @@ class Peers:
         return {
             str(name): int(number) for name, number in self._connection.execute("SELECT name, number FROM revisions")
         }
-
-    def _keep(self) -> None:
-        """Have what the last statement changed, if it did, be on disk before anybody relies on it."""
-        if self._connection.changes():
-            self._connection.execute("SET LOCAL synchronous_commit = on")

@@ -28,7 +28,7 @@ CONNECTIONS_MAX: Final = 12
 CONNECTION_WAIT_S: Final = 10.0
 CONNECT_TIMEOUT_S: Final = 5
 RECONNECT_S: Final = 2.0
-"""So long is tried to have a connection again, ever more rarely; then as from the beginning, for as long as it takes."""
+"""So long is tried to have a connection again, ever more rarely; then as from the beginning, again and again."""
 WAITING_MAX: Final = 200
 """Threads that may wait for a connection; the server's threads are fewer."""
 STATEMENT_TIMEOUT_S: Final = 30
