@@ -6,6 +6,8 @@ from pathlib import Path
 
 import urllib3
 
+from tallyboard_server.cli.demo.process import free_port
+from tallyboard_server.cli.http import Service
 from tallyboard_server.shares import SHARES
 from tests.kill.fleet import wait_until
 from tests.kill.server import START_TIMEOUT_S, Server
@@ -35,7 +37,11 @@ class Cluster:
         for number in range(REPLICAS):
             own = folder / f"replica-{number}"
             own.mkdir()
-            self.servers.append(Server(own, "--database-url", self.url, "--logdir", str(self.logdir)))
+            server = Server(own, "--database-url", self.url, "--logdir", str(self.logdir))
+            while server.port in self.ports:  # none of them is taken yet
+                server.port = free_port("127.0.0.1")
+            server.service = Service(f"http://127.0.0.1:{server.port}")
+            self.servers.append(server)
 
     @property
     def ports(self) -> list[int]:
