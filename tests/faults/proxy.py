@@ -90,8 +90,8 @@ class FaultProxy:
                 self.met[fault] += 1
                 if not await self._meet(fault, request, writer):
                     break
-        except (OSError, asyncio.IncompleteReadError, TimeoutError):
-            pass  # one of the three has gone: what the faults are about
+        except (OSError, asyncio.IncompleteReadError, TimeoutError, asyncio.CancelledError):
+            pass  # the proxy ends, or one of the three has gone: what the faults are about
         finally:
             self._open.discard(writer)
             writer.transport.abort()
@@ -127,7 +127,7 @@ class FaultProxy:
                 self._send_later(request)
                 return False
             case "duplicate":
-                await self._ask(request)
+                await self._repeat(request)
             case "delay":
                 await asyncio.sleep(self._chance.uniform(0.0, DELAY_S_MAX))
         answer = await self._ask(request)
@@ -139,9 +139,16 @@ class FaultProxy:
         await writer.drain()
         return fault != "cut answer"
 
-    def _send_later(self, request: bytes) -> None:
+    async def _repeat(self, request: bytes) -> None:
+        """Have the service carry out a request that it is to get once more."""
+        await self._ask(request)
+
+    def _send_later(self, request: bytes, after_s: float | None = None) -> None:
+        """Send it once more, without waiting for the answer. after_s: by chance, if None."""
+        delay_s = self._chance.uniform(0.0, HELD_S_MAX) if after_s is None else after_s
+
         async def late() -> None:
-            await asyncio.sleep(self._chance.uniform(0.0, HELD_S_MAX))
+            await asyncio.sleep(delay_s)
             with suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
                 await self._ask(request)
 
@@ -151,7 +158,10 @@ class FaultProxy:
 
     async def _ask(self, request: bytes, *, whole: bool = True) -> bytes:
         """The service's answer, whole; nothing if it gets but a part of the request."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.target_port)
+        return await self._ask_one(self.target_port, request, whole=whole)
+
+    async def _ask_one(self, port: int, request: bytes, *, whole: bool) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
         try:
             writer.write(request)
             await writer.drain()
@@ -182,13 +192,19 @@ def proxied(
     target_port: int, seed: int = 0, faults: Sequence[Fault] = FAULTS, probability: float = 0.5
 ) -> Iterator[FaultProxy]:
     """A proxy in a thread of its own, until the block ends."""
-    proxy = FaultProxy(target_port, seed, faults, probability)
+    with run_proxy(proxy := FaultProxy(target_port, seed, faults, probability)):
+        yield proxy
+
+
+@contextmanager
+def run_proxy(proxy: FaultProxy) -> Iterator[None]:
+    """Have a proxy work, until the block ends."""
     up, stop = threading.Event(), asyncio.Event()
     thread = threading.Thread(target=lambda: asyncio.run(proxy.serve(up, stop)), name="fault-proxy")
     thread.start()
     try:
         assert up.wait(START_TIMEOUT_S), "the proxy did not start"
-        yield proxy
+        yield
     finally:
         assert proxy._loop is not None
         proxy._loop.call_soon_threadsafe(stop.set)

@@ -7,6 +7,7 @@ import numpy as np
 
 from tallyboard_server.eventfiles import LogDirectory
 from tallyboard_server.model import Block, RunState
+from tallyboard_server.store.protocol import Store
 from tallyboard_server.store.sqlite import SqliteStore
 from tallyboard_server.verify import RunCheck
 from tests.kill.streams import Expected, Stream
@@ -18,17 +19,22 @@ LAG = ("blocks behind", "about to be replaced", "there is no event file yet")
 def check(data_dir: Path, streams: list[Stream], expected: dict[str, Expected]) -> int:
     """Every run is exactly what was acknowledged, or with the batch in flight applied whole; returns how often so."""
     store = SqliteStore.open(data_dir)
-    in_flight = 0
     try:
-        for stream in streams:
-            in_flight += _check_run(store, stream, expected[stream.run])
-            _check_event_files(store, data_dir / "logdir", stream.run)
+        return check_store(store, data_dir / "logdir", streams, expected)
     finally:
         store.close()
+
+
+def check_store(store: Store, logdir: Path, streams: list[Stream], expected: dict[str, Expected]) -> int:
+    """`check` for a store that is open already, and to which nobody else writes at this time."""
+    in_flight = 0
+    for stream in streams:
+        in_flight += _check_run(store, stream, expected[stream.run])
+        _check_event_files(store, logdir, stream.run)
     return in_flight
 
 
-def _check_run(store: SqliteStore, stream: Stream, wanted: Expected) -> bool:
+def _check_run(store: Store, stream: Stream, wanted: Expected) -> bool:
     with store.snapshot() as view:
         state = view.load(stream.run)
         blocks = [] if state is None else _all_blocks(view, state)
@@ -95,7 +101,7 @@ def _all_blocks(view: Any, state: RunState) -> list[Block]:
     ]
 
 
-def _check_event_files(store: SqliteStore, logdir: Path, run: str) -> None:
+def _check_event_files(store: Store, logdir: Path, run: str) -> None:
     """They may lag, but whatever they are known to hold on disk is what the store shows."""
     with store.snapshot() as view:
         if view.load(run) is None:

@@ -1,8 +1,9 @@
 """A server process that can be killed and started again on the same data directory and port."""
 
+import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -20,8 +21,10 @@ QUICK = {"TALLYBOARD_EXPORT_INTERVAL_S": "0.05", "TALLYBOARD_EXPORT_SYNC_INTERVA
 class Server:
     """`tallyboard serve` in a process of its own; its output is appended to folder/serve.log."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
+        """options: further ones of `serve`."""
         self.folder = folder
+        self._options: Sequence[str] = options
         self.data_dir = folder / "data"
         self.port = free_port("127.0.0.1")
         self.service = Service(f"http://127.0.0.1:{self.port}")
@@ -31,11 +34,6 @@ class Server:
     def url(self) -> str:
         """Where it answers."""
         return self.service.url
-
-    @property
-    def pid(self) -> int | None:
-        """The process's id, while there is one."""
-        return None if self._process is None else self._process.pid
 
     def start(
         self,
@@ -48,7 +46,7 @@ class Server:
     ) -> None:
         """Start, and wait until it answers. files_max: how many descriptors it may have."""
         module = "tests.kill.eager" if eager else module
-        arguments = [module, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir)]
+        arguments = [module, "serve", "--port", str(self.port), "--data-dir", str(self.data_dir), *self._options]
         log, settings = self.folder / "serve.log", clean(QUICK | dict(variables or {}))
         self._process = forked.start(arguments, log, settings, files_max=files_max)
         if wait:
@@ -68,6 +66,21 @@ class Server:
         self._process.kill()
         assert self._ended(EXIT_TIMEOUT_S) == -signal.SIGKILL
 
+    def pause(self) -> None:
+        """SIGSTOP: nothing in the process runs until `resume`."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._process is not None
+        assert self._process.pid is not None
+        return self._process.pid
+
     def wait_for_death(self, timeout_s: float, why: str) -> None:
         """Wait until it has killed itself."""
         returncode = self._ended(timeout_s)
@@ -85,6 +98,11 @@ class Server:
         assert self._process is not None
         self._process.join(timeout_s)
         return self._process.exitcode
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a process that has not ended."""
+        return self._process is not None and self._process.exitcode is None
 
     def returncode(self) -> int | None:
         """How it ended; None while it runs."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,7 @@ from tallyboard_server.eventfiles.runfiles import Build, RunFiles
 from tallyboard_server.eventfiles.tools import CLOCK_AHEAD_S, Tools
 from tallyboard_server.eventfiles.troubles import Troubles
 from tallyboard_server.model import RunState
-from tallyboard_server.store.protocol import Generation, RunHead, Snapshot, Transaction
+from tallyboard_server.store.protocol import Generation, RunHead, Snapshot, StoreBusyError, Transaction
 
 BUILDS_MAX: Final = 64
 """Generations in the making at once: each holds a descriptor."""
@@ -76,8 +77,10 @@ class DiskFiles(RunFiles):
 class FileSink:
     """A file that is written under a hidden name, and gets its own when it is complete and synced."""
 
-    def __init__(self, disk: Disk, part: Path, path: Path) -> None:
-        """Creates it; OSError if there is one, or it can't be created."""
+    def __init__(self, disk: Disk, part: Path, path: Path, is_own: Callable[[], bool]) -> None:
+        """Creates it; OSError if there is one, or it can't be created. is_own: whether the run still is this process's:
+        another one may have begun its files anew while this one was paused, and readers would see both."""
+        self._is_own = is_own
         self._disk = disk
         self._part = part
         self._path = path
@@ -92,6 +95,8 @@ class FileSink:
     def finish(self) -> None:
         """See Sink.finish."""
         self._disk.sync(self._opened)
+        if not self._is_own():
+            raise StoreBusyError(f"{self._path} is not shown: another service writes this run's event files by now")
         self._disk.rename(self._part, self._path)
         self._disk.sync_directory(self._path.parent)
         self.discard()
@@ -158,7 +163,8 @@ class OnDisk:
     def create(self, files: DiskFiles, generation: Generation) -> FileSink:
         """See Place.create."""
         self._tools.disk.make_directory(files.directory, self._tools.logdir.root)
-        return FileSink(self._tools.disk, files.part(generation), files.path(generation))
+        is_own = partial(self._tools.shares.has, files.run_id)
+        return FileSink(self._tools.disk, files.part(generation), files.path(generation), is_own)
 
     def each(self, calls: Sequence[Callable[[], None]]) -> list[BaseException | None]:
         """See Place.each."""

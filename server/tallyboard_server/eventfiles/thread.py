@@ -8,7 +8,7 @@ from typing import Final, Generic
 
 from tallyboard_server.eventfiles.engine import Engine
 from tallyboard_server.eventfiles.place import F, Place
-from tallyboard_server.store.protocol import RunHead, Store
+from tallyboard_server.store.protocol import RunHead, Store, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -133,7 +133,8 @@ class ExporterThread(Generic[F]):
             message = f"{type(error).__name__}: {error}"
             if message != self._last_error:
                 self._last_error = message
-                logger.warning("event files wait: %s", message, exc_info=error)
+                foreseen = isinstance(error, StoreError)
+                logger.warning("event files wait: %s", message, exc_info=None if foreseen else error)
             return float(min(_RETRY_MAX_S, 0.1 * 2 ** min(self._failures, 16)))
         if self._failures:
             logger.info("event files go on")

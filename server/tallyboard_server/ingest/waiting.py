@@ -4,7 +4,7 @@ import asyncio
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -72,10 +72,10 @@ class WaitingQueue:
             self.nbytes += waiting.nbytes
             self._changed.notify()
 
-    def put_back(self, several: Iterable[Waiting]) -> None:
-        """What could not be done yet is first in its run's line again, whether the queue is full or closed."""
+    def put_back(self, several: Sequence[Waiting]) -> None:
+        """What could not be done yet is first in its run's line again, in its order, be the queue full or closed."""
         with self._changed:
-            for waiting in several:
+            for waiting in reversed(several):
                 self._turns.setdefault(waiting.turn, deque()).appendleft(waiting)
                 self.nbytes += waiting.nbytes
 

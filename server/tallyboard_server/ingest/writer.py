@@ -231,7 +231,7 @@ class Ingest:
         if not held:
             return group, results
         self._figures["ingest_held_total"] += len(held)
-        self._queue.put_back(group[index] for index in sorted(held))
+        self._queue.put_back([group[index] for index in sorted(held)])
         if len(held) == len(group):
             time.sleep(HELD_PAUSE_S * random.uniform(0.5, 1.5))
         rest = [index for index in range(len(group)) if index not in held]
@@ -240,8 +240,15 @@ class Ingest:
     def _attempt(self, group: list[Waiting]) -> list[Any]:
         now = self._clock()
         names = {waiting.work.name for waiting in group if not callable(waiting.work)}
+        held: dict[str, RunHeldError] = {}
+        results: list[Any] = []
         with self._store.transaction(names) as transaction:
-            results = [self._carry_out(waiting.work, transaction, now) for waiting in group]
+            for waiting in group:
+                # Whoever is behind a command that waits, waits as well: the order within a line is kept.
+                result = held.get(waiting.turn) or self._carry_out(waiting.work, transaction, now)
+                if isinstance(result, RunHeldError):
+                    held[waiting.turn] = result
+                results.append(result)
         self._figures["ingest_groups_total"] += 1
         return results
 

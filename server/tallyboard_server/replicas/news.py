@@ -58,6 +58,7 @@ class News:
         self._told: deque[tuple[float, Item]] = deque()
         self._number = 0
         self._forgotten = 0
+        self._told_backlog = 0
 
     def committed(self, done: list[Done]) -> None:
         """Commands are durable; as Ingest.on_commit calls."""
@@ -101,8 +102,11 @@ class News:
                 self._number += 1
                 self._told.append((now, msgspec.structs.replace(item, number=self._number)))
             self._fresh.clear()
+            if backlog_bytes != self._told_backlog:  # who hears of a number only reads what has a new one
+                self._told_backlog = backlog_bytes
+                self._number += 1
             while self._told and (self._told[0][0] < now - KEPT_S or len(self._told) > KEPT_MAX):
-                self._forgotten = self._told.popleft()[1].number
+                self._forgotten = max(self._forgotten, self._told.popleft()[1].number)
             items = tuple(item for _, item in self._told)
             return self._number, msgspec.msgpack.encode(Bulletin(self._forgotten, backlog_bytes, items))
 
@@ -110,6 +114,10 @@ class News:
         with self._lock:
             known = self._fresh.get(item.run_id)
             self._fresh[item.run_id] = item if known is None else _joined(known, item)
+            if len(self._fresh) > KEPT_MAX:  # nothing can be told, for long
+                del self._fresh[next(iter(self._fresh))]
+                self._number += 1
+                self._forgotten = self._number
 
 
 def read(news: bytes, known: int) -> tuple[Bulletin | None, bool]:

@@ -59,7 +59,6 @@ class Replica:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """revised: told the name of what is kept in memory and another replica has changed. clock: monotonic."""
-        self.id = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}"
         self._store = store
         self._shares = shares
         self._news = news
@@ -67,7 +66,8 @@ class Replica:
         self._backlog_bytes = backlog_bytes
         self._revised = revised
         self._clock = clock
-        self._known: dict[str, int] = {}
+        self._surplus: list[int] = []
+        self._known: dict[str, int] | None = None
         self._backlogs: dict[str, int] = {}
         self._revisions: dict[str, int] = {}
         self._alive = 0
@@ -77,6 +77,11 @@ class Replica:
         self._figures = dict.fromkeys(
             ("replica_deaths_total", "replica_items_heard_total", "replica_missed_total", "replica_errors_total"), 0
         )
+
+    @property
+    def id(self) -> str:
+        """Under which the others know it: another one after it was taken for dead."""
+        return self._shares.life
 
     def start(self) -> None:
         """Join the others, and begin. Raises StoreError."""
@@ -98,11 +103,12 @@ class Replica:
             logger.info("the other replicas will notice in %.0f s that this one is gone: %s", VALID_S, error)
 
     def record(self, record: Callable[[Record], None]) -> Callable[[Record], None]:
-        """Like `record`, for work on held shares: nothing is written if this replica was taken for dead meanwhile."""
+        """Like `record`, for work on held shares: nothing is written if this replica was taken for dead since the
+        turn of work began, be it alive again by now."""
 
         def fenced(work: Record) -> None:
             def guarded(transaction: Transaction) -> None:
-                if not cast("PostgresTransaction", transaction).lock_alive(self.id):
+                if not cast("PostgresTransaction", transaction).lock_alive(self._shares.life):
                     raise StoreBusyError("this replica was silent for too long, and others do its work; it begins anew")
                 work(transaction)
 
@@ -125,54 +131,67 @@ class Replica:
     def turn(self) -> None:
         """Renew, tell and hear once. Raises StoreError."""
         now = self._clock()
-        left = self._shares.left()
-        is_due = bool(left) or now >= self._next_renewal
+        is_due = now >= self._next_renewal
+        let_go = [share for share in self._surplus if self._shares.is_let_go(share)]
         with self._store.peers() as peers:
-            if is_due:
-                peers.release(self.id, left)
-                anew, mine, surplus = self._renewed(peers)
+            if let_go:
+                peers.release(self.id, let_go)
+            life, mine, fair = self._renewed(peers) if is_due else (self.id, [], 0)
             if self._news.anything or is_due:
-                peers.tell(self.id, *self._news.bulletin(self._backlog_bytes()))
-            told = peers.hear(self.id, self._known)
+                peers.tell(life, *self._news.bulletin(self._backlog_bytes()))
+            told = peers.hear(life, self._known or {})
             revisions = peers.revisions()
+        self._surplus = [share for share in self._surplus if share not in let_go]
         if is_due:
             self._next_renewal = now + RENEW_EVERY_S
-            self._shares.extend(now + VALID_S - MARGIN_S)
-            self._shares.take_over(mine, anew=anew)
-            self._shares.leave(surplus)
+            self._live_on(life, mine, fair, now)
         self._hear(told)
         self._revise(revisions)
 
-    def _renewed(self, peers: "Peers") -> tuple[bool, list[int], list[int]]:
-        """Stay alive; whether it had to begin to be so again, the shares it has, and those that are too many."""
-        anew = not peers.renew(self.id, VALID_S)
-        if anew:
-            peers.register(self.id, VALID_S)
+    def _renewed(self, peers: "Peers") -> tuple[str, list[int], int]:
+        """Stay alive, or begin to be so; the id, the shares that it has, and how many it should have.
+
+        Whoever was buried comes back under a new id: its shares may be on their way to others under the old one, and
+        what it had begun under that is to be refused.
+        """
+        life = self.id
+        if not (life and peers.renew(life, VALID_S)):
+            life = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(4)}"
+            peers.register(life, VALID_S)
         peers.bury()
         self._alive = peers.count()
         fair = math.ceil(SHARES / max(1, self._alive))
-        mine = peers.shares_of(self.id)
+        mine = peers.shares_of(life)
         if len(mine) < fair:
-            peers.claim(self.id, fair - len(mine))
-            mine = peers.shares_of(self.id)
-        if anew and self._known:
-            self._figures["replica_deaths_total"] += 1
-            logger.warning("this replica was taken for dead; it begins anew")
-        return anew, mine, mine[fair:]
+            peers.claim(life, fair - len(mine))
+            mine = peers.shares_of(life)
+        return life, mine, fair
+
+    def _live_on(self, life: str, mine: list[int], fair: int, now: float) -> None:
+        """What was committed holds from now on; what is too much is given back once no work on it is in progress."""
+        if life != self.id:
+            if self.id:
+                self._figures["replica_deaths_total"] += 1
+                logger.warning("this replica was taken for dead; it begins anew")
+            self._shares.begin(life)
+        self._shares.take_over(mine[:fair])
+        self._surplus = mine[fair:]
+        self._shares.extend(now + VALID_S - MARGIN_S)
 
     def _hear(self, told: "Sequence[Told]") -> None:
         items: list[Item] = []
         missed = False
+        first = self._known is None
+        before = self._known or {}
         for peer in told:
-            known = self._known.get(peer.replica)
-            bulletin, some_missed = read(peer.news, peer.number if known is None else known)
+            known = before.get(peer.replica, peer.number if first else 0)
+            bulletin, some_missed = read(peer.news, known)
             if bulletin is not None:
                 self._backlogs[peer.replica] = bulletin.backlog_bytes
                 items += bulletin.items
                 missed = missed or some_missed
-        gone = self._known.keys() - {peer.replica for peer in told}
         self._known = {peer.replica: peer.number for peer in told}
-        for replica in gone:  # what it told last may not have been heard
+        for replica in before.keys() - self._known.keys():  # what it told last may not have been heard
             self._backlogs.pop(replica, None)
             missed = True
         if items:
@@ -184,7 +203,7 @@ class Replica:
 
     def _revise(self, revisions: Mapping[str, int]) -> None:
         for name, number in revisions.items():
-            if self._revisions.get(name, number) != number:
+            if self._revisions.get(name) != number:  # at first, too: it may have changed since it was read
                 self._revised(name)
             self._revisions[name] = number
 

@@ -16,7 +16,7 @@ from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.model import Incident, KeptAlert
 from tallyboard_server.notify import Outbox
 from tallyboard_server.shares import EVERYTHING, Shares
-from tallyboard_server.store.protocol import RunHead, Snapshot, Store, StoreError, Transaction
+from tallyboard_server.store.protocol import RunHead, Snapshot, Store, StoreBusyError, StoreError, Transaction
 from tallyboard_server.watch.book import RuleBook
 from tallyboard_server.watch.facts import BadTag, Facts, Refused
 from tallyboard_server.watch.findings import findings, is_lost
@@ -260,7 +260,7 @@ class Watcher:
 
         try:
             self._record(work)
-        except FutureTimeoutError:
+        except (FutureTimeoutError, StoreBusyError):  # the latter, too: the connection may be lost in a COMMIT
             self._unsure = True
             raise
         for change in changes:
@@ -274,7 +274,7 @@ class Watcher:
             self._done(change.run_id, ledger)
 
     def _make_sure(self, ledger: Ledger) -> None:
-        """A `_record` took too long, and may still be carried out: wait for it, and take over what came of it."""
+        """A `_record` may have been carried out, or may still be: wait for it, and take over what came of it."""
         self._record(lambda _transaction: None)
         with self._store.snapshot() as view:
             ledger.load(self._open(view))

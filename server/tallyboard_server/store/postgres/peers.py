@@ -19,7 +19,10 @@ class Told:
 
 
 class Peers:
-    """Rows of replicas, in a transaction that somebody else begins and ends. Times are the database's own."""
+    """Rows of replicas, in a transaction that somebody else begins and ends. Times are the database's own.
+
+    A crash of the database takes the replicas with it: all begin anew, and none holds anything until then.
+    """
 
     def __init__(self, connection: PostgresConnection) -> None:
         self._connection = connection
@@ -58,10 +61,8 @@ class Peers:
     def shares_of(self, replica: str) -> list[int]:
         """The shares that a replica holds, neighbours far from each other: those that were made together are busy
         together."""
-        rows = self._connection.execute(
-            f"SELECT number FROM shares WHERE holder = ? ORDER BY {_MIXED}",
-            (replica,),
-        )
+        statement = f"SELECT number FROM shares WHERE holder = ? ORDER BY {_MIXED}"  # noqa: S608 - a constant
+        rows = self._connection.execute(statement, (replica,))
         return [int(number) for (number,) in rows]
 
     def claim(self, replica: str, most: int) -> None:

@@ -29,9 +29,8 @@ CONNECTIONS_MAX: Final = 12
 """Of one service: six that read, as many as SQLite's, the writer, and the service's own work."""
 CONNECTION_WAIT_S: Final = 10.0
 CONNECT_TIMEOUT_S: Final = 5
-RECONNECT_S: Final = 3.0
-"""So long the pool tries to connect again, after longer and longer pauses; then it begins anew when somebody asks. So
-the pauses stay short, however long the server was away."""
+RECONNECT_S: Final = 2.0
+"""So long is tried to have a connection again, ever more rarely; then as from the beginning, again and again."""
 WAITING_MAX: Final = 200
 """Threads that may wait for a connection; the server's threads are fewer."""
 STATEMENT_TIMEOUT_S: Final = 30
@@ -70,6 +69,7 @@ class PostgresStore:
             "store_unavailable_total": 0.0,
         }
         conninfo = _conninfo(url)
+        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # else a line for each connection and try
         with mapped_errors():
             with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as connection:
                 migrate(connection)
@@ -81,6 +81,7 @@ class PostgresStore:
                 max_waiting=WAITING_MAX,
                 timeout=CONNECTION_WAIT_S,
                 reconnect_timeout=RECONNECT_S,
+                reconnect_failed=ConnectionPool.check,  # which has it grow again
                 name="tallyboard",
                 open=True,
             )

@@ -154,10 +154,13 @@ class PostgresTransaction(SqlTransaction):
         super().save_rules(project, rules)
 
     def lock_alive(self, replica: str) -> bool:
-        """Whether a replica counts as alive, and does so until this transaction has ended."""
+        """Whether a replica counts as alive, and does so until this transaction has ended.
+
+        It can't be buried until then; what it changes in its row (renewals, news) does not wait for this.
+        """
         with self._connection.mapped_errors():
             found = self._connection.execute(
-                "SELECT 1 FROM replicas WHERE id = ? AND valid_until > clock_timestamp() FOR SHARE", (replica,)
+                "SELECT 1 FROM replicas WHERE id = ? AND valid_until > clock_timestamp() FOR KEY SHARE", (replica,)
             ).get
         return found is not None
 

@@ -325,8 +325,9 @@ class SqlTransaction(WatchRows):
         with self._connection.mapped_errors():
             run_id = self._run_to_purge()
             if run_id is None:
+                # With `purged`: there may be some whose rows somebody else is removing.
                 self._connection.execute(
-                    "DELETE FROM deleted_runs WHERE run_id NOT IN (SELECT run_id FROM generations)"
+                    "DELETE FROM deleted_runs WHERE purged = 1 AND run_id NOT IN (SELECT run_id FROM generations)"
                 )
                 return False
             first = journal.journal_key(run_id, 0)
