@@ -14,7 +14,7 @@ from tallyboard_server.objecturl import ObjectUrl
 TIMEOUT_S: Final = 20.0
 AT_ONCE: Final = 16
 """Requests at the same time: at 50 ms each, some 300 runs a second."""
-PART_BYTES: Final = 8 * 1024 * 1024
+PART_BYTES: Final = 6 * 1024 * 1024
 """Of a large object: what is held of it while it is uploaded."""
 _CONNECT_TIMEOUT_S: Final = 5.0
 _TRIES: Final = 2
@@ -139,7 +139,7 @@ class Bucket:
         """Remove an object; none being there is fine."""
         with suppress(FileNotFoundError), self.breaker.calling(f"removing {key}", may_miss=True):
             self.requests_total += 1
-            self._fs.rm_file(self._path(key))
+            self._fs.rm_file(self._path(key), **self._limits)
 
     def remove_empty(self, key: str) -> None:
         """Remove directories that nothing is in any more, where there are such things."""
