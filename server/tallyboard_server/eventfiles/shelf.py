@@ -18,5 +18,5 @@ class Shelf(Protocol):
         ...
 
     def event_files(self, run: str) -> dict[str, str]:
-        """The names of what TensorBoard reads of a run, each with the file name of the generation it would belong to."""
+        """The names of what TensorBoard reads of a run, each with the file name of the generation it may be of."""
         ...
