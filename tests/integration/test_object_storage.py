@@ -36,7 +36,7 @@ def settings(data_dir: Path, logdir: str, **more: Any) -> Settings:
 def report(service: RunningService, run: str, steps: range, more: float = 0.0) -> None:
     for step in steps:
         answer = service.report(run, {"step": step, "scalars": {"loss": step + more}})
-        assert answer.status == 200, answer.data
+        assert answer.status == 200, answer.body
 
 
 def curve(steps: range, more: float = 0.0) -> Curve:
@@ -49,7 +49,7 @@ def ready(service: RunningService) -> dict[str, Any]:
 
 
 def verified(service: RunningService, run: str) -> dict[str, Any]:
-    lines = service.get(f"/verify/{run}").data.splitlines()
+    lines = service.get(f"/verify/{run}").body.splitlines()
     found: dict[str, Any] = msgspec.json.decode(lines[-1])["report"]
     return found
 
@@ -89,7 +89,7 @@ def test_tensorboard_shows_what_the_store_shows_while_it_is_written(s3: S3, tmp_
             shown["p/a"] = {"loss": curve(range(5)) + curve(range(5, 10), 0.5)}
             with_s3fs.wait_for(lambda: shown)
 
-            assert service.request("DELETE", "/api/v1/runs/p/a").status == 200
+            assert service.request("DELETE", "/api/v1/runs/p/a").status == 204
             del shown["p/a"]
             report(service, ODD, range(3, 6))
             shown[run_key(ODD)] = {"loss": curve(range(6))}
@@ -135,14 +135,17 @@ def test_a_storage_that_fails_is_told_of_and_caught_up_with(
     with serving(settings(tmp_path, f"s3://{BUCKET}/failing")) as service:
         report(service, "p/a", range(3))
         assert until(lambda: bool(s3.keys("failing/p/a/")))
-        for status, code, told in (
-            (500, "InternalError", "made up"),
-            (503, "SlowDown", "made up"),
-            (403, "AccessDenied", "PermissionError"),
-            (404, "NoSuchBucket", "FileNotFoundError"),
+        for round_, (status, code, told) in enumerate(
+            (
+                (500, "InternalError", "made up"),
+                (503, "SlowDown", "made up"),
+                (403, "AccessDenied", "PermissionError"),
+                (404, "NoSuchBucket", "FileNotFoundError"),
+            ),
+            start=1,
         ):
             s3.faults.status, s3.faults.code = status, code
-            report(service, "p/a", range(3 * status, 3 * status + 3))
+            report(service, "p/a", range(3 * round_, 3 * round_ + 3))
             assert until(lambda told=told: told in " ".join(ready(service)["reasons"])), ready(service)["reasons"]
             s3.faults.status = None
             assert until(lambda: ready(service)["ready"], 30), ready(service)["reasons"]
