@@ -1,4 +1,4 @@
-"""A store whose event files are objects, in a memory that fails or ends the process at any call; and readers of them."""
+"""A store whose event files are objects, in a memory that fails or ends the process at any call; and their readers."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -16,6 +16,7 @@ from tallyboard_server.eventfiles.objects.exporter import object_engine
 from tallyboard_server.eventfiles.objects.keys import run_key
 from tallyboard_server.eventfiles.objects.place import ObjectPlace
 from tallyboard_server.eventfiles.objects.runobjects import RunObjects
+from tallyboard_server.eventfiles.objects.segments import SEGMENT_BYTES
 from tallyboard_server.eventfiles.tools import Record, Tools
 from tallyboard_server.objecturl import ObjectUrl
 from tallyboard_server.shares import EVERYTHING, Shares
@@ -30,17 +31,21 @@ class Crash(BaseException):
 
 @dataclass
 class Fuse:
-    """Counts calls, and lets one of them, by number, raise: before or after it took effect."""
+    """Counts calls (only: those of that kind), and lets one of them, by number, raise: before or after it took
+    effect."""
 
     at: int | None = None
     after: bool = False
     error: Callable[[], BaseException] = Crash
+    only: str | None = None
     log: list[str] = field(default_factory=list)
 
     @contextmanager
     def around(self, what: str) -> Iterator[None]:
-        self.log.append(what)
-        hit = len(self.log) == self.at
+        counts = self.only in (None, what)
+        if counts:
+            self.log.append(what)
+        hit = counts and len(self.log) == self.at
         if hit and not self.after:
             raise self.error()
         yield
@@ -88,14 +93,19 @@ class ObjectService(Service):
         self.url = ObjectUrl(f"memory://bucket{next(_numbers)}/logs")
 
     def objects(
-        self, filesystem: Any = None, *, record: Record | None = None, shares: Shares = EVERYTHING
+        self,
+        filesystem: Any = None,
+        *,
+        record: Record | None = None,
+        shares: Shares = EVERYTHING,
+        segment_bytes: float = SEGMENT_BYTES,
     ) -> Engine[RunObjects]:
         """An exporter at its beginning, as after a start of the process."""
         tools = Tools(
             self.store, record or self.ingest.record, self.settings, self.clock, self.wall, host="host", shares=shares
         )
         bucket = Bucket(self.url, filesystem or FusedMemory(), clock=self.clock)
-        return object_engine(tools, ObjectPlace(tools, bucket), bucket)
+        return object_engine(tools, ObjectPlace(tools, bucket), bucket, segment_bytes=segment_bytes)
 
     def directory_of(self, run: str) -> str:
         """What TensorBoard calls the run's directory."""

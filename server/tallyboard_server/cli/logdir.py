@@ -89,7 +89,7 @@ def _content(path: Path, view: RunView) -> Finding:
         return compared(str(path), stream, view)
 
 
-def compared(path: str, stream: BinaryIO, view: RunView, lag_max_s: float = LAG_MAX_S) -> Finding:
+def compared(path: str, stream: BinaryIO, view: RunView, lag_max_s: float | None = None) -> Finding:
     """How an event file compares with a run: whether it is whole, and has every counter's last step."""
     reached, damage = _last_steps(stream)
     if damage is not None and not damage.torn:
@@ -102,7 +102,7 @@ def compared(path: str, stream: BinaryIO, view: RunView, lag_max_s: float = LAG_
         if (last := max((reached.get(tag, -1) for tag in counter.tags), default=None)) != counter.last_step
     ]
     age_s = time.time() - view.health.last_seen
-    if behind and age_s > lag_max_s:
+    if behind and age_s > (LAG_MAX_S if lag_max_s is None else lag_max_s):
         return bad(
             f"{path} is behind: {'; '.join(behind)}, {ago(age_s)} after the last report",
             "the exporter is stuck: see the service's log, and GET /readyz",
