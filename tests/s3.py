@@ -17,19 +17,21 @@ KEY, SECRET = "AKIATALLYBOARDTEST00", "t0p-s3cret-t0p-s3cret"  # pragma: allowli
 
 @dataclass
 class Faulty:
-    """WSGI in front of the server: answers by itself while `status` is set, and keeps requests waiting for `delay`."""
+    """WSGI in front of the server: answers by itself while `status` is set (only: what has that in its query), and lets
+    requests wait until `hold` is set. seen: method and path of each."""
 
     app: Any
     status: int | None = None
+    only: str = ""
     code: str = "InternalError"
     hold: threading.Event | None = None
     seen: list[tuple[str, str]] = field(default_factory=list)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        self.seen.append((environ["REQUEST_METHOD"], environ["PATH_INFO"]))
+        self.seen.append((environ["REQUEST_METHOD"], f"{environ['PATH_INFO']}?{environ['QUERY_STRING']}"))
         if self.hold is not None:
             self.hold.wait(30)
-        if self.status is not None:
+        if self.status is not None and self.only in environ["QUERY_STRING"]:
             body = f"<Error><Code>{self.code}</Code><Message>made up</Message></Error>".encode()
             start_response(f"{self.status} made up", [("Content-Type", "text/xml"), ("Content-Length", str(len(body)))])
             return [body]

@@ -1,17 +1,27 @@
 """Event files in S3: the whole service against a server of its protocol, read by the real TensorBoard."""
 
+import gc
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from tallyboard_server.eventfiles.objects.bucket import PART_BYTES, Bucket
+from tallyboard_server.eventfiles.objects.exporter import object_engine, object_settings
 from tallyboard_server.eventfiles.objects.keys import run_key
+from tallyboard_server.eventfiles.objects.place import ObjectPlace
+from tallyboard_server.eventfiles.objects.shelf import ObjectShelf
+from tallyboard_server.eventfiles.tools import Tools
+from tallyboard_server.objecturl import ObjectUrl
 from tallyboard_server.settings import Settings
+from tallyboard_server.verify import RunCheck
 from tests.cli_process import Cli
+from tests.objects_kit import ObjectService, settle_objects
 from tests.s3 import BUCKET, KEY, S3, SECRET, s3_server, without_boto3
 from tests.service import RunningService, serving, until
 from tests.tensorboard_process import Curve, Curves, TensorBoardProcess
@@ -46,6 +56,10 @@ def curve(steps: range, more: float = 0.0) -> Curve:
 def ready(service: RunningService) -> dict[str, Any]:
     answer: dict[str, Any] = service.request("GET", "/readyz").json()
     return answer
+
+
+def is_told(service: RunningService, what: str) -> bool:
+    return what in " ".join(ready(service)["reasons"])
 
 
 def verified(service: RunningService, run: str) -> dict[str, Any]:
@@ -146,7 +160,7 @@ def test_a_storage_that_fails_is_told_of_and_caught_up_with(
         ):
             s3.faults.status, s3.faults.code = status, code
             report(service, "p/a", range(3 * round_, 3 * round_ + 3))
-            assert until(lambda told=told: told in " ".join(ready(service)["reasons"])), ready(service)["reasons"]
+            assert until(partial(is_told, service, told)), ready(service)["reasons"]
             s3.faults.status = None
             assert until(lambda: ready(service)["ready"], 30), ready(service)["reasons"]
         s3.faults.hold = threading.Event()
@@ -160,6 +174,42 @@ def test_a_storage_that_fails_is_told_of_and_caught_up_with(
     assert SECRET not in told
     assert KEY not in told
     assert "the object storage does not serve us" in told
+
+
+def test_a_large_opening_is_uploaded_in_parts_and_not_at_all_if_one_fails(s3: S3, tmp_path: Path) -> None:
+    """Its parts are all of it that is held; what is left of it is nothing that anybody sees or pays for."""
+    with ObjectService(tmp_path) as local:
+        tags = [f"tag{i}" for i in range(400)]
+        for first in range(0, 1600, 200):
+            steps = range(first, first + 200)
+            local.report("p/large", steps, {tag: [0.5] * len(steps) for tag in tags})
+        local.url = ObjectUrl(f"s3://{BUCKET}/large")
+        tools = Tools(local.store, local.ingest.record, object_settings(1.0), local.clock, local.wall)
+        bucket = Bucket(local.url, timeout_s=1.0, clock=local.clock)
+        engine = object_engine(tools, ObjectPlace(tools, bucket), bucket)
+        s3.faults.seen.clear()
+        s3.faults.status, s3.faults.code, s3.faults.only = 403, "AccessDenied", "partNumber=2"
+        with pytest.raises(AssertionError, match="not settled"):
+            settle_objects(engine, turns_max=12)
+        assert "PermissionError" in engine.faults()[0]
+        assert s3.keys("large/") == []
+        gc.collect()
+        assert s3.keys("large/") == []
+        assert not s3.client.list_multipart_uploads(Bucket=BUCKET).get("Uploads")
+        s3.faults.status, s3.faults.only = None, ""
+        local.pass_time(61)
+        settle_objects(engine)
+        (key,) = s3.keys("large/")
+        asked = [path for method, path in s3.faults.seen if method == "PUT" and key in path]
+        parts = [path for path in asked if "partNumber" in path]
+        size = s3.client.head_object(Bucket=BUCKET, Key=key)["ContentLength"]
+        assert size > PART_BYTES
+        assert len(parts) == len(set(parts)) >= 2
+        check = RunCheck(local.store, ObjectShelf(bucket, local.store), "p/large", catch_up_s=0.0)
+        for _ in check.steps():
+            pass
+        assert check.report.ok, check.report.differences
+        assert sum(attempt.in_file for attempt in check.report.attempts) == 1600 * len(tags)
 
 
 def test_a_storage_that_is_not_there_does_not_keep_the_service_from_starting(tmp_path: Path, s3: S3) -> None:

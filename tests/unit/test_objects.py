@@ -338,6 +338,8 @@ def play(service: ObjectService, fuse: Fuse) -> dict[str, bytes]:
         with fuse.around("record"):
             service.ingest.record(work)
 
+    engine = service.objects(memory, record=record)
+
     def guarded() -> None:
         nonlocal engine
         try:
@@ -349,7 +351,6 @@ def play(service: ObjectService, fuse: Fuse) -> dict[str, bytes]:
         for path, data in service.stored().items():
             assert seen.setdefault(path, data) == data or path.endswith(".000000")
 
-    engine = service.objects(memory, record=record)
     for event in HISTORY:
         event(service)
         guarded()
@@ -398,7 +399,7 @@ class TestTrouble:
             fuse.log.append("put")
             raise error
 
-        memory.pipe_file = refused
+        memory.pipe_file = refused  # type: ignore[method-assign]
         for run in runs:
             service.report(run, [1], {"loss": [1]})
         engine.notify(range(1, 6))
