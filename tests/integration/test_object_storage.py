@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -11,8 +12,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from tallyboard_server.eventfiles.objects.bucket import PART_BYTES, Bucket
+from tallyboard_server.eventfiles.objects.bucket import PART_BYTES, Bucket, Upload
 from tallyboard_server.eventfiles.objects.exporter import object_engine, object_settings
+from tallyboard_server.eventfiles.objects.faults import ObjectStorageError
 from tallyboard_server.eventfiles.objects.keys import run_key
 from tallyboard_server.eventfiles.objects.place import ObjectPlace
 from tallyboard_server.eventfiles.objects.shelf import ObjectShelf
@@ -210,6 +212,24 @@ def test_a_large_opening_is_uploaded_in_parts_and_not_at_all_if_one_fails(s3: S3
             pass
         assert check.report.ok, check.report.differences
         assert sum(attempt.in_file for attempt in check.report.attempts) == 1600 * len(tags)
+
+
+@pytest.mark.parametrize("size", [10, PART_BYTES + 1])
+def test_an_upload_to_a_storage_that_falls_silent_has_an_end(s3: S3, size: int) -> None:
+    bucket = Bucket(ObjectUrl(f"s3://{BUCKET}/silent"), timeout_s=0.5)
+    bucket.put("before", b"the connection is there")
+    s3.faults.hold = threading.Event()
+    upload = Upload(bucket, "large")
+    begun = time.monotonic()
+    try:
+        with pytest.raises(ObjectStorageError, match="imeout"):
+            upload.write(bytes(size))
+            upload.finish()
+        upload.discard()
+    finally:
+        s3.faults.hold.set()
+        s3.faults.hold = None
+    assert time.monotonic() - begun < 10
 
 
 def test_a_storage_that_is_not_there_does_not_keep_the_service_from_starting(tmp_path: Path, s3: S3) -> None:
