@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import re
 import subprocess
 import sys
@@ -63,7 +64,15 @@ class Pages:
 class TensorBoardProcess(Pages):
     """`with TensorBoardProcess(logdir, "rust") as board: board.curves()`"""
 
-    def __init__(self, logdir: Path, reader: Reader, *, samples_max: int = 100_000) -> None:
+    def __init__(
+        self,
+        logdir: Path | str,
+        reader: Reader,
+        *,
+        samples_max: int = 100_000,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """environment: beside this process's own."""
         self.reader = reader
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
         command = [
@@ -75,7 +84,8 @@ class TensorBoardProcess(Pages):
             f"--load_fast={'true' if reader == 'rust' else 'false'}",
             f"--samples_per_plugin=scalars={samples_max}",
         ]
-        self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT)
+        environ = {**os.environ, **(environment or {})}
+        self._process = subprocess.Popen(command, stdout=self._log, stderr=subprocess.STDOUT, env=environ)
         try:
             super().__init__(self._wait_for_url())
         except BaseException:

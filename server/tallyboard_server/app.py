@@ -39,7 +39,7 @@ from tallyboard_server.api.service import Service, principal_of
 from tallyboard_server.api.static import STATIC, BuiltFiles
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.contract import RunLimits
-from tallyboard_server.eventfiles import Exporter, ExportSettings
+from tallyboard_server.eventfiles import AnyExporter, EventFilePlace, ExportSettings
 from tallyboard_server.ingest import Bounds, HeartbeatKeeper, Ingest, Merger
 from tallyboard_server.joining import Views, open_store
 from tallyboard_server.notify import Notifier, Outbox, Webhook
@@ -168,7 +168,12 @@ async def running(
         live = Live()
         stack.callback(live.stop)
         record = joining.record(ingest.record)
-        exporter = Exporter(store, settings.event_file_dir, record, settings=_export_settings(settings), shares=shares)
+        place = EventFilePlace(settings.event_file_dir, timeout_s=settings.object_timeout_s)
+        exporter = place.exporter(
+            store, record,
+            settings=_export_settings(settings),
+            segment_interval_s=settings.segment_interval_s, segment_bytes=settings.segment_bytes, shares=shares,
+        )  # fmt: skip
         merger = Merger(store, record, clock=clock, shares=shares)
 
         def changed(run_id: int, run: str) -> None:
@@ -230,6 +235,7 @@ async def running(
             exports=CapacityLimiter(EXPORTS_AT_ONCE_MAX),
             copying=asyncio.Lock(),
             event_files=exporter,
+            shelf=place.shelf(store),
             shares=shares,
             pruner=pruner,
             clock=clock,
@@ -255,7 +261,7 @@ async def running(
         )
 
 
-def _follow(ingest: Ingest, exporter: Exporter, merger: Merger) -> None:
+def _follow(ingest: Ingest, exporter: AnyExporter, merger: Merger) -> None:
     """Have event files and merges hear of what is committed, and intake wait for them if they fall far behind."""
     ingest.on_commit(lambda done: exporter.notify([item.state.id for item in done]))
     ingest.on_commit(merger.notify)
@@ -263,7 +269,7 @@ def _follow(ingest: Ingest, exporter: Exporter, merger: Merger) -> None:
     ingest.watch_backlog(merger.backlog_bytes, "merges")
 
 
-def _tell_thinned(store: Store, exporter: Exporter, changed: Callable[[int, str], None], run_id: int) -> None:
+def _tell_thinned(store: Store, exporter: AnyExporter, changed: Callable[[int, str], None], run_id: int) -> None:
     """Retention has removed points of a run: its event file and the pages that show it are to follow."""
     exporter.notify([run_id])
     with store.snapshot() as view:
@@ -313,7 +319,7 @@ async def showing(tensorboard: Board | None, service: Service) -> AsyncIterator[
         await run_in_threadpool(tensorboard.close)
 
 
-def check_exporter(exporter: Exporter, backlog_bytes_max: int) -> list[str]:
+def check_exporter(exporter: AnyExporter, backlog_bytes_max: int) -> list[str]:
     """Why event files do not follow the store, in sentences; none if they do."""
     reasons = exporter.faults()
     if (behind := exporter.backlog_bytes()) > backlog_bytes_max:

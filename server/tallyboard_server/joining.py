@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tallyboard_server.api.listeners import Live
-from tallyboard_server.eventfiles import Exporter
+from tallyboard_server.eventfiles import AnyExporter
 from tallyboard_server.ingest import Ingest, Merger
 from tallyboard_server.ingest.commands import Done
 from tallyboard_server.ingest.waiting import Record
@@ -26,7 +26,7 @@ class Views:
 
     ingest: Ingest
     live: Live
-    exporter: Exporter
+    exporter: AnyExporter
     merger: Merger
     watcher: Watcher
     revised: Mapping[str, Callable[[], object]]

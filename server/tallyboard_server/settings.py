@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import BeforeValidator, Field, InstanceOf, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tallyboard.wire.limits import (
@@ -23,12 +23,18 @@ from tallyboard.wire.limits import (
 )
 from tallyboard_server.logs import LogFormat, LogLevel
 from tallyboard_server.notify.webhook import check_url
+from tallyboard_server.objecturl import ObjectUrl, parse_logdir
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 """What a Host header may say, without its port, while the service listens on loopback only."""
 
 _ROOT_PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 _PORT_MAX: Final = 2**16 - 1
+
+
+def _logdir(value: object) -> object:
+    """What may stand for a logdir: text, a path, or what it was parsed to."""
+    return parse_logdir(value) if isinstance(value, str) else value
 
 
 class Settings(BaseSettings):
@@ -42,7 +48,10 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="postgresql://user:password@host:5432/name: the store is there, for many services at once."
     )
-    logdir: Path | None = Field(None, description="Where event files go; <data_dir>/logdir if absent.")
+    logdir: Annotated[InstanceOf[Path] | InstanceOf[ObjectUrl] | None, BeforeValidator(_logdir)] = Field(
+        None,
+        description="Where event files go: a directory, or s3://bucket/prefix; <data_dir>/logdir if absent.",
+    )
     token: SecretStr | None = Field(None, description="An admin's token, beside those that the service makes.")
     insecure: bool = Field(False, description="Be open to anybody off loopback, too, until a token is made.")
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -121,6 +130,16 @@ class Settings(BaseSettings):
         1.0, gt=0, description="Event files grow at most this often, so that many small reports are written together."
     )
     export_sync_interval_s: float = Field(5.0, gt=0, description="How often event files are synced to disk.")
+    segment_interval_s: float = Field(
+        20.0, gt=0,
+        description="In an object storage a run's event files grow by an object at most this often.",
+    )  # fmt: skip
+    segment_bytes: int = Field(
+        MIB, ge=4 * KIB, description="With so many bytes of journal waiting, an object goes out sooner."
+    )
+    object_timeout_s: float = Field(
+        20.0, gt=0, description="Time that S3 may take to answer a request; it is tried again then, and later."
+    )
     export_backlog_bytes_max: int = Field(
         512 * MIB, ge=16 * MIB, description="How far event files may lag behind before reports are answered by 503."
     )
@@ -217,9 +236,15 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def event_file_dir(self) -> Path:
+    def event_file_dir(self) -> Path | ObjectUrl:
         """The logdir that `tensorboard --logdir` is pointed at."""
         return self.logdir or self.data_dir / "logdir"
+
+    @property
+    def logdir_shown(self) -> str:
+        """The same as text, for whoever is elsewhere."""
+        where = self.event_file_dir
+        return str(where.resolve() if isinstance(where, Path) else where)
 
     @property
     def token_text(self) -> str | None:

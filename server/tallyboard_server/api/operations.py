@@ -112,7 +112,7 @@ def readiness(service: Service) -> Readiness:
         except (StoreError, IngestError) as error:
             reasons.append(f"the store can't be written: {error}")
     reasons.extend(service.check_views())
-    logdir = str(service.settings.event_file_dir.resolve())
+    logdir = service.settings.logdir_shown
     checks: dict[str, Any] = {"free_bytes": free, "logdir": logdir, **service.ingest.stats()}
     for view in service.views.values():
         checks.update(view.stats())

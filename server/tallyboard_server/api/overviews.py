@@ -173,7 +173,7 @@ async def service_itself(request: Request, service: Running, asking: Asking) -> 
             tensorboard=settings.tensorboard,
             protected=not service.access.is_open,
             access=AccessView(name=asking.name, scope=asking.scope, project=asking.project),
-            logdir=str(settings.event_file_dir.resolve()) if asking.project is None else None,
+            logdir=settings.logdir_shown if asking.project is None else None,
             lost_after_s=settings.lost_after_s,
         ),
         headers={"Cache-Control": "no-store"},

@@ -27,7 +27,6 @@ from tallyboard_server.api.names import RunName
 from tallyboard_server.api.problems import BackupElsewhereError, TooBusyError, described
 from tallyboard_server.api.reading import check_exists, load_run
 from tallyboard_server.api.service import Asking, Running, Service
-from tallyboard_server.eventfiles import LogDirectory
 from tallyboard_server.ingest.auditing import note
 from tallyboard_server.ingest.errors import RunNotFoundError
 from tallyboard_server.principal import Principal
@@ -191,7 +190,7 @@ async def _chunks(copy: IO[bytes]) -> AsyncIterator[bytes]:
 
 async def _verify_lines(service: Service, run: str) -> AsyncIterator[bytes]:
     async with service.verifications:
-        check = RunCheck(service.store, LogDirectory(service.settings.event_file_dir), run)
+        check = RunCheck(service.store, service.shelf, run)
         steps = check.steps()
         line = VerifyLine()
         told_at = begun = time.monotonic()

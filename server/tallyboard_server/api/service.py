@@ -16,6 +16,7 @@ from tallyboard_server.api.listeners import Live
 from tallyboard_server.api.static import BuiltFiles
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.api.views import Liveness
+from tallyboard_server.eventfiles import Shelf
 from tallyboard_server.ingest import Ingest
 from tallyboard_server.model import RunState
 from tallyboard_server.notify import Notifier
@@ -54,7 +55,8 @@ class Service:
     `large_decodes` large bodies being decoded, `verifications` runs being verified, `exports` answers of
     GET /export being sent; `copying` is held while a backup is made; `live` tells pages what changes,
     `overview` knows what runs have together, `fairness` gives them their turns. access: who gets in; page: the
-    dashboard's files. shares: the runs whose event files and the like are this service's business.
+    dashboard's files. shelf: event files, for reading. shares: the runs whose event files
+    and the like are this service's business.
 
     views: the background parts by name. check_views: what is wrong with them, in sentences (nothing: all is well).
     known_values: of runs, as tables of them were last answered. rules: what watchdogs look for; notifier: sends alerts.
@@ -78,6 +80,7 @@ class Service:
     overview: Overview
     views: Mapping[str, View]
     event_files: EventFiles
+    shelf: Shelf
     shares: Shares
     pruner: Pruner
     rules: RuleBook

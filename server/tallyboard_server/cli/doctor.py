@@ -16,7 +16,8 @@ from tallyboard_server.cli.finding import Finding, bad, good, note
 from tallyboard_server.cli.http import ApiProblemError, Service, UnreachableError, run_path, service_from
 from tallyboard_server.cli.logdir import look_at_logdir
 from tallyboard_server.cli.looking import stalled
-from tallyboard_server.cli.output import Exit, ago, count, printable, stdout
+from tallyboard_server.cli.output import Exit, ago, count, fail, printable, stdout
+from tallyboard_server.objecturl import ObjectUrl, parse_logdir
 
 SKEW_MAX_S: Final = 5.0
 """Beyond it, curves against wall time from several machines no longer line up; HTTP dates have whole seconds."""
@@ -25,15 +26,20 @@ SKEW_MAX_S: Final = 5.0
 def doctor(
     run: Annotated[str | None, typer.Argument(help="The run whose points are missing: project/name.")] = None,
     logdir: Annotated[
-        Path | None, typer.Option(help="The directory TensorBoard was given.", show_default="the service's own")
+        str | None,
+        typer.Option(help="What TensorBoard was given: a directory, or a URL.", show_default="the service's own"),
     ] = None,
 ) -> None:
     """Find out why no points show: asks the service, then looks at the run and at TensorBoard's directory.
 
     Exit code 1 if anything is wrong.
     """
+    try:
+        given = None if logdir is None else parse_logdir(logdir)
+    except ValueError as error:
+        fail(f"--logdir: {error}")
     healthy = True
-    for finding in examine(service_from(), run, logdir):
+    for finding in examine(service_from(), run, given):
         stdout.print(f"{finding.mark} {finding.text}", markup=False)
         if finding.remedy:
             stdout.print(f"    {finding.remedy}", markup=False)
@@ -42,7 +48,7 @@ def doctor(
         raise typer.Exit(Exit.FAILED)
 
 
-def examine(service: Service, run: str | None, logdir: Path | None) -> Iterator[Finding]:
+def examine(service: Service, run: str | None, logdir: Path | ObjectUrl | None) -> Iterator[Finding]:
     """Everything that is found, in the order in which a report travels; ends early where nothing more can be told."""
     try:
         response = service.raw("/healthz")
@@ -95,9 +101,9 @@ def _ready(ready: Readiness) -> Finding:
     return bad("it is not ready: " + "; ".join(ready.reasons), "see its log, and GET /readyz")
 
 
-def _logdir_of(ready: Readiness | None) -> Path | None:
+def _logdir_of(ready: Readiness | None) -> Path | ObjectUrl | None:
     logdir = None if ready is None else ready.checks.get("logdir")
-    return Path(logdir) if isinstance(logdir, str) else None
+    return parse_logdir(logdir) if isinstance(logdir, str) else None
 
 
 def _names_like(service: Service, run: str) -> str:

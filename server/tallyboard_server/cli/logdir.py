@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from tallyboard_server.api.messages import RunView
 from tallyboard_server.cli.finding import Finding, bad, good, note
@@ -13,6 +13,7 @@ from tallyboard_server.cli.output import ago, count
 from tallyboard_server.eventfiles.layout import is_event_file
 from tallyboard_server.eventfiles.reader import ScalarPoint, read_items
 from tallyboard_server.eventfiles.tfrecord import Damage
+from tallyboard_server.objecturl import ObjectUrl
 
 FILES_LISTED_MAX: Final = 10_000
 """Directory entries looked at when no run is named."""
@@ -26,9 +27,12 @@ LAG_MAX_S: Final = 15.0
 _OURS: Final = re.compile(r"events\.out\.tfevents\.\d{10}\.[A-Za-z0-9-]+\.\d+\.\d+")
 
 
-def look_at_logdir(view: RunView | None, logdir: Path | None, told: Path | None) -> Iterator[Finding]:
+Logdir = Path | ObjectUrl
+
+
+def look_at_logdir(view: RunView | None, logdir: Logdir | None, told: Logdir | None) -> Iterator[Finding]:
     """Findings about a logdir. told: where the service says that it writes; view: the run in question, if any."""
-    if logdir is not None and told is not None and logdir.resolve() != told:
+    if logdir is not None and told is not None and _resolved(logdir) != told:
         yield bad(
             f"TensorBoard was given {logdir}, but the service writes its event files to {told}",
             f"tensorboard --logdir {told}",
@@ -36,6 +40,10 @@ def look_at_logdir(view: RunView | None, logdir: Path | None, told: Path | None)
     directory = logdir or told
     if directory is None:
         yield note("where event files are is not told", "that takes a token for all projects; or name them by --logdir")
+    elif isinstance(directory, ObjectUrl):
+        from tallyboard_server.cli.objects import look_at_objects  # here: it stands on this module
+
+        yield from look_at_objects(view, directory)
     elif not (directory.is_dir() or logdir or directory.parent.is_dir()):
         yield good(f"event files are not on this machine ({directory}); look there, or name a copy with --logdir")
     elif not directory.is_dir():
@@ -44,6 +52,10 @@ def look_at_logdir(view: RunView | None, logdir: Path | None, told: Path | None)
         yield _any_files(directory)
     else:
         yield from _run_files(directory / view.run, view)
+
+
+def _resolved(logdir: Logdir) -> Logdir:
+    return logdir.resolve() if isinstance(logdir, Path) else logdir
 
 
 def _any_files(logdir: Path) -> Finding:
@@ -73,7 +85,13 @@ def _content(path: Path, view: RunView) -> Finding:
     size = path.stat().st_size
     if size > FILE_BYTES_MAX:
         return good(f"{path.name} is there ({size:,} bytes, not read)")
-    reached, damage = _last_steps(path)
+    with path.open("rb") as stream:
+        return compared(str(path), stream, view)
+
+
+def compared(path: str, stream: BinaryIO, view: RunView, lag_max_s: float | None = None) -> Finding:
+    """How an event file compares with a run: whether it is whole, and has every counter's last step."""
+    reached, damage = _last_steps(stream)
     if damage is not None and not damage.torn:
         return bad(
             f"{path} is damaged at byte {damage.offset}: {damage.reason}", "delete it; the service writes it anew"
@@ -84,7 +102,7 @@ def _content(path: Path, view: RunView) -> Finding:
         if (last := max((reached.get(tag, -1) for tag in counter.tags), default=None)) != counter.last_step
     ]
     age_s = time.time() - view.health.last_seen
-    if behind and age_s > LAG_MAX_S:
+    if behind and age_s > (LAG_MAX_S if lag_max_s is None else lag_max_s):
         return bad(
             f"{path} is behind: {'; '.join(behind)}, {ago(age_s)} after the last report",
             "the exporter is stuck: see the service's log, and GET /readyz",
@@ -92,14 +110,13 @@ def _content(path: Path, view: RunView) -> Finding:
     return good(f"{path} " + ("is being written" if behind else "holds every counter's last step"))
 
 
-def _last_steps(path: Path) -> tuple[dict[str, int], Damage | None]:
+def _last_steps(stream: BinaryIO) -> tuple[dict[str, int], Damage | None]:
     """The largest step of each tag in an event file, and what keeps it from being read to its end."""
     reached: dict[str, int] = {}
     damage = None
-    with path.open("rb") as stream:
-        for item in read_items(stream):
-            if isinstance(item, ScalarPoint):
-                reached[item.tag] = max(item.step, reached.get(item.tag, item.step))
-            elif isinstance(item, Damage):
-                damage = item
+    for item in read_items(stream):
+        if isinstance(item, ScalarPoint):
+            reached[item.tag] = max(item.step, reached.get(item.tag, item.step))
+        elif isinstance(item, Damage):
+            damage = item
     return reached, damage

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from tallyboard_server.cli.output import fail, version
 from tallyboard_server.cli.tls import tls_context
+from tallyboard_server.objecturl import without_credentials
 from tallyboard_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,7 +31,11 @@ def serve(
         typer.Option(help="postgresql://…: a store for many services.", show_default="in the data directory"),
     ] = None,
     logdir: Annotated[
-        Path | None, typer.Option(help="Where event files go.", show_default="logdir in the data directory")
+        str | None,
+        typer.Option(
+            help="Where event files go, or s3://bucket/prefix.",
+            show_default="logdir in the data directory",
+        ),
     ] = None,
     insecure: Annotated[
         bool | None,
@@ -57,6 +62,7 @@ def serve(
                "tls_cert": tls_cert, "tls_key": tls_key, "root_path": root_path,
                "tensorboard": tensorboard}  # fmt: skip
     settings = read_settings({name: value for name, value in options.items() if value is not None})
+    _check_logdir(settings)
     tls = tls_context(settings)
     listener = listen(settings)
     from tallyboard_server.cli.server import run  # here: the other commands need no web framework
@@ -64,6 +70,18 @@ def serve(
     with listener:
         port = listener.getsockname()[1]
         run(settings, listener, lambda access: announcement(settings, port, access), tls)
+
+
+def _check_logdir(settings: Settings) -> None:
+    """End the command if event files can't go where they are to go because of something that is not installed."""
+    if isinstance(settings.event_file_dir, Path):
+        return
+    from tallyboard_server.eventfiles import EventFilePlace  # here: the other commands need none of it
+
+    try:
+        EventFilePlace(settings.event_file_dir)
+    except ValueError as error:
+        fail(str(error))
 
 
 def environment_help() -> str:
@@ -79,7 +97,8 @@ def read_settings(options: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
-        fail(f"{where}: {fault['msg']} (got {fault['input']!r})" if where else fault["msg"])
+        given = without_credentials(fault["input"])
+        fail(f"{where}: {fault['msg']} (got {given!r})" if where else fault["msg"])
     return settings
 
 

@@ -10,10 +10,11 @@ from tallyboard.wire import Problem
 from tallyboard_server.api.messages import PruneBody, RepairAnswer, RepairBody
 from tallyboard_server.cli.http import ApiProblemError, Service, run_path, service_from
 from tallyboard_server.cli.output import Exit, fail
-from tallyboard_server.eventfiles import Exporter, LogDirectory
+from tallyboard_server.eventfiles import EventFilePlace
 from tallyboard_server.export import Export, Format, MissingPartError, UnfitFormatError, Wanted
 from tallyboard_server.ingest import Ingest, RunNotFoundError
 from tallyboard_server.ingest.heartbeats import RUNS_MAX
+from tallyboard_server.objecturl import parse_logdir
 from tallyboard_server.retention import Outcome, Policy, Pruner
 from tallyboard_server.store.protocol import StoreError
 from tallyboard_server.store.sqlite import SqliteStore
@@ -99,9 +100,9 @@ class Online:
 class Offline:
     """A data directory that this process owns while it looks at it."""
 
-    def __init__(self, store: SqliteStore, logdir: Path) -> None:
+    def __init__(self, store: SqliteStore, place: EventFilePlace) -> None:
         self._store = store
-        self._logdir = logdir
+        self._place = place
 
     def runs(self) -> Iterator[str]:
         """See Source.runs."""
@@ -116,7 +117,7 @@ class Offline:
 
     def verify(self, run: str, progress: Progress) -> RunReport:
         """See Source.verify."""
-        check = RunCheck(self._store, LogDirectory(self._logdir), run, catch_up_s=0.0)
+        check = RunCheck(self._store, self._place.shelf(self._store), run, catch_up_s=0.0)
         scalars = 0
         try:
             for read in check.steps():
@@ -133,7 +134,7 @@ class Offline:
         if state is None:
             raise _not_found(f"there is no run {run!r}")
         ingest = Ingest(self._store)
-        exporter = Exporter(self._store, self._logdir, ingest.record)
+        exporter = self._place.exporter(self._store, ingest.record)
         ingest.start()
         exporter.start()
         try:
@@ -187,7 +188,7 @@ class Offline:
 
 
 @contextmanager
-def source(data_dir: Path | None, logdir: Path | None) -> Iterator[Source]:
+def source(data_dir: Path | None, logdir: str | None) -> Iterator[Source]:
     """The running service, or with a data directory that one; ends the command if it can't be had."""
     if data_dir is None:
         yield Online(service_from())
@@ -195,9 +196,13 @@ def source(data_dir: Path | None, logdir: Path | None) -> Iterator[Source]:
     if not (data_dir / DATABASE_NAME).is_file():
         fail(f"{data_dir} is no data directory of Tallyboard", Exit.NOT_FOUND)
     try:
+        place = EventFilePlace(parse_logdir(logdir) if logdir else data_dir / "logdir")
+    except ValueError as error:
+        fail(f"--logdir: {error}")
+    try:
         store = SqliteStore.open(data_dir)
         try:
-            yield Offline(store, logdir or data_dir / "logdir")
+            yield Offline(store, place)
         finally:
             store.close()
     except StoreError as error:

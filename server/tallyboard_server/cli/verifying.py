@@ -16,7 +16,12 @@ DataDir = Annotated[
     Path | None,
     typer.Option(help="A data directory that no service owns now.", show_default="ask the running service"),
 ]
-Logdir = Annotated[Path | None, typer.Option(help="Its event files.", show_default="logdir in the data directory")]
+Logdir = Annotated[
+    str | None,
+    typer.Option(
+        help="Its event files: a directory, or s3://bucket/prefix.", show_default="logdir in the data directory"
+    ),
+]
 
 
 def verify(

@@ -3,20 +3,25 @@
 from tallyboard_server.eventfiles.encoder import ENCODER_VERSION, Encoder
 from tallyboard_server.eventfiles.exporter import Exporter
 from tallyboard_server.eventfiles.layout import LogDirectory, UnsafePathError, is_event_file
+from tallyboard_server.eventfiles.places import AnyExporter, EventFilePlace
 from tallyboard_server.eventfiles.reader import BlobPoint, EventFile, ScalarPoint, read_event_file
+from tallyboard_server.eventfiles.shelf import Shelf
 from tallyboard_server.eventfiles.tfrecord import Damage
 from tallyboard_server.eventfiles.tools import ExportSettings
 
 __all__ = [
     "ENCODER_VERSION",
+    "AnyExporter",
     "BlobPoint",
     "Damage",
     "Encoder",
     "EventFile",
+    "EventFilePlace",
     "ExportSettings",
     "Exporter",
     "LogDirectory",
     "ScalarPoint",
+    "Shelf",
     "UnsafePathError",
     "is_event_file",
     "read_event_file",

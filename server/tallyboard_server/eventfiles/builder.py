@@ -36,10 +36,10 @@ class Builder(Generic[F]):
         place: Place[F],
         troubles: Troubles,
         *,
-        on_live: Callable[[F, Generation | None], None],
+        on_live: Callable[[F], None],
         on_failed: Callable[[F], None],
     ) -> None:
-        """on_live is told of a run's new generation, with the one it replaces."""
+        """on_live is told of a run that has a new generation."""
         self._tools = tools
         self._place = place
         self._troubles = troubles
@@ -205,7 +205,7 @@ class Builder(Generic[F]):
         for files, build in builds:
             old = retired.get(files.run_id)
             self._install(files, build, live[files.run_id], old)
-            self._on_live(files, old)
+            self._on_live(files)
 
     def _install(self, files: F, build: Build, live: Generation, old: Generation | None) -> None:
         self.generations_total += 1

@@ -20,7 +20,7 @@ from tallyboard_server.eventfiles.tagnames import TagNames, TagNamesCache
 from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.eventfiles.troubles import Troubles
 from tallyboard_server.model import RunState
-from tallyboard_server.store.protocol import Generation, RunHead, Snapshot
+from tallyboard_server.store.protocol import RunHead, Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +160,8 @@ class Engine(Generic[F]):
         if self._tools.clock() >= self._cleaner.next_at:
             self._cleaner.turn(self._forget)
         # A run that can't be written (its directory, say) must not stop the intake of all the others.
-        self._lag_blocks = sum(lag for run_id, lag in self._lag.items() if run_id not in self._troubles)
+        own = self._troubles.is_own if self._place.shared_fate else self._troubles.__contains__
+        self._lag_blocks = sum(lag for run_id, lag in self._lag.items() if not own(run_id))
         return max(0.0, self._next_at() - self._tools.clock())
 
     def begin_sweep(self) -> None:
@@ -394,9 +395,9 @@ class Engine(Generic[F]):
         self._lag.pop(files.run_id, None)
         self._ages.done(files.run_id)
 
-    def _went_live(self, files: F, replaced: Generation | None) -> None:
-        if replaced is not None:
-            self._cleaner.retire(files, replaced)
+    def _went_live(self, files: F) -> None:
+        for generation in files.retired.values():  # what was replaced, and what became one without being live
+            self._cleaner.retire(files, generation)
         self._troubles.over(files.run_id, files.name)
         self._due[files.run_id] = self._tools.clock()
 

@@ -6,12 +6,16 @@ TensorBoard reads a run's files in the order of their names, so `seconds` grows 
 file is written under a name without `tfevents`, which no reader looks at, and renamed when it is complete.
 """
 
+import os
 import re
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from tallyboard.wire import InvalidNameError, check_run
+from tallyboard_server.store.protocol import Generation
 
 EVENT_FILE_MARK: Final = "tfevents"
 """TensorBoard takes every file with this in its name for an event file."""
@@ -42,6 +46,25 @@ class LogDirectory:
         if not path.resolve().is_relative_to(root) or path.resolve() == root:
             raise UnsafePathError(f"{path} leads out of {root} (a symbolic link); remove the link")
         return path
+
+    def where(self, run: str, file: str) -> str:
+        """See Shelf.where."""
+        return str(self.of_run(run) / file)
+
+    @contextmanager
+    def open(self, run: str, generation: Generation) -> Iterator[tuple[BinaryIO, int]]:
+        """See Shelf.open. Never what a link leads to, or a pipe."""
+        path = self.of_run(run) / generation.file_name
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            yield stream, os.fstat(stream.fileno()).st_size
+
+    def event_files(self, run: str) -> dict[str, str]:
+        """See Shelf.event_files."""
+        try:
+            names = sorted(entry.name for entry in self.of_run(run).iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        return {name: name for name in names if is_event_file(name)}
 
 
 def host_name() -> str:

@@ -119,6 +119,7 @@ class OnDisk:
 
     builds_max = BUILDS_MAX
     at_once = 1
+    shared_fate = False
 
     def __init__(self, tools: FileTools) -> None:
         self._tools = tools

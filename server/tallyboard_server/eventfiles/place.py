@@ -17,11 +17,13 @@ class Place(Protocol[F]):
     """What is done to the event files of a run, once it is known what has to be done.
 
     builds_max: generations in the making at once. at_once: how many of them are written to at the same time.
+    shared_fate: what keeps one run's files from being written keeps all, unless it is clearly the run's own.
     Everything raises OSError (or what the storage raises), and may be done again after that.
     """
 
     builds_max: int
     at_once: int
+    shared_fate: bool
 
     def prepare(self) -> None:
         """Make the place ready, or find that it can't be had; called once, before anything else."""

@@ -44,7 +44,8 @@ class Tail(Generic[_F]):
 
     def mean_block_bytes(self, so_far: float) -> float:
         """A running mean of the bytes of a block, this tail's included."""
-        return so_far + (self.nbytes / len(self.blocks) - so_far) * _MEAN_WEIGHT
+        weight = 1.0 - (1.0 - _MEAN_WEIGHT) ** len(self.blocks)
+        return so_far + (self.nbytes / len(self.blocks) - so_far) * weight
 
 
 def read_tail(

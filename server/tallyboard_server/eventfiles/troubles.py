@@ -77,6 +77,11 @@ class Troubles:
         """Each run whose files can't be written, with the error; those that are one run's own, or the others."""
         return [f"{t.run}: {t.message}" for t in list(self._by_run.values()) if (t.errno in SYSTEMIC) == systemic]
 
+    def is_own(self, run_id: int) -> bool:
+        """Whether a run is in trouble for a reason that is its own, so that the others are not."""
+        trouble = self._by_run.get(run_id)
+        return trouble is not None and trouble.errno not in SYSTEMIC
+
     def any_of(self, errnos: Collection[int]) -> bool:
         """Whether some run is in trouble for such a reason."""
         return any(trouble.errno in errnos for trouble in self._by_run.values())

@@ -8,13 +8,12 @@ import msgspec
 
 from tallyboard.wire import Receipt
 from tallyboard_server.checksum import add
-from tallyboard_server.eventfiles import LogDirectory
+from tallyboard_server.eventfiles.shelf import Shelf
 from tallyboard_server.model import Attempt, Counter, RunState
 from tallyboard_server.store.protocol import Store
 from tallyboard_server.verify.blobs import BlobCheck
 from tallyboard_server.verify.filecheck import FileCheck
 from tallyboard_server.verify.report import DIFFERENCES_MAX, AttemptReport, Difference, RunReport
-from tallyboard_server.verify.shown import foreign_files
 from tallyboard_server.verify.stored import Place, StoreReader, Subject, Sums, take
 
 CATCH_UP_S: Final = 30.0
@@ -36,7 +35,7 @@ class RunCheck:
     def __init__(
         self,
         store: Store,
-        logdir: LogDirectory,
+        shelf: Shelf,
         run: str,
         *,
         catch_up_s: float = CATCH_UP_S,
@@ -45,7 +44,7 @@ class RunCheck:
     ) -> None:
         """catch_up_s: how long to wait for the event file; 0 where nobody writes it."""
         self._store = store
-        self._logdir = logdir
+        self._shelf = shelf
         self._run = run
         self._catch_up_s = catch_up_s
         self._clock = clock
@@ -83,7 +82,7 @@ class RunCheck:
             run=state.name,
             ok=not self._count,
             pos=state.pos,
-            event_file=None if live is None else str(self._logdir.of_run(state.name) / live.file_name),
+            event_file=None if live is None else self._shelf.where(state.name, live.file_name),
             exported_pos=0 if live is None else live.exported_pos,
             attempts=attempts,
             differences=self._differences,
@@ -127,7 +126,7 @@ class RunCheck:
             self._differs(_file_difference(f"{subject.why_not}; a running service catches up (see GET /readyz)"))
         if live is None:
             return {}
-        check = FileCheck(stored, subject, live, self._logdir.of_run(subject.state.name) / live.file_name)
+        check = FileCheck(stored, subject, live, self._shelf)
         yield from check.steps()
         for difference in check.differences:
             self._differs(difference)
@@ -181,14 +180,17 @@ class RunCheck:
 
     def _foreign(self, subject: Subject) -> list[str]:
         """Event files that are not ours. Files are recorded before they exist and forgotten after they are gone."""
-        directory = self._logdir.of_run(subject.state.name)
-        names = foreign_files(directory, subject.file_names)
+        run = subject.state.name
+        try:
+            found = self._shelf.event_files(run)
+        except OSError as error:
+            return [f"the run's event files could not be listed: {error}"]
         with self._store.snapshot() as view:
-            now = {generation.file_name for generation in view.generations(subject.state.id)}
+            ours = subject.file_names | {generation.file_name for generation in view.generations(subject.state.id)}
         return [
-            f"{directory / name} is not one of ours: TensorBoard mixes it into the run; move it away"
-            for name in names
-            if name not in now
+            f"{self._shelf.where(run, name)} is not one of ours: TensorBoard mixes it into the run; move it away"
+            for name, generation in found.items()
+            if generation not in ours
         ]
 
     def _differs(self, difference: Difference) -> None:

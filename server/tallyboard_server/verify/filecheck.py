@@ -2,18 +2,18 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from pathlib import Path
 from typing import Final
 
 from tallyboard.wire.limits import STEP_MAX
 from tallyboard_server.eventfiles.columns import read_columns
+from tallyboard_server.eventfiles.shelf import Shelf
 from tallyboard_server.model import Block, Counter
 from tallyboard_server.store.paging import Stretch as Range
 from tallyboard_server.store.protocol import Generation
 from tallyboard_server.verify.ledger import Mismatch
 from tallyboard_server.verify.locate import Suspect, look_into
 from tallyboard_server.verify.report import Difference
-from tallyboard_server.verify.shown import FileReader, open_regular
+from tallyboard_server.verify.shown import FileReader
 from tallyboard_server.verify.stored import Place, StoreReader, Subject, blob_tags
 
 LOCATED_MAX: Final = 16
@@ -23,11 +23,12 @@ LOCATED_MAX: Final = 16
 class FileCheck:
     """One event file against a store that was read already. `differences` and `in_file` are there after `steps()`."""
 
-    def __init__(self, stored: StoreReader, subject: Subject, generation: Generation, path: Path) -> None:
+    def __init__(self, stored: StoreReader, subject: Subject, generation: Generation, shelf: Shelf) -> None:
         self._stored = stored
         self._subject = subject
-        self._path = path
-        self._file = FileReader(path, generation, subject.state, stored.ledger)
+        self._shelf = shelf
+        self._where = shelf.where(subject.state.name, generation.file_name)
+        self._file = FileReader(shelf, generation, subject.state, stored.ledger)
         self.differences: list[Difference] = []
         self.in_file: dict[Place, int] = {}
 
@@ -38,9 +39,9 @@ class FileCheck:
             place = stretch.counter_id, stretch.attempt
             self.in_file[place] = self.in_file.get(place, 0) + sum(cell.count for cell in stretch.found.values())
         faults = self._file.faults
-        self.differences += [self._of_file(f"{self._path}: {fault}") for fault in faults]
+        self.differences += [self._of_file(f"{self._where}: {fault}") for fault in faults]
         self.differences += [
-            self._of_file(f"{self._path} holds a point that is none of the run's", tag=tag, step=step)
+            self._of_file(f"{self._where} holds a point that is none of the run's", tag=tag, step=step)
             for tag, step in self._file.strays
         ]
         if not faults:
@@ -87,7 +88,7 @@ class FileCheck:
                 suspect.expect(rows)
 
     def _find(self, suspects: list[Suspect]) -> Iterator[int]:
-        with open_regular(self._path) as stream:
+        with self._shelf.open(self._subject.state.name, self._file.generation) as (stream, _):
             for part in read_columns(stream, self._file.generation.length):
                 look_into([part], suspects)
                 yield 0

@@ -1,17 +1,15 @@
 """Reads a run's live event file anew, as far as it is known to be on disk, into the ledger of what it should hold."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
 from tallyboard_server.eventfiles.columns import PointColumns, read_columns
 from tallyboard_server.eventfiles.encoder import file_head
-from tallyboard_server.eventfiles.layout import is_event_file
 from tallyboard_server.eventfiles.reader import BlobPoint, FileVersion, SessionStart
+from tallyboard_server.eventfiles.shelf import Shelf
 from tallyboard_server.eventfiles.summaries import VACANT_KEYS
 from tallyboard_server.eventfiles.tfrecord import Damage
 from tallyboard_server.model import Int32, RunState
@@ -28,7 +26,7 @@ class FileReader:
     strays: points of tags that the run does not have, or before every attempt: (tag, step), bounded.
     """
 
-    path: Path
+    shelf: Shelf
     generation: Generation
     state: RunState
     ledger: Ledger
@@ -40,16 +38,15 @@ class FileReader:
     def read(self) -> Iterator[int]:
         """Read the file; yields the number of scalars after each part."""
         try:
-            with open_regular(self.path) as stream:
-                yield from self._read(stream)
+            with self.shelf.open(self.state.name, self.generation) as (stream, size):
+                yield from self._read(stream, size)
         except FileNotFoundError:
             self.faults.append("it is missing")
         except OSError as error:
             self.faults.append(f"it can't be read: {error.strerror or error}")
 
-    def _read(self, stream: BinaryIO) -> Iterator[int]:
+    def _read(self, stream: BinaryIO, size: int) -> Iterator[int]:
         head = file_head(self.generation.seconds)
-        size = os.fstat(stream.fileno()).st_size
         if stream.read(len(head)) != head:
             self.faults.append("it begins with another header than ours")
             return
@@ -112,17 +109,3 @@ class FileReader:
         self.ledger.forget_found()
         self.strays.clear()
         self.scalars = 0
-
-
-def foreign_files(directory: Path, ours: frozenset[str]) -> list[str]:
-    """Names of event files in a run's directory that are not among `ours`: TensorBoard mixes them in."""
-    try:
-        names = sorted(entry.name for entry in directory.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [name for name in names if is_event_file(name) and name not in ours]
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """A file for reading; OSError if there is none, or something else (a link, a pipe) under its name."""
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb")

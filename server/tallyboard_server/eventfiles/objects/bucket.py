@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
@@ -14,7 +15,7 @@ from tallyboard_server.objecturl import ObjectUrl
 TIMEOUT_S: Final = 20.0
 AT_ONCE: Final = 16
 """Requests at the same time: at 50 ms each, some 300 runs a second."""
-PART_BYTES: Final = 8 * 1024 * 1024
+PART_BYTES: Final = 6 * 1024 * 1024
 """Of a large object: what is held of it while it is uploaded."""
 _CONNECT_TIMEOUT_S: Final = 5.0
 _TRIES: Final = 2
@@ -81,7 +82,7 @@ class Bucket:
         self._timeout_s = timeout_s
         self._fs = filesystem if filesystem is not None else _filesystem(url, timeout_s)
         self.root = str(self._fs._strip_protocol(str(url))).rstrip("/")
-        self._limits = {"timeout": _TRIES * _TRIES * (timeout_s + _CONNECT_TIMEOUT_S)} if self._is_async else {}
+        self._limits = {"timeout": _TRIES * (timeout_s + _connect_timeout_s(timeout_s))} if self._is_async else {}
         self._pool: ThreadPoolExecutor | None = None
         self.breaker = Breaker(clock)
         self.requests_total = 0
@@ -105,8 +106,10 @@ class Bucket:
         path = self._path(key)
         self._make_parent(path)
         file = self._fs.open(path, "wb", block_size=PART_BYTES)
-        if hasattr(file, "retries"):
-            file.retries = _TRIES
+        if hasattr(
+            file, "_call_s3"
+        ):  # s3fs gives its files no time limit; botocore's do not hold before "100 Continue"
+            file._call_s3 = partial(file._call_s3, **self._limits)
         return file
 
     def keep(self, key: str) -> None:
@@ -139,7 +142,7 @@ class Bucket:
         """Remove an object; none being there is fine."""
         with suppress(FileNotFoundError), self.breaker.calling(f"removing {key}", may_miss=True):
             self.requests_total += 1
-            self._fs.rm_file(self._path(key))
+            self._fs.rm_file(self._path(key), **self._limits)
 
     def remove_empty(self, key: str) -> None:
         """Remove directories that nothing is in any more, where there are such things."""
@@ -189,7 +192,7 @@ def _filesystem(url: ObjectUrl, timeout_s: float) -> Any:
     if url.scheme in {"s3", "s3a"}:
         retries = {"total_max_attempts": _TRIES, "mode": "standard"}
         options["config_kwargs"] = {
-            "connect_timeout": _CONNECT_TIMEOUT_S, "read_timeout": timeout_s, "retries": retries,
+            "connect_timeout": _connect_timeout_s(timeout_s), "read_timeout": timeout_s, "retries": retries,
             "max_pool_connections": 2 * AT_ONCE,
         }  # fmt: skip
     try:
@@ -202,6 +205,10 @@ def _filesystem(url: ObjectUrl, timeout_s: float) -> Any:
     if hasattr(found, "retries"):
         found.retries = _TRIES
     return found
+
+
+def _connect_timeout_s(timeout_s: float) -> float:
+    return min(_CONNECT_TIMEOUT_S, timeout_s)
 
 
 def _protocols(filesystem: Any) -> tuple[str, ...]:

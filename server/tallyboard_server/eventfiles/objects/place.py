@@ -15,7 +15,7 @@ from tallyboard_server.eventfiles.troubles import Troubles
 from tallyboard_server.model import RunState
 from tallyboard_server.store.protocol import Generation, RunHead, Segment, Snapshot, Transaction
 
-BUILDS_MAX: Final = 32
+BUILDS_MAX: Final = 16
 """Generations in the making at once: each holds up to a part of an upload."""
 LISTED_EVERY_S: Final = 3600.0
 """How often a run's objects are listed, to find those that are missing or not ours."""
@@ -32,6 +32,7 @@ class ObjectPlace:
 
     builds_max = BUILDS_MAX
     at_once = AT_ONCE // 2
+    shared_fate = True
 
     def __init__(self, tools: Tools, bucket: Bucket) -> None:
         self._tools = tools
@@ -67,8 +68,12 @@ class ObjectPlace:
             files.damage = _damage(names.get(files.live.number, ""), recorded.get(files.live.number, []), sizes)
 
     def is_due(self, files: RunObjects, head: RunHead) -> bool:
-        """See Place.is_due: it ended, and has been quiet."""
-        if files.live is None or head.status == "running" or files.segments < WORTH_IT:
+        """See Place.is_due: it has outgrown its generation, or ended and been quiet."""
+        if files.live is None:
+            return False
+        if files.is_outgrown:
+            return True
+        if head.status == "running" or files.segments < WORTH_IT:
             return False
         files.whole = files.whole or self._tools.wall() - head.updated_at >= QUIET_S
         return files.whole
@@ -82,7 +87,7 @@ class ObjectPlace:
         return files.new_generation(state, self._tools.host, now, newest), earlier
 
     def record_building(self, transaction: Transaction, files: RunObjects, generation: Generation) -> None:
-        """See Place.record_building. Readers may stand at what was published of a leftover: it goes as replaced ones."""
+        """See Place.record_building. Readers may stand at what is there of a leftover: it goes as replaced ones do."""
         for leftover in files.leftovers:
             transaction.save_generation(self._retired(leftover))
         transaction.save_generation(generation)

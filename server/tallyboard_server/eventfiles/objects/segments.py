@@ -1,4 +1,4 @@
-"""How a generation grows: the journal's new blocks become an object of their own, recorded before and after it exists."""
+"""How a generation grows: the journal's new blocks become an object, recorded before it exists and once it does."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -98,7 +98,7 @@ class Segments:
             published=False,
             changed_at=self._tools.wall(),
         )
-        return _Piece(tail, segment, encode_header(float(live.seconds)) + data)
+        return _Piece(tail, segment, segment_header(live) + data)
 
     def _record_begun(self, pieces: list[_Piece]) -> None:
         new = [(p.tail.files, p.segment) for p in pieces if p.segment is not None and p.tail.files.pending is None]
@@ -109,11 +109,9 @@ class Segments:
             for _, segment in new:
                 transaction.save_segment(segment)
 
-        try:
-            self._tools.record(work)
-        finally:
-            for files, segment in new:  # should it have failed: it may have been recorded all the same
-                files.pending = segment
+        self._tools.record(work)  # should it fail: nothing was written yet, so the range may be another one
+        for files, segment in new:
+            files.pending = segment
 
     def _put(self, pieces: list[_Piece]) -> None:
         written = [piece for piece in pieces if piece.segment is not None]
@@ -154,7 +152,8 @@ class Segments:
 
     def _grown(self, piece: _Piece) -> Generation:
         live = _live(piece.tail.files)
-        return replace(live, exported_pos=piece.tail.blocks[-1].pos, length=live.length + len(piece.data))
+        records = max(0, len(piece.data) - header_bytes(live))
+        return replace(live, exported_pos=piece.tail.blocks[-1].pos, length=live.length + records)
 
     def _advance(self, piece: _Piece, live: Generation) -> None:
         files = piece.tail.files
@@ -173,6 +172,17 @@ class Segments:
             self._troubles.note(files.run_id, files.name, piece.error)
             return None
         return files.damage is None
+
+
+def segment_header(generation: Generation) -> bytes:
+    """What every segment but the opening begins with, besides its records: any event file begins so. No session
+    start: that would take back what came before it."""
+    return encode_header(float(generation.seconds))
+
+
+def header_bytes(generation: Generation) -> int:
+    """Its length, which a generation's length leaves out."""
+    return len(segment_header(generation))
 
 
 def _live(files: RunObjects) -> Generation:
