@@ -1,4 +1,4 @@
-"""What docker/compose.scale.yaml lays out, as processes on loopback: its services, its nginx, and a PostgreSQL of tests.
+"""What docker/compose.scale.yaml lays out, as processes on loopback: its services and nginx, and a PostgreSQL of tests.
 
 Commands, settings and configuration are the files' own; only addresses, paths and passwords are others.
 """
