@@ -9,8 +9,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tallyboard_server.api.prometheus import CONTENT_TYPE
 from tallyboard_server.api.traffic import kind_of_path
+from tests.conftest import StartService
 from tests.service import RunningService, until
 from tests.sse import listening
+from tests.stores import Stores, on
 
 PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
 Labels = tuple[tuple[str, str], ...]
@@ -42,22 +44,43 @@ def named(families: dict[str, str]) -> set[str]:
     return {f"{name}_total" if kind == "counter" else name for name, kind in families.items()}
 
 
+def listed(*, but_those_of: str) -> set[str]:
+    """The figures in the page's tables, without those of another engine."""
+    parts = re.split(r"^Only with (\w+)", PAGE, flags=re.MULTILINE)
+    tables = {"every engine": parts[0]} | dict(zip(parts[1::2], parts[2::2], strict=True))
+    assert set(tables) == {"every engine", "SQLite", "PostgreSQL"}
+    rows = [
+        row.partition("|")[0]
+        for engine, table in tables.items() if engine != but_those_of
+        for row in re.findall(r"^\| (`.*)$", table, re.MULTILINE)
+    ]  # fmt: skip
+    names = [name for row in rows for name in re.findall(r"`([a-z_]+)(?:\{[a-z,]+\})?`", row)]
+    assert len(names) == len(set(names))
+    return set(names)
+
+
 def test_what_is_documented_is_there_and_what_is_there_is_documented(service: RunningService) -> None:
     service.report("a/b", {"step": 1, "scalars": {"loss": 1.0}})
-    rows = [row.partition("|")[0] for row in re.findall(r"^\| (`.*)$", PAGE, re.MULTILINE)]
-    listed = [name for row in rows for name in re.findall(r"`([a-z_]+)(?:\{[a-z,]+\})?`", row)]
-    assert len(listed) == len(set(listed))
     _, types = scraped(service)
-    assert set(listed) == named(types)
+    assert listed(but_those_of="PostgreSQL") == named(types)
+
+
+@on("postgres")
+def test_the_same_with_postgresql(stores: Stores, start_service: StartService, tmp_path: Path) -> None:
+    service = start_service(**stores.settings(tmp_path))
+    service.report("a/b", {"step": 1, "scalars": {"loss": 1.0}})
+    values, types = scraped(service)
+    assert listed(but_those_of="SQLite") == named(types)
+    assert (values["replicas_alive", ()], values["replica_shares", ()]) == (1, 64)
 
 
 def test_labels_are_those_that_the_page_names(service: RunningService) -> None:
     service.report("a/b", {"step": 1, "scalars": {"loss": 1.0}})
     values, _ = scraped(service)
-    listed = {name: set(labels.split(",")) for name, labels in re.findall(r"`([a-z_]+)\{([a-z,]+)\}`", PAGE)}
+    labelled = {name: set(labels.split(",")) for name, labels in re.findall(r"`([a-z_]+)\{([a-z,]+)\}`", PAGE)}
     for name, labels in values:
         if labels and not name.endswith("_bucket"):
-            assert {label for label, _ in labels} == listed[name], name
+            assert {label for label, _ in labels} == labelled[name], name
 
 
 def test_reports_and_refusals_are_counted_by_reason(service: RunningService, run_name: str) -> None:

@@ -109,8 +109,10 @@ def test_compose_takes_its_token_from_env_and_refuses_to_go_without() -> None:
     assert token.startswith("${TALLYBOARD_TOKEN:?")
 
 
-def test_the_example_env_file_names_every_variable_of_the_compose_file() -> None:
-    used = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE.read_text()))
+def test_the_example_env_file_names_every_variable_of_the_compose_files() -> None:
+    used = {
+        name for path in COMPOSE.parent.glob("compose*.yaml") for name in re.findall(r"\$\{([A-Z_]+)", path.read_text())
+    }
     named = set(re.findall(r"^([A-Z_]+)=", (COMPOSE.parent / ".env.example").read_text(), re.MULTILINE))
     assert used == named
 

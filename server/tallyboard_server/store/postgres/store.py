@@ -65,7 +65,6 @@ class PostgresStore:
         self._figures = {
             "store_commits_total": 0.0,
             "store_commit_seconds_total": 0.0,
-            "store_held_total": 0.0,
             "store_unavailable_total": 0.0,
         }
         conninfo = _conninfo(url)
