@@ -85,7 +85,7 @@ def play(machine: StoredMachine, acts: int) -> None:
         machine.act()
 
 
-@given_on_engines(15, elsewhere=4, seed=st.integers(0, 2**64), small=st.booleans())
+@given_on_engines(15, elsewhere=2, seed=st.integers(0, 2**64), small=st.booleans())
 def test_every_format_holds_what_the_model_holds(
     stores: Stores, tmp_path_factory: pytest.TempPathFactory, seed: int, small: bool
 ) -> None:
@@ -123,7 +123,7 @@ def test_runs_with_very_many_tags_are_read_some_tags_at_a_time(
                 assert own == [row for row in then if row.tag == tag]
 
 
-@given_on_engines(15, elsewhere=4, seed=st.integers(0, 2**64))
+@given_on_engines(15, elsewhere=2, seed=st.integers(0, 2**64))
 def test_an_export_is_of_the_moment_it_began(
     stores: Stores, tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:

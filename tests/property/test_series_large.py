@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import event
 from hypothesis import strategies as st
 
 from tallyboard.wire import Batch, Columns, Float64, Int64, Rewind
@@ -14,6 +14,7 @@ from tallyboard_server.model import RunState
 from tallyboard_server.series import Allowance, Line, Question, read_lines
 from tallyboard_server.series.question import Along
 from tallyboard_server.store.protocol import Snapshot, Store
+from tests.examples import given_on_engines
 from tests.stores import Stores, on
 
 pytestmark = on("sqlite", "postgres")
@@ -108,14 +109,19 @@ def _merge(store: Store, state: RunState) -> None:
                 transaction.merge(merge)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
+@given_on_engines(
+    60,
+    elsewhere=12,
     axis=st.sampled_from(["step", "wall_time", "relative", "tokens"]),
     ends=st.tuples(st.integers(0, 89_999), st.integers(0, 89_999)).map(sorted),
     bounded=st.sampled_from(["both", "from", "to", "neither"]),
     buckets=st.sampled_from([1, 7, 100, 1_000, 10_000]),
 )
-def test_buckets_of_any_range_are_exact(sent: Sent, axis: str, ends: list[int], bounded: str, buckets: int) -> None:
+def test_buckets_of_any_range_are_exact(
+    stores: Stores, sent: Sent, axis: str, ends: list[int], bounded: str, buckets: int
+) -> None:
+    del stores  # `sent` is in one of them
+
     x = sent.x(axis)
     first = x[ends[0]].item() if bounded in ("both", "from") else None
     last = x[ends[1]].item() if bounded in ("both", "to") else None
