@@ -92,13 +92,22 @@ class App:
         await self._edge(scope, receive, send)
 
 
-def create_app(settings: Settings, *, clock: Callable[[], float] = time.time, static: Path = STATIC) -> App:
+def create_app(
+    settings: Settings,
+    *,
+    clock: Callable[[], float] = time.time,
+    static: Path = STATIC,
+    own_token: str | None = None,
+) -> App:
     """The app for a service that is not running yet; serving it opens the data dir. static: the dashboard's files.
+
+    own_token: what services that share a port take from each other, if this one is not alone there.
 
     The lifespan raises StoreError if the data dir can't be had.
     """
     traffic = Traffic()
-    access = Access(settings.token_text, may_be_open=settings.on_loopback or settings.insecure, clock=clock)
+    may_be_open = settings.on_loopback or settings.insecure
+    access = Access(settings.token_text, may_be_open=may_be_open, clock=clock, own_token=own_token)
     connections = Connections(_connection_limits(settings))
     page = BuiltFiles(static, immutable=False)
     tensorboard = Board(body_timeout_s=settings.body_timeout_s) if settings.tensorboard else None

@@ -28,8 +28,20 @@ from tallyboard_server.objecturl import ObjectUrl, parse_logdir
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 """What a Host header may say, without its port, while the service listens on loopback only."""
 
+WORKERS_MAX: Final = 64
 _ROOT_PATH: Final = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 _PORT_MAX: Final = 2**16 - 1
+
+
+def is_postgresql(url: str) -> bool:
+    """Whether it is written as the URL of a PostgreSQL database."""
+    return url.startswith(("postgresql://", "postgres://"))
+
+
+def without_password(url: str) -> str:
+    """A database's URL for people: without user, password and options."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}:{'//' if '://' in url else ''}{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _logdir(value: object) -> object:
@@ -48,6 +60,10 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(
         None, description="postgresql://user:password@host:5432/name: the store is there, for many services at once."
     )
+    workers: int = Field(
+        1, ge=1, le=WORKERS_MAX,
+        description="Processes that serve the port together, each as a service of its own; takes DATABASE_URL.",
+    )  # fmt: skip
     logdir: Annotated[InstanceOf[Path] | InstanceOf[ObjectUrl] | None, BeforeValidator(_logdir)] = Field(
         None,
         description="Where event files go: a directory, or s3://bucket/prefix; <data_dir>/logdir if absent.",
@@ -187,7 +203,7 @@ class Settings(BaseSettings):
     def _database_is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
         if url is None or not url.get_secret_value():
             return None
-        if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+        if not is_postgresql(url.get_secret_value()):
             raise ValueError("a database's URL looks like postgresql://user:password@host:5432/name")
         return url
 
@@ -235,6 +251,15 @@ class Settings(BaseSettings):
             raise ValueError("TLS takes both a certificate (--tls-cert) and its key (--tls-key), or none of them")
         return self
 
+    @model_validator(mode="after")
+    def _one_process_owns_a_data_directory(self) -> Self:
+        if self.workers > 1 and self.database_url is None:
+            raise ValueError(
+                f"{self.workers} workers need a store for many services (--database-url postgresql://…): one process "
+                "owns the store in a data directory"
+            )
+        return self
+
     @property
     def event_file_dir(self) -> Path | ObjectUrl:
         """The logdir that `tensorboard --logdir` is pointed at."""
@@ -261,8 +286,7 @@ class Settings(BaseSettings):
         """Where the store is, for people: without the database's user and password."""
         if (url := self.database_text) is None:
             return str(self.data_dir)
-        parts = urlsplit(url)
-        return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        return without_password(url)
 
     @property
     def webhook_text(self) -> str | None:

@@ -20,9 +20,15 @@ def no_run_left(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def cli(service: RunningService, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+def cli(service: RunningService, command: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """Runs a command line against the module's service."""
     monkeypatch.setenv("TALLYBOARD_URL", service.url)
+    return command
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs a command line in this process."""
 
     def run(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["tallyboard", *arguments])

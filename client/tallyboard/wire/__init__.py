@@ -13,7 +13,7 @@ from tallyboard.wire.batch import (
     decode_message,
     encode_batch,
 )
-from tallyboard.wire.checks import InvalidBatchError, UndecodableBodyError, check_text
+from tallyboard.wire.checks import InvalidBatchError, UndecodableBodyError, check_plain_text, check_text
 from tallyboard.wire.columns import Blob, Columns, Float64, Int64
 from tallyboard.wire.events import decode_events
 from tallyboard.wire.messages import (
@@ -77,6 +77,7 @@ __all__ = [
     "check_counter",
     "check_document",
     "check_open",
+    "check_plain_text",
     "check_rewind",
     "check_run",
     "check_tag",

@@ -21,6 +21,7 @@ from tallyboard.wire.checks import (
     UndecodableBodyError,
     at_columns,
     check_columns,
+    check_plain_text,
     check_text,
     float_column,
     int_column,
@@ -178,8 +179,8 @@ def check_open(message: Open, path: str) -> None:
         named(f"{path}.uid", names.check_producer, message.uid)
     check_document(message.config, f"{path}.config")
     check_document(message.provenance, f"{path}.provenance")
-    check_text(message.notes or "", f"{path}.notes")
-    check_text(message.group or "", f"{path}.group")
+    check_plain_text(message.notes or "", f"{path}.notes")
+    check_plain_text(message.group or "", f"{path}.group")
     for tag in message.tags:
         named(f"{path}.tags", names.check_tag, tag)
 

@@ -42,6 +42,13 @@ def check_text(text: str, path: str, bytes_max: int = limits.TEXT_BYTES_MAX) -> 
         raise InvalidBatchError(path, f"{size} bytes; at most {bytes_max}")
 
 
+def check_plain_text(text: str, path: str, bytes_max: int = limits.TEXT_BYTES_MAX) -> None:
+    """As check_text; U+0000, which no database's text need hold, is refused, too."""
+    check_text(text, path, bytes_max)
+    if "\0" in text:
+        raise InvalidBatchError(path, "the character U+0000 can't be in it")
+
+
 def whole_step(step: int | float, path: str) -> int:
     """A step as int; an integral float counts as the step it says. Raises InvalidBatchError."""
     if isinstance(step, float) and not step.is_integer():

@@ -1,6 +1,6 @@
 """Who gets in: tokens, the browsers that gave one, and the one-time link of a first start."""
 
-from tallyboard_server.access.access import Access, FirstToken
+from tallyboard_server.access.access import Access, FirstToken, new_own_token
 from tallyboard_server.access.errors import (
     AccessError,
     AdminTokenFirstError,
@@ -32,4 +32,5 @@ __all__ = [
     "TokenWanted",
     "TokensTooManyError",
     "Tries",
+    "new_own_token",
 ]

@@ -39,6 +39,11 @@ class FirstToken:
     code: str
 
 
+def new_own_token() -> str:
+    """What a service gives when it asks itself; services behind one port share it."""
+    return f"tb_service_{secrets.token_urlsafe(32)}"
+
+
 class Access:
     """Tokens and sessions of one service. Made before the store is there; `open` takes over what is in it.
 
@@ -49,8 +54,15 @@ class Access:
     is told to `reload`.
     """
 
-    def __init__(self, token: str | None, *, may_be_open: bool, clock: Callable[[], float] = time.time) -> None:
-        self.own_token = f"tb_service_{secrets.token_urlsafe(32)}"
+    def __init__(
+        self,
+        token: str | None,
+        *,
+        may_be_open: bool,
+        clock: Callable[[], float] = time.time,
+        own_token: str | None = None,
+    ) -> None:
+        self.own_token = own_token or new_own_token()
         """What the service gives when it asks itself over HTTP: in memory only."""
         self.tries = Tries()
         """Wrong tokens given to the login page; right ones are looked at no more, either."""

@@ -19,8 +19,8 @@ from tallyboard.wire import (
     Resume,
     check_document,
     check_open,
+    check_plain_text,
     check_tag,
-    check_text,
     decode_message,
 )
 from tallyboard.wire.limits import REFUSED_KEPT_PER_RUN_MAX
@@ -234,7 +234,7 @@ def _checked_changes(message: RunPatch) -> dict[str, Any]:
     for name in ("config", "summary"):
         check_document(changes.get(name, {}), f"$.{name}")
     for name in ("display_name", "group", "notes"):
-        check_text(changes.get(name) or "", f"$.{name}")
+        check_plain_text(changes.get(name) or "", f"$.{name}")
     for tag in changes.get("tags", ()):
         try:
             check_tag(tag)

@@ -15,6 +15,7 @@ from tallyboard_server.cli.exporting import export
 from tallyboard_server.cli.http import ApiProblemError, UnreachableError
 from tallyboard_server.cli.listing import runs
 from tallyboard_server.cli.logdirs import import_logdir, watch
+from tallyboard_server.cli.moving import migrate
 from tallyboard_server.cli.output import Exit, fail, stdout, version
 from tallyboard_server.cli.pruning import prune
 from tallyboard_server.cli.rewinding import rewind
@@ -31,9 +32,9 @@ app = typer.Typer(
     name="tallyboard",
     help="Metrics logging for machine-learning training.",
     epilog=(
-        "All but serve, restore and the demos ask the service at TALLYBOARD_URL (http://127.0.0.1:6007 unless set), "
-        "with TALLYBOARD_TOKEN. Exit codes: 1 failed, 2 wrong usage, 3 no service answers, 4 no such run, 5 token "
-        "refused."
+        "All but serve, restore, migrate and demos ask the service at TALLYBOARD_URL, http://127.0.0.1:6007 unless "
+        "set, with TALLYBOARD_TOKEN. Exit codes: 1 failed, 2 wrong usage, 3 no service answers, 4 no such run, 5 "
+        "token refused."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -59,8 +60,8 @@ def options(
 
 app.command(epilog=environment_help())(serve)
 for command in (
-    runs, looking.counters, looking.tail, looking.alerts, rewind, export, sync, verify, repair, backup, restore, prune,
-    audit, doctor, demo, demo_preempt, demo_thousand,
+    runs, looking.counters, looking.tail, looking.alerts, rewind, export, sync, verify, repair, backup, restore,
+    migrate, prune, audit, doctor, demo, demo_preempt, demo_thousand,
 ):  # fmt: skip
     app.command()(command)
 app.command(name="import")(import_logdir)

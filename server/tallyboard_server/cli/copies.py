@@ -7,7 +7,7 @@ import typer
 
 from tallyboard_server.cli.output import fail, stderr, stdout
 from tallyboard_server.cli.sources import default_backup_name, source
-from tallyboard_server.cli.verifying import DataDir
+from tallyboard_server.cli.verifying import DatabaseUrl, DataDir
 from tallyboard_server.durable import sync_file
 from tallyboard_server.store.protocol import StoreError
 from tallyboard_server.store.sqlite.backup import check_backup
@@ -17,11 +17,14 @@ from tallyboard_server.store.sqlite.backup import restore as restore_store
 def backup(
     target: Annotated[Path, typer.Argument(help="The file to write, or a directory to write a dated one into.")],
     data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
 ) -> None:
     """Copy everything into one file while the service goes on; read it back, and say how large it is.
 
     Event files are not in it: they are written anew after `tallyboard restore`.
     """
+    if database_url is not None:
+        fail("a store on PostgreSQL is copied with pg_dump: docs/postgresql.md has the commands")
     path = target / default_backup_name() if target.is_dir() else target
     if path.exists():
         fail(f"{path} exists already; name another file")

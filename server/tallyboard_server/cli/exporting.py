@@ -13,7 +13,7 @@ import typer
 
 from tallyboard_server.cli.output import Exit, count, fail, stderr
 from tallyboard_server.cli.sources import Source, source
-from tallyboard_server.cli.verifying import DataDir
+from tallyboard_server.cli.verifying import DatabaseUrl, DataDir
 from tallyboard_server.durable import sync_directory, sync_file
 from tallyboard_server.export import FORMATS, ExportBrokenError, Format, Wanted
 from tallyboard_server.store.protocol import StoreError
@@ -49,6 +49,7 @@ def export(
     attempts: Annotated[Attempts, typer.Option(help="all: superseded points, too.")] = Attempts.VISIBLE,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
     data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
 ) -> None:
     """Write every point of runs to files, one line or row a point: run, counter, step, wall_time, tag, value.
 
@@ -58,7 +59,7 @@ def export(
     chosen = FORMATS[str(form)] if form is not None else _by_suffix(output)
     wanted = Wanted(tuple(tag or ()), superseded=attempts is Attempts.ALL)
     try:
-        with source(data_dir, None) as where:
+        with source(data_dir, None, database_url) as where:
             names = matching(where, runs)
             if output != STDOUT and (output.endswith(("/", os.sep)) or Path(output).is_dir()):
                 _into_directory(where, names, chosen, wanted, Path(output), force=force)

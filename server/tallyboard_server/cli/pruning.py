@@ -10,7 +10,7 @@ from tallyboard_server.cli.exporting import matching
 from tallyboard_server.cli.http import ApiProblemError
 from tallyboard_server.cli.output import count, fail, stderr, stdout, table
 from tallyboard_server.cli.sources import Source, source
-from tallyboard_server.cli.verifying import DataDir
+from tallyboard_server.cli.verifying import DatabaseUrl, DataDir
 from tallyboard_server.retention import THIN_MIN, Outcome
 from tallyboard_server.store.protocol import StoreError
 
@@ -40,6 +40,7 @@ def prune(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it. Without, nothing changes.")] = False,
     data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
 ) -> None:
     """Say which old points and runs would go, and with --yes remove them for good.
 
@@ -56,7 +57,7 @@ def prune(
         raise typer.BadParameter("--runs deletes whole runs: say which by --older-than; 0d is any")
     body = PruneBody(dry_run=not yes, older_than_s=older_than_s, superseded=attempts, thin=thin, whole=whole)
     try:
-        with source(data_dir, None) as where:
+        with source(data_dir, None, database_url) as where:
             names = matching(where, runs) if runs else list(where.runs())
             found = [_pruned(where, name, body, must_exist=name in (runs or ())) for name in names]
     except StoreError as error:

@@ -30,6 +30,10 @@ def serve(
         str | None,
         typer.Option(help="postgresql://…: a store for many services.", show_default="in the data directory"),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Processes that serve the port together; takes --database-url.", show_default="1"),
+    ] = None,
     logdir: Annotated[
         str | None,
         typer.Option(
@@ -57,19 +61,29 @@ def serve(
 
     Off loopback, a first start makes an admin token and shows it once, with a link to log in.
     """
-    options = {"host": host, "port": port, "data_dir": data_dir, "database_url": database_url, "logdir": logdir,
-               "insecure": insecure,
+    options = {"host": host, "port": port, "data_dir": data_dir, "database_url": database_url,
+               "workers": workers, "logdir": logdir, "insecure": insecure,
                "tls_cert": tls_cert, "tls_key": tls_key, "root_path": root_path,
                "tensorboard": tensorboard}  # fmt: skip
     settings = read_settings({name: value for name, value in options.items() if value is not None})
     _check_logdir(settings)
     tls = tls_context(settings)
     listener = listen(settings)
-    from tallyboard_server.cli.server import run  # here: the other commands need no web framework
-
     with listener:
         port = listener.getsockname()[1]
-        run(settings, listener, lambda access: announcement(settings, port, access), tls)
+
+        def told(access: "Access") -> str:
+            return announcement(settings, port, access)
+
+        # Imported here: the other commands need no web framework.
+        if settings.workers == 1:
+            from tallyboard_server.cli.server import run
+
+            run(settings, listener, told, tls)
+        else:
+            from tallyboard_server.cli.workers import supervise
+
+            supervise(settings, listener, told, tls)
 
 
 def _check_logdir(settings: Settings) -> None:

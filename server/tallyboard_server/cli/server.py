@@ -9,7 +9,7 @@ import ssl
 import sys
 from collections.abc import Callable
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import uvicorn
 import uvloop
@@ -51,6 +51,52 @@ class Loop(uvloop.Loop):
         return await super().create_server(*args, ssl=ssl, **more)
 
 
+class Overseer(Protocol):
+    """Who is told how a server does."""
+
+    def up(self, announcement: str) -> None:
+        """It takes requests; announcement: where to look, for people."""
+        ...
+
+    def stopping(self) -> None:
+        """It takes no more."""
+        ...
+
+    async def watch(self, stop: Callable[[], None]) -> None:
+        """Runs while it serves: proof that its event loop turns. stop: have it end in order."""
+        ...
+
+    def heeds(self, sig: int) -> bool:
+        """Whether a signal is meant for the server itself."""
+        ...
+
+
+class Alone:
+    """The Overseer of a server in a process of its own: people at the terminal, and the service manager."""
+
+    def __init__(self) -> None:
+        self._systemd = Systemd()
+
+    def up(self, announcement: str) -> None:
+        """See Overseer.up."""
+        stdout.print(announcement, markup=False)
+        self._systemd.tell("READY=1")
+
+    def stopping(self) -> None:
+        """See Overseer.stopping."""
+        self._systemd.tell("STOPPING=1")
+
+    async def watch(self, stop: Callable[[], None]) -> None:
+        """See Overseer.watch."""
+        del stop
+        await self._systemd.watch()
+
+    def heeds(self, sig: int) -> bool:
+        """See Overseer.heeds."""
+        del sig
+        return True
+
+
 class AnnouncedServer(uvicorn.Server):
     """A server that says where to look once it takes requests."""
 
@@ -61,6 +107,7 @@ class AnnouncedServer(uvicorn.Server):
         then: Callable[[], None],
         at_end: Callable[[], None],
         draining: Callable[[], None],
+        overseer: Overseer | None = None,
     ) -> None:
         """then: what to do once it takes requests; at_end: before it waits for those under way to end.
 
@@ -71,20 +118,21 @@ class AnnouncedServer(uvicorn.Server):
         self._then = then
         self._at_end = at_end
         self._draining = draining
-        self._systemd = Systemd()
+        self._overseer = overseer or Alone()
         self._watching: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, then the announcement."""
         await super().startup(sockets)
         if self.started:
-            stdout.print(self._announcement(), markup=False)
             self._then()
-            self._systemd.tell("READY=1")
-            self._watching = asyncio.create_task(self._systemd.watch())
+            self._overseer.up(self._announcement())
+            self._watching = asyncio.create_task(self._overseer.watch(self._end))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """As uvicorn's; from here on it is not ready. SIGTERM is how it is meant to end, so that ends with 0."""
+        if not self._overseer.heeds(sig):
+            return
         self._draining()
         if sig == signal.SIGTERM:
             self.should_exit = True
@@ -93,10 +141,14 @@ class AnnouncedServer(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's, with nothing under way that would never end."""
-        self._systemd.tell("STOPPING=1")
+        self._overseer.stopping()
         self._draining()
         self._at_end()
         await super().shutdown(sockets)
+
+    def _end(self) -> None:
+        self._draining()
+        self.should_exit = True
 
 
 class StartUp:
@@ -149,13 +201,18 @@ def run(
     listener: socket.socket,
     announcement: Callable[[Access], str],
     tls: ssl.SSLContext | None = None,
+    *,
+    overseer: Overseer | None = None,
+    own_token: str | None = None,
+    takes_in_spools: bool = True,
 ) -> None:
     """Serve on a bound socket until a signal to stop; ends the command if the service could not start.
 
-    announcement: where to look, told once it takes requests.
+    announcement: where to look, told once it takes requests. own_token: that of all who serve on this socket, if there
+    are others. takes_in_spools: whether it is this one that does, if the settings want it.
     """
     configure(settings.log_format, settings.log_level)
-    made = create_app(within_files(settings, raise_file_limit()))
+    made = create_app(within_files(settings, raise_file_limit()), own_token=own_token)
     app = StartUp(made)
     config = uvicorn.Config(
         app,
@@ -179,10 +236,10 @@ def run(
 
     def once_up() -> None:
         garbage.start()
-        if settings.take_in_spools:
+        if settings.take_in_spools and takes_in_spools:
             take_in(settings, listener.getsockname()[1], made.access.own_token)
 
-    server = AnnouncedServer(config, lambda: announcement(made.access), once_up, made.end_streams, made.drain)
+    server = AnnouncedServer(config, lambda: announcement(made.access), once_up, made.end_streams, made.drain, overseer)
     sys.setswitchinterval(THREAD_SWITCH_S)
     try:
         server.run(sockets=[listener])

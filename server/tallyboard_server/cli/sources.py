@@ -1,5 +1,6 @@
-"""What verify, repair and backup work on: a running service, or a data directory that nobody owns."""
+"""What verify, repair, backup and others work on: a running service, or a store without one."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,20 +10,25 @@ from typing import Final, Protocol, TypeVar
 from tallyboard.wire import Problem
 from tallyboard_server.api.messages import PruneBody, RepairAnswer, RepairBody
 from tallyboard_server.cli.http import ApiProblemError, Service, run_path, service_from
-from tallyboard_server.cli.output import Exit, fail
+from tallyboard_server.cli.output import Exit, count, fail
+from tallyboard_server.cli.serve import read_settings
 from tallyboard_server.eventfiles import EventFilePlace
 from tallyboard_server.export import Export, Format, MissingPartError, UnfitFormatError, Wanted
 from tallyboard_server.ingest import Ingest, RunNotFoundError
 from tallyboard_server.ingest.heartbeats import RUNS_MAX
 from tallyboard_server.objecturl import parse_logdir
 from tallyboard_server.retention import Outcome, Policy, Pruner
-from tallyboard_server.store.protocol import StoreError
+from tallyboard_server.settings import is_postgresql
+from tallyboard_server.store.protocol import Store, StoreError
 from tallyboard_server.store.sqlite import SqliteStore
 from tallyboard_server.store.sqlite.directory import DATABASE_NAME
-from tallyboard_server.verify import RunCheck, RunGoneError, RunReport
+from tallyboard_server.verify import CATCH_UP_S, RunCheck, RunGoneError, RunReport
 
 REPAIR_TIMEOUT_S: Final = 600.0
 _NAMES_PAGE: Final = 1_000
+DATABASE_VARIABLE: Final = "TALLYBOARD_DATABASE_URL"
+FROM_ENVIRONMENT: Final = "-"
+"""Stands for the value of that variable: a command line is for all of the machine to see, its password, too."""
 
 _T = TypeVar("_T")
 Progress = Callable[[int], object]
@@ -98,11 +104,13 @@ class Online:
 
 
 class Offline:
-    """A data directory that this process owns while it looks at it."""
+    """A store that this process opened by itself; one that is shared may have services."""
 
-    def __init__(self, store: SqliteStore, place: EventFilePlace) -> None:
+    def __init__(self, store: Store, place: EventFilePlace, services: Callable[[], int] = lambda: 0) -> None:
+        """services: how many work on it now."""
         self._store = store
         self._place = place
+        self._services = services
 
     def runs(self) -> Iterator[str]:
         """See Source.runs."""
@@ -117,7 +125,8 @@ class Offline:
 
     def verify(self, run: str, progress: Progress) -> RunReport:
         """See Source.verify."""
-        check = RunCheck(self._store, self._place.shelf(self._store), run, catch_up_s=0.0)
+        catch_up_s = CATCH_UP_S if self._services() else 0.0
+        check = RunCheck(self._store, self._place.shelf(self._store), run, catch_up_s=catch_up_s)
         scalars = 0
         try:
             for read in check.steps():
@@ -129,6 +138,7 @@ class Offline:
 
     def repair(self, run: str) -> RepairAnswer:
         """See Source.repair."""
+        self._refuse_beside_services("repair")
         with self._store.snapshot() as view:
             state = view.load(run)
         if state is None:
@@ -149,6 +159,7 @@ class Offline:
 
     def prune(self, run: str, body: PruneBody, progress: Progress) -> Outcome:
         """See Source.prune. Event files follow when a service starts."""
+        self._refuse_beside_services("prune")
         ingest = Ingest(self._store)
         with self._store.snapshot() as view:
             heard, until = view.heartbeats(limit=RUNS_MAX)
@@ -186,10 +197,24 @@ class Offline:
         for _ in self._store.backup(target):
             pass
 
+    def _refuse_beside_services(self, command: str) -> None:
+        """Services have event files open, and facts in memory."""
+        if services := self._services():
+            fail(f"{count(services, 'service')} on this database: have one do it, {command} without --database-url")
+
 
 @contextmanager
-def source(data_dir: Path | None, logdir: str | None) -> Iterator[Source]:
-    """The running service, or with a data directory that one; ends the command if it can't be had."""
+def source(data_dir: Path | None, logdir: str | None, database_url: str | None = None) -> Iterator[Source]:
+    """The running service, or the store in a data directory or a database; ends the command if it can't be had.
+
+    database_url: "-" is the one of the environment.
+    """
+    if data_dir is not None and database_url is not None:
+        fail("give --data-dir or --database-url: a run is in one store")
+    if database_url is not None:
+        with _database(database_url, logdir) as found:
+            yield found
+        return
     if data_dir is None:
         yield Online(service_from())
         return
@@ -207,6 +232,37 @@ def source(data_dir: Path | None, logdir: str | None) -> Iterator[Source]:
             store.close()
     except StoreError as error:
         fail(f"{error}. (Without --data-dir the running service is asked.)")
+
+
+def database_of(text: str) -> str:
+    """A database's URL as it was given, or for "-" that of the environment; ends the command if it is none."""
+    url = os.environ.get(DATABASE_VARIABLE, "") if text == FROM_ENVIRONMENT else text
+    if not is_postgresql(url):
+        named = f"{DATABASE_VARIABLE} is" if text == FROM_ENVIRONMENT else "that is"
+        fail(f"{named} no database's URL; it looks like postgresql://user:password@host:5432/name")
+    return url
+
+
+@contextmanager
+def _database(text: str, logdir: str | None) -> Iterator[Source]:
+    url = database_of(text)
+    settings = read_settings({"database_url": url} | ({} if logdir is None else {"logdir": logdir}))
+    try:
+        from tallyboard_server.store.postgres import PostgresStore
+    except ImportError as error:
+        fail(f"a store on PostgreSQL needs the extra `postgres` ({error}); install tallyboard with [server,postgres]")
+    try:
+        place = EventFilePlace(settings.event_file_dir)
+    except ValueError as error:
+        fail(f"--logdir: {error}")
+    try:
+        store = PostgresStore.open(url)
+        try:
+            yield Offline(store, place, store.services)
+        finally:
+            store.close()
+    except StoreError as error:
+        fail(f"{error}. (Without --database-url the running service is asked.)")
 
 
 def default_backup_name() -> str:

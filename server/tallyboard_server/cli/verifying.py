@@ -16,6 +16,12 @@ DataDir = Annotated[
     Path | None,
     typer.Option(help="A data directory that no service owns now.", show_default="ask the running service"),
 ]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        help="The store in a PostgreSQL database; - is TALLYBOARD_DATABASE_URL.", show_default="ask the running service"
+    ),
+]
 Logdir = Annotated[
     str | None,
     typer.Option(
@@ -27,6 +33,7 @@ Logdir = Annotated[
 def verify(
     run: Annotated[str | None, typer.Argument(help="The run's name; all runs if absent.", show_default=False)] = None,
     data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
     logdir: Logdir = None,
 ) -> None:
     """Compare what was acknowledged, what is stored and what the event files hold, scalar by scalar.
@@ -36,7 +43,7 @@ def verify(
     """
     amiss = 0
     total = 0
-    with source(data_dir, logdir) as where:
+    with source(data_dir, logdir, database_url) as where:
         for name in [run] if run is not None else where.runs():
             report = _verified(where, name, must_exist=run is not None)
             if report is None:
@@ -55,6 +62,7 @@ def repair(
         str | None, typer.Argument(help="The run's name; every run whose event file differs, if absent.")
     ] = None,
     data_dir: DataDir = None,
+    database_url: DatabaseUrl = None,
     logdir: Logdir = None,
 ) -> None:
     """Write a run's event file anew from the store, under a new name; the old one goes half a minute later.
@@ -62,7 +70,7 @@ def repair(
     Exit code 1 if it was not done in time, or if the store itself differs from what was acknowledged.
     """
     unhealed = 0
-    with source(data_dir, logdir) as where:
+    with source(data_dir, logdir, database_url) as where:
         if run is not None:
             unhealed += not _tell_repair(where.repair(run))
         else:

@@ -2,8 +2,12 @@
 
 import re
 from importlib import resources
+from typing import Final
 
 from tallyboard_server.store.protocol import StoreError
+
+UNFINISHED_MOVE: Final = "unfinished_move"
+"""A table that is there, in either engine, as long as a move into the store is not finished."""
 
 
 def numbered(package: str) -> list[tuple[int, str]]:
@@ -16,3 +20,11 @@ def numbered(package: str) -> list[tuple[int, str]]:
     if [number for number, _ in found] != list(range(1, len(found) + 1)):
         raise StoreError(f"migrations are not numbered 1, 2, 3, …: {[number for number, _ in found]}")
     return found
+
+
+def unfinished(name: str) -> StoreError:
+    """Why a store that a move has not filled yet is not opened."""
+    return StoreError(
+        f"{name} is being filled by `tallyboard migrate`, which has not come to its end; give the same command again, "
+        "and it goes on"
+    )

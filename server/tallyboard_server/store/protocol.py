@@ -524,7 +524,15 @@ class Snapshot(WatchView, Protocol):
         ...
 
 
-class Store(Protocol):
+class Readable(Protocol):
+    """A place where runs can be read."""
+
+    def snapshot(self) -> AbstractContextManager[Snapshot]:
+        """Begin a consistent read; may wait (bounded) while the writer trims its log."""
+        ...
+
+
+class Store(Readable, Protocol):
     """A place that keeps runs for good."""
 
     @property
@@ -539,10 +547,6 @@ class Store(Protocol):
         runs: names of those that it is about, as far as they are known: in a shared store they are locked together,
         which is quicker than one by one.
         """
-        ...
-
-    def snapshot(self) -> AbstractContextManager[Snapshot]:
-        """Begin a consistent read; may wait (bounded) while the writer trims its log."""
         ...
 
     def prepare_merge(self, run_id: int, sources: Sequence[Block], groups: Sequence[Group] = ()) -> object:

@@ -8,7 +8,7 @@ import numpy as np
 from tallyboard.wire import Int64
 from tallyboard.wire.limits import MIB
 from tallyboard.wire.summaries import blob_of, key_of_hash
-from tallyboard_server.store.protocol import Store
+from tallyboard_server.store.protocol import Readable
 
 _PAGE_BYTES: Final = 4 * MIB
 
@@ -16,7 +16,7 @@ _PAGE_BYTES: Final = 4 * MIB
 class BlobCheck:
     """The blobs of a run against the keys that its points hold. `faults` are there after `steps()`, in words."""
 
-    def __init__(self, store: Store, run_id: int, keys: Sequence[Int64]) -> None:
+    def __init__(self, store: Readable, run_id: int, keys: Sequence[Int64]) -> None:
         """keys: packed as bits, in columns."""
         self._store = store
         self._run_id = run_id

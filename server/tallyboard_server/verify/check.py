@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -10,7 +11,7 @@ from tallyboard.wire import Receipt
 from tallyboard_server.checksum import add
 from tallyboard_server.eventfiles.shelf import Shelf
 from tallyboard_server.model import Attempt, Counter, RunState
-from tallyboard_server.store.protocol import Store
+from tallyboard_server.store.protocol import Generation, Readable
 from tallyboard_server.verify.blobs import BlobCheck
 from tallyboard_server.verify.filecheck import FileCheck
 from tallyboard_server.verify.report import DIFFERENCES_MAX, AttemptReport, Difference, RunReport
@@ -34,15 +35,18 @@ class RunCheck:
 
     def __init__(
         self,
-        store: Store,
-        shelf: Shelf,
+        store: Readable,
+        shelf: Shelf | None,
         run: str,
         *,
         catch_up_s: float = CATCH_UP_S,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """catch_up_s: how long to wait for the event file; 0 where nobody writes it."""
+        """shelf: None leaves event files alone, and looks at what is stored only.
+
+        catch_up_s: how long to wait for the event file; 0 where nobody writes it.
+        """
         self._store = store
         self._shelf = shelf
         self._run = run
@@ -82,13 +86,16 @@ class RunCheck:
             run=state.name,
             ok=not self._count,
             pos=state.pos,
-            event_file=None if live is None else self._shelf.where(state.name, live.file_name),
+            event_file=self._where(state, live),
             exported_pos=0 if live is None else live.exported_pos,
             attempts=attempts,
             differences=self._differences,
             difference_count=self._count,
             warnings=self._foreign(subject),
         )
+
+    def _where(self, state: RunState, live: Generation | None) -> str | None:
+        return None if live is None or self._shelf is None else self._shelf.where(state.name, live.file_name)
 
     def _was_pruned_since(self, state: RunState) -> bool:
         with self._store.snapshot() as view:
@@ -105,6 +112,8 @@ class RunCheck:
                 if state is None:
                     raise RunGoneError(f"there is no run {self._run!r}")
                 subject = take(view, state)
+            if self._shelf is None:
+                return replace(subject, generation=None, why_not=None), state.pos
             target = state.pos if target is None else target
             live = subject.generation
             done = subject.why_not is None if live is None else live.exported_pos >= target
@@ -124,7 +133,7 @@ class RunCheck:
         live = subject.generation
         if subject.why_not is not None:
             self._differs(_file_difference(f"{subject.why_not}; a running service catches up (see GET /readyz)"))
-        if live is None:
+        if live is None or self._shelf is None:
             return {}
         check = FileCheck(stored, subject, live, self._shelf)
         yield from check.steps()
@@ -180,6 +189,8 @@ class RunCheck:
 
     def _foreign(self, subject: Subject) -> list[str]:
         """Event files that are not ours. Files are recorded before they exist and forgotten after they are gone."""
+        if self._shelf is None:
+            return []
         run = subject.state.name
         try:
             found = self._shelf.event_files(run)

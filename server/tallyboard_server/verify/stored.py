@@ -18,7 +18,7 @@ from tallyboard_server.model import Attempt, Block, Counter, RunState
 from tallyboard_server.store.merge import merge_blocks
 from tallyboard_server.store.paging import Stretch as Range
 from tallyboard_server.store.paging import read_page
-from tallyboard_server.store.protocol import Generation, Snapshot, Store
+from tallyboard_server.store.protocol import Generation, Readable, Snapshot
 from tallyboard_server.verify.ledger import Ledger
 
 PAGE_BYTES: Final = 4 * MIB
@@ -102,7 +102,7 @@ def _tail(view: Snapshot, run_id: int, place: Place, cut: int) -> Iterator[Block
 class StoreReader:
     """Reads one subject whole, page by page, into sums and a ledger of what its event file should hold."""
 
-    def __init__(self, store: Store, subject: Subject, clock: Callable[[], float]) -> None:
+    def __init__(self, store: Readable, subject: Subject, clock: Callable[[], float]) -> None:
         self._store = store
         self._subject = subject
         self._clock = clock

@@ -5,7 +5,7 @@ each transaction another connection of the server's.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from typing import Any, Final
@@ -58,7 +58,7 @@ class PostgresConnection:
         """See Connection.execute."""
         self._send_waiting()
         self._cursor = cursor = self._connection.cursor(binary=True)
-        cursor.execute(_translated(sql), values)
+        cursor.execute(_translated(sql), _askable(sql, values))
         return Rows(cursor)
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
@@ -73,7 +73,7 @@ class PostgresConnection:
         self._streams += 1
         with self._connection.cursor(f"rows_{self._streams}", binary=True) as cursor:
             cursor.itersize = STREAM_ROWS
-            cursor.execute(_translated(sql), values)
+            cursor.execute(_translated(sql), _askable(sql, values))
             yield from cursor
 
     def changes(self) -> int:
@@ -177,6 +177,19 @@ def mapped_errors() -> Iterator[None]:
 def _text(error: Exception) -> str:
     """What the server or libpq said, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def _askable(sql: str, values: Values) -> Values:
+    """Values to look for, without U+0000, which PostgreSQL has in no text and refuses to hear of.
+
+    U+0001 stands for it: what is looked for by are names, which hold neither, so it equals, begins and parts the same.
+    Values to be written are left alone: whoever lets U+0000 come so far is to hear of it.
+    """
+    if not sql.startswith("SELECT") or isinstance(values, Mapping):
+        return values
+    if any(isinstance(value, str) and "\0" in value for value in values):
+        return [value.replace("\0", "\1") if isinstance(value, str) else value for value in values]
+    return values
 
 
 @lru_cache(maxsize=512)

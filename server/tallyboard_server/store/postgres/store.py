@@ -13,6 +13,7 @@ from psycopg.pq.abc import PGresult
 from psycopg_pool import ConnectionPool, PoolClosed, PoolTimeout, TooManyRequests
 
 from tallyboard_server.model import Block
+from tallyboard_server.store.migrations import UNFINISHED_MOVE, unfinished
 from tallyboard_server.store.postgres.connection import UNAVAILABLE, PostgresConnection, mapped_errors
 from tallyboard_server.store.postgres.exchange import Statement, exchange
 from tallyboard_server.store.postgres.migrate import migrate
@@ -48,7 +49,6 @@ _BEGIN_QUICK: Final = (*_BEGIN, Statement(b"SET LOCAL synchronous_commit = off")
 _BEGIN_READING: Final = (Statement(b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"), _LIMITS)
 _KEEPALIVE: Final = {
     "connect_timeout": CONNECT_TIMEOUT_S,
-    "application_name": "tallyboard",
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
@@ -67,10 +67,12 @@ class PostgresStore:
             "store_commit_seconds_total": 0.0,
             "store_unavailable_total": 0.0,
         }
-        conninfo = _conninfo(url)
+        conninfo = connection_info(url)
         logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # else a line for each connection and try
         with mapped_errors():
             with psycopg.connect(conninfo, autocommit=True, prepare_threshold=None) as connection:
+                if connection.execute("SELECT to_regclass(%s)", (UNFINISHED_MOVE,)).fetchone() != (None,):
+                    raise unfinished("the database")
                 migrate(connection)
             self._pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
                 conninfo,
@@ -133,6 +135,12 @@ class PostgresStore:
         with self._begun(_BEGIN_QUICK) as (connection, _), mapped_errors():
             yield Peers(connection)
             connection.commit()
+
+    def services(self) -> int:
+        """How many services work on this database now."""
+        with self.peers() as peers:
+            peers.bury()
+            return peers.count()
 
     def maintain(self) -> None:
         """See Store.maintain: autovacuum does it."""
@@ -222,12 +230,13 @@ class PostgresStore:
         self._figures["store_commit_seconds_total"] += time.monotonic() - begun
 
 
-def _conninfo(url: str) -> str:
+def connection_info(url: str, *, application_name: str = "tallyboard") -> str:
     """libpq's form of a URL, with what this store sets where the URL does not. Raises StoreError."""
+    defaults = {**_KEEPALIVE, "application_name": application_name}
     try:
         given = conninfo_to_dict(url)
     except psycopg.ProgrammingError:
         raise StoreError(
             "the database's URL can't be read; it looks like postgresql://user:password@host:5432/name"
         ) from None  # libpq's message repeats the URL, and with it the password
-    return make_conninfo("", **{name: str(value) for name, value in {**_KEEPALIVE, **given}.items()})
+    return make_conninfo("", **{name: str(value) for name, value in {**defaults, **given}.items()})

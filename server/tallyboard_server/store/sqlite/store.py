@@ -14,6 +14,7 @@ import apsw
 from tallyboard.wire.limits import MIB
 from tallyboard_server.durable import sync_file
 from tallyboard_server.model import Block
+from tallyboard_server.store.migrations import UNFINISHED_MOVE, unfinished
 from tallyboard_server.store.protocol import SNAPSHOT_S_MAX, Group, Keep, StoreBusyError, StoreError
 from tallyboard_server.store.sql import merging
 from tallyboard_server.store.sql.cache import StateCache
@@ -84,6 +85,8 @@ class SqliteStore:
         }
         self._writer = open_writer(directory.database)
         with mapped_errors():
+            if self._writer.table_exists(None, UNFINISHED_MOVE):
+                raise unfinished(f"data directory {directory.path}")
             migrate(self._writer)
             self._writer.set_wal_hook(self._on_log_grown)
         self._readers: queue.LifoQueue[SqliteConnection] = queue.LifoQueue()
