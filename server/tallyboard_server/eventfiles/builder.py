@@ -60,12 +60,17 @@ class Builder(Generic[F]):
 
     def begin(self, wanted: Sequence[tuple[F, RunState, TagNames]]) -> None:
         """Record new generations and create their files. `wanted` has at most `room` runs."""
-        builds: list[tuple[F, Build]] = []
-        for files, state, names in wanted:
-            with self._troubles.kept_to(files.run_id, files.name) as attempt:
-                builds.append((files, self._prepare(files, state, names)))
-            if attempt.failed:
+        prepared: dict[int, Build] = {}
+
+        def prepare(files: F, state: RunState, names: TagNames) -> None:
+            prepared[files.run_id] = self._prepare(files, state, names)
+
+        raised = self._place.each([partial(prepare, *each) for each in wanted])
+        for (files, _, _), error in zip(wanted, raised, strict=True):
+            if error is not None:
+                self._troubles.note(files.run_id, files.name, error)
                 self._on_failed(files)
+        builds = [(files, prepared[files.run_id]) for files, _, _ in wanted if files.run_id in prepared]
         if not builds:
             return
         gone = self._record_building(builds)

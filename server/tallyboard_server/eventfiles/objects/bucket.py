@@ -106,9 +106,7 @@ class Bucket:
         path = self._path(key)
         self._make_parent(path)
         file = self._fs.open(path, "wb", block_size=PART_BYTES)
-        if hasattr(
-            file, "_call_s3"
-        ):  # s3fs gives its files no time limit; botocore's do not hold before "100 Continue"
+        if hasattr(file, "_call_s3"):  # s3fs sets no limit here, and botocore's do not hold until "100 Continue" came
             file._call_s3 = partial(file._call_s3, **self._limits)
         return file
 
