@@ -155,6 +155,15 @@ def test_what_is_shipped_holds_no_tests_and_no_pip(image: Image) -> None:
     assert list(shipped.glob("lib/*/site-packages/tallyboard_server/py.typed"))
 
 
+def test_it_can_be_one_of_several_on_postgresql_with_event_files_in_object_storage(image: Image) -> None:
+    python = image.root / "opt/tallyboard/bin/python"
+    done = subprocess.run(
+        [python, "-c", "import psycopg.pq, psycopg_pool, s3fs; print(psycopg.pq.__impl__)"], capture_output=True,
+        text=True, timeout=60, env=clean(image.env),
+    )  # fmt: skip
+    assert done.stdout == "binary\n", done.stderr
+
+
 def report(port: int, run: str, token: str) -> int:
     """Send one report; the HTTP status."""
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
