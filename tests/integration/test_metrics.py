@@ -44,17 +44,14 @@ def named(families: dict[str, str]) -> set[str]:
     return {f"{name}_total" if kind == "counter" else name for name, kind in families.items()}
 
 
-def listed(*, but_those_of: str) -> set[str]:
-    """The figures in the page's tables, without those of another engine."""
-    parts = re.split(r"^Only with (\w+)", PAGE, flags=re.MULTILINE)
-    tables = {"every engine": parts[0]} | dict(zip(parts[1::2], parts[2::2], strict=True))
-    assert set(tables) == {"every engine", "SQLite", "PostgreSQL"}
-    rows = [
-        row.partition("|")[0]
-        for engine, table in tables.items() if engine != but_those_of
-        for row in re.findall(r"^\| (`.*)$", table, re.MULTILINE)
-    ]  # fmt: skip
-    names = [name for row in rows for name in re.findall(r"`([a-z_]+)(?:\{[a-z,]+\})?`", row)]
+def listed(store: str, event_files: str) -> set[str]:
+    """The figures in the page's tables, of what is only with some store or event files these."""
+    headings = re.split(r"^Only with (?:event files in )?(a \w+|\w+|\[.+\])[^|\n]*:$", PAGE, flags=re.MULTILINE)
+    tables = {"": headings[0]} | dict(zip(headings[1::2], headings[2::2], strict=True))
+    assert set(tables) == {"", "SQLite", "PostgreSQL", "a directory", "[object storage]"}
+    rows = [row for name in ("", store, event_files) for row in re.findall(r"^\| (`.*)$", tables[name], re.MULTILINE)]
+    firsts = [row.partition("|")[0] for row in rows]
+    names = [name for first in firsts for name in re.findall(r"`([a-z_]+)(?:\{[a-z,]+\})?`", first)]
     assert len(names) == len(set(names))
     return set(names)
 
@@ -62,15 +59,15 @@ def listed(*, but_those_of: str) -> set[str]:
 def test_what_is_documented_is_there_and_what_is_there_is_documented(service: RunningService) -> None:
     service.report("a/b", {"step": 1, "scalars": {"loss": 1.0}})
     _, types = scraped(service)
-    assert listed(but_those_of="PostgreSQL") == named(types)
+    assert listed("SQLite", "a directory") == named(types)
 
 
 @on("postgres")
-def test_the_same_with_postgresql(stores: Stores, start_service: StartService, tmp_path: Path) -> None:
-    service = start_service(**stores.settings(tmp_path))
+def test_the_same_with_postgresql_and_objects(stores: Stores, start_service: StartService, tmp_path: Path) -> None:
+    service = start_service(**stores.settings(tmp_path), logdir=f"file://{tmp_path}/objects")
     service.report("a/b", {"step": 1, "scalars": {"loss": 1.0}})
     values, types = scraped(service)
-    assert listed(but_those_of="SQLite") == named(types)
+    assert listed("PostgreSQL", "[object storage]") == named(types)
     assert (values["replicas_alive", ()], values["replica_shares", ()]) == (1, 64)
 
 

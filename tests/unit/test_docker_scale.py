@@ -146,8 +146,16 @@ def test_tensorboard_reads_where_the_replicas_write_and_can_t_write() -> None:
     assert board["volumes"] == ["data:/data:ro"]
     assert replica["volumes"] == ["data:/data"]
     assert board["command"][2] == replica["environment"]["TALLYBOARD_LOGDIR"]
+
+
+def test_tensorboard_reads_the_objects_that_the_replicas_write() -> None:
     board, replica = services(OBJECTS)["tensorboard"], services(OBJECTS)["replica-1"]
-    assert board["command"][2] == replica["environment"]["TALLYBOARD_LOGDIR"]
+    url = replica["environment"]["TALLYBOARD_LOGDIR"]
+    assert board["command"][2] == url
+    assert board["environment"] == replica["environment"] | {"FSSPEC_S3": '{"use_listings_cache": false}'}
+    (default,) = re.findall(r"^\$\{OBJECTS_URL:-(.+)\}$", url)
+    assert str(Settings.model_validate({"logdir": default}).event_file_dir) == default
+    assert f"OBJECTS_URL={default}\n" in (ROOT / "docker/.env.example").read_text()
 
 
 # ── nginx and the routes of the service ──────────────────────────────────────────────────────────────────────────────

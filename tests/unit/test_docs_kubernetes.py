@@ -87,7 +87,7 @@ def test_what_is_set_are_settings_and_the_probe_s_are_among_them() -> None:
     _, container = pod("tallyboard")
     given = {entry["name"] for entry in container["env"]} | of_kind("Secret")["stringData"].keys()
     assert container["envFrom"] == [{"secretRef": {"name": of_kind("Secret")["metadata"]["name"]}}]
-    assert given <= {f"TALLYBOARD_{name.upper()}" for name in Settings.model_fields}
+    assert given <= {f"TALLYBOARD_{name.upper()}" for name in Settings.model_fields} | {"PGPASSWORD"}
     assert set(re.findall(r'environ\["(\w+)"\]', container["readinessProbe"]["exec"]["command"][2])) <= given
     hosts = {rule["host"] for d in DOCUMENTS if d["kind"] == "Ingress" for rule in d["spec"]["rules"]}
     assert {entry["value"] for entry in container["env"] if entry["name"].endswith("ALLOWED_HOSTS")} == hosts
