@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
+from psycopg.pq.abc import PGresult
 
 from tallyboard_server.store.sql.tables import Kind
 
@@ -15,6 +16,7 @@ ARRAY_OIDS: Final[dict[Kind, int]] = {"int": 1016, "float": 1022, "text": 1009, 
 """int8[], float8[], text[], bytea[]."""
 
 _OIDS: Final[dict[Kind, int]] = {"int": 20, "float": 701, "text": 25, "bytes": 17}
+INT_OID: Final = _OIDS["int"]
 _HEAD: Final = struct.Struct(">iiiii")
 _LENGTH: Final = struct.Struct(">i")
 _NULL: Final = _LENGTH.pack(-1)
@@ -27,6 +29,14 @@ _ONE: Final[dict[Kind, Callable[[Any], bytes]]] = {
     "float": struct.Struct(">d").pack,
     "text": str.encode,
     "bytes": bytes,
+}
+
+
+_DECODE: Final[dict[int, Callable[[bytes], Any]]] = {
+    20: lambda data: int.from_bytes(data, "big", signed=True),
+    701: lambda data: struct.unpack(">d", data)[0],
+    25: bytes.decode,
+    17: bytes,
 }
 
 
@@ -47,6 +57,21 @@ def array(kind: Kind, values: Sequence[Any]) -> bytes:
             data = encode(value)
             parts += (_LENGTH.pack(len(data)), data)
     return b"".join(parts)
+
+
+def as_bytes(value: int) -> bytes:
+    """An int8 among a statement's values."""
+    return value.to_bytes(8, "big", signed=True)
+
+
+def rows_of(result: PGresult) -> list[tuple[Any, ...]]:
+    """All rows of a result, in binary form, whose columns are of the kinds that tables have."""
+    columns = range(result.nfields)
+    decode = [_DECODE[result.ftype(column)] for column in columns]
+    return [
+        tuple(None if (data := result.get_value(row, column)) is None else decode[column](data) for column in columns)
+        for row in range(result.ntuples)
+    ]
 
 
 def as_int(data: bytes | None) -> int:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final
 
 import psycopg
@@ -16,7 +17,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.pq.abc import PGresult
 
 from tallyboard.wire.limits import MIB
-from tallyboard_server.store.postgres.binary import ARRAY_OIDS, array
+from tallyboard_server.store.postgres.binary import ARRAY_OIDS, INT_OID, array, as_bytes, rows_of
 from tallyboard_server.store.postgres.exchange import Statement, exchange
 from tallyboard_server.store.protocol import StoreBusyError, StoreError, StoreFullError
 from tallyboard_server.store.sql.connection import Values
@@ -28,7 +29,8 @@ BYTES_WAITING_MAX: Final = 8 * MIB
 """About how much waits to be sent with the next statement; a single row may be larger."""
 _COMMIT: Final = Statement(b"COMMIT")
 STREAM_ROWS: Final = 16
-"""Rows of a stream that are fetched together: of the largest blocks some 100 MiB, mostly much less."""
+"""Rows of a stream, or statements, that are asked for together: of the largest blocks some 100 MiB, mostly much less.
+"""
 
 _TYPES: Final[dict[Kind, str]] = {"int": "int8", "float": "float8", "text": "text", "bytes": "bytea"}
 _HINT: Final = re.compile(r"\bINDEXED BY \w+ ?")
@@ -60,6 +62,14 @@ class PostgresConnection:
         self._cursor = cursor = self._connection.cursor(binary=True)
         cursor.execute(_translated(sql), _askable(sql, values))
         return Rows(cursor)
+
+    def several(self, sql: str, rows: Iterable[Sequence[int]]) -> Iterator[list[Any]]:
+        """See Connection.several: in turns of STREAM_ROWS statements."""
+        text = _numbered(sql)
+        waiting = iter(rows)
+        while some := list(islice(waiting, STREAM_ROWS)):
+            statements = [Statement(text, [as_bytes(v) for v in values], [INT_OID] * len(values)) for values in some]
+            yield from map(rows_of, self.exchange(statements))
 
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         """See Connection.executemany; all of them are on their way before the first is answered."""
@@ -195,8 +205,19 @@ def _askable(sql: str, values: Values) -> Values:
 @lru_cache(maxsize=512)
 def _translated(sql: str) -> str:
     """A statement of store.sql as psycopg wants it: none has a `%`, a `?` or a colon of its own."""
-    plain = _HINT.sub("", sql).replace("CROSS JOIN", "JOIN").replace("?", "%s")
-    return _NAMED.sub(r"%(\1)s", plain)
+    return _NAMED.sub(r"%(\1)s", _plain(sql).replace("?", "%s"))
+
+
+@lru_cache(maxsize=64)
+def _numbered(sql: str) -> bytes:
+    """A statement of store.sql as the server wants it."""
+    parts = _plain(sql).split("?")
+    return "".join(f"{part}${number}" for number, part in enumerate(parts[:-1], 1)).encode() + parts[-1].encode()
+
+
+def _plain(sql: str) -> str:
+    """Without hints for SQLite's planner."""
+    return _HINT.sub("", sql).replace("CROSS JOIN", "JOIN")
 
 
 def _size(row: Row) -> int:

@@ -163,13 +163,13 @@ def _read_axes(
     ):
         n, tag_ids = row[2], unpack_ids(row[4])
         values = np.empty((n, len(tag_ids)))
-        for column, tag_id in enumerate(tag_ids.tolist()):
-            blob = connection.execute(
-                "SELECT vals FROM value_columns WHERE run_id = ? AND tag_id = ? AND counter_id = ? AND attempt = ? "
-                "AND axis_id = ?",
-                (place[0], tag_id, *place[1:], row[0]),
-            ).get
-            values[:, column] = decompress_floats(bytes(blob), n)
+        found = connection.several(
+            "SELECT vals FROM value_columns WHERE run_id = ? AND tag_id = ? AND counter_id = ? AND attempt = ? "
+            "AND axis_id = ?",
+            ((place[0], tag_id, *place[1:], row[0]) for tag_id in tag_ids.tolist()),
+        )
+        for column, [(blob,)] in enumerate(found):
+            values[:, column] = decompress_floats(blob, n)
         yield _merged_block(row, place, tag_ids, values)
 
 

@@ -57,7 +57,7 @@ def read_cells(
 ) -> dict[int, Cells]:
     """See Snapshot.cells."""
     reader = _Reader(connection, place, steps, rows_max, at)
-    parts = {tag_id: reader.chunks(tag_id) for tag_id in tag_ids}
+    parts = reader.chunks(tag_ids)
     if old := groups_without_envelopes(connection, place, steps.first, steps.last):
         for tag_id, found in parts.items():
             for group in old:
@@ -77,12 +77,12 @@ def count_points(connection: Connection, place: Place, tag_ids: Sequence[int], s
     run_id, counter_id, attempt = place
     found = journal.count_points(connection, place, set(tag_ids), steps.first, steps.last)
     old = groups_without_envelopes(connection, place, steps.first, steps.last)
-    for tag_id in tag_ids:
-        key = run_id, tag_id, counter_id, attempt
-        n = connection.execute(
-            f"SELECT CAST(sum(n) AS BIGINT) FROM envelopes WHERE {_OF_TAG} AND {_FROM}",  # noqa: S608 - constants
-            (*key, *key, steps.first, steps.last),
-        ).get
+    keys = [(run_id, tag_id, counter_id, attempt) for tag_id in tag_ids]
+    sums = connection.several(
+        f"SELECT CAST(sum(n) AS BIGINT) FROM envelopes WHERE {_OF_TAG} AND {_FROM}",  # noqa: S608 - constants
+        ((*key, *key, steps.first, steps.last) for key in keys),
+    )
+    for tag_id, [(n,)] in zip(tag_ids, sums, strict=True):
         total = found.get(tag_id, 0) + (n if isinstance(n, int) else 0)
         for group in old:
             n = connection.execute(
@@ -133,14 +133,17 @@ class _Reader:
                 found.update(zip(block.tag_ids.tolist(), cells, strict=True))
         return found
 
-    def chunks(self, tag_id: int) -> list[Cells]:
-        """What merges wrote of a tag, in the range, in order."""
-        key = self._key(tag_id)
-        rows = self.connection.execute(
+    def chunks(self, tag_ids: Sequence[int]) -> dict[int, list[Cells]]:
+        """What merges wrote of each tag, in the range, in order."""
+        keys = map(self._key, tag_ids)
+        found = self.connection.several(
             "SELECT axis_id, n, cell" + (", at_cells" if self.at is not None else "") + " FROM envelopes "  # noqa: S608
             f"WHERE {_OF_TAG} AND {_FROM} ORDER BY first_step",
-            (*key, *key, self.steps.first, self.steps.last),
-        ).fetchall()
+            ((*key, *key, self.steps.first, self.steps.last) for key in keys),
+        )
+        return {tag_id: self._chunks(tag_id, rows) for tag_id, rows in zip(tag_ids, found, strict=True)}
+
+    def _chunks(self, tag_id: int, rows: list[Any]) -> list[Cells]:
         if not rows:
             return []
         ids, counts, cells = (list(column) for column in list(zip(*rows, strict=True))[:3])
@@ -188,7 +191,7 @@ class _Reader:
                 (*self._key(tag_id), low, high),
             )
         }
-        axes = [self._cells_of_axis(*chunk) for chunk in chunks]
+        axes = self._cells_of_axes(chunks)
         cells = envelopes.cells_of(axes, (envelopes.unpack_value_cells(blobs[i], n) for i, n in chunks))
         if self.at is not None:
             cells = self._with_places(chunks, whole, cells)
@@ -260,14 +263,15 @@ class _Reader:
             known = self._axes[axis_id] = _Axis(decompress_ints(row[0], n), decompress_floats(row[1], n), at)
         return known
 
-    def _cells_of_axis(self, axis_id: int, n: int) -> envelopes.Words:
-        if (known := self._axis_cells.get(axis_id)) is None:
-            blob = self.connection.execute(
-                "SELECT cells FROM axis_cells WHERE run_id = ? AND counter_id = ? AND attempt = ? AND axis_id = ?",
-                (*self.place, axis_id),
-            ).get
-            known = self._axis_cells[axis_id] = envelopes.unpack_axis_cells(bytes(blob), n)
-        return known
+    def _cells_of_axes(self, chunks: list[tuple[int, int]]) -> list[envelopes.Words]:
+        missing = [chunk for chunk in chunks if chunk[0] not in self._axis_cells]
+        found = self.connection.several(
+            "SELECT cells FROM axis_cells WHERE run_id = ? AND counter_id = ? AND attempt = ? AND axis_id = ?",
+            ((*self.place, axis_id) for axis_id, _ in missing),
+        )
+        for (axis_id, n), [(blob,)] in zip(missing, found, strict=True):
+            self._axis_cells[axis_id] = envelopes.unpack_axis_cells(blob, n)
+        return [self._axis_cells[axis_id] for axis_id, _ in chunks]
 
     def _key(self, tag_id: int) -> tuple[int, int, int, int]:
         run_id, counter_id, attempt = self.place

@@ -41,6 +41,10 @@ class Connection(Protocol):
         """Run a statement. All its rows may be held in memory: for many, or long ones, there is `stream`."""
         ...
 
+    def several(self, sql: str, rows: Iterable[Sequence[int]], /) -> Iterator[list[Any]]:
+        """The rows of a SELECT for each of these rows of values, in order; a few are asked for together, and held."""
+        ...
+
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> object:
         """Run a statement without a result once for each of these rows of values."""
         ...

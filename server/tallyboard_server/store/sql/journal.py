@@ -170,17 +170,14 @@ def read_level_0(
     first_step: int,
     last_step: int,
 ) -> Iterator[Block]:
-    """Blocks of the journal by ascending first step: sorted by key first, so that only one at a time is in memory."""
+    """Blocks of the journal by ascending first step: sorted by key first, so that only few at a time are in memory."""
     run_id, counter_id, attempt = place
-    keys = connection.execute(
+    keys: list[tuple[int]] = connection.execute(
         "SELECT id FROM journal WHERE id BETWEEN ? AND ? AND counter_id = ? AND attempt = ? AND last_step >= ? "
         "AND first_step <= ? ORDER BY first_step, id",
         (journal_key(run_id, 0), journal_key(run_id + 1, 0) - 1, counter_id, attempt, first_step, last_step),
     ).fetchall()
-    for key in keys:
-        row = connection.execute(_JOURNAL + "WHERE id = ?", key).fetchone()
-        if row is None:  # cannot be within one read transaction
-            raise LookupError(f"journal block {key} vanished from a consistent view")
+    for [row] in connection.several(_JOURNAL + "WHERE id = ?", keys):
         block = _block(row)
         yield from (block,) if tag_id is None else _with_tags(block, (tag_id,))
 
