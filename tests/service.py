@@ -59,6 +59,13 @@ class RunningService:
         assert isinstance(service, Service)
         return service
 
+    @property
+    def logdir(self) -> Path:
+        """The directory of its event files."""
+        logdir = self.parts.settings.event_file_dir
+        assert isinstance(logdir, Path)
+        return logdir
+
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:

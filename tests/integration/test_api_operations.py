@@ -68,7 +68,7 @@ def test_without_the_dashboard_the_root_page_says_how_to_begin(start_service: St
     answer = service.request("GET", "/")
     page = answer.body.decode()
     assert f"curl {service.url}/api/v1/scalars/mnist/try1 --json" in page
-    assert str(service.parts.settings.event_file_dir) in page
+    assert str(service.logdir) in page
     assert "http" not in page.replace(service.url, "")
     assert "The dashboard is not built" in page
     assert "npm run" in page
@@ -163,7 +163,7 @@ def test_what_is_reported_reaches_the_event_file(start_service: StartService) ->
     exporter = service.parts.views["exporter"]
     assert isinstance(exporter, Exporter)
     assert exporter.drain(20.0)
-    (path, *_) = sorted(service.parts.settings.event_file_dir.glob("mnist/try 1/*tfevents*"), reverse=True)
+    (path, *_) = sorted(service.logdir.glob("mnist/try 1/*tfevents*"), reverse=True)
     points = [(point.step, point.value) for point in read_event_file(path).points]
     assert points == [(s, s / 4) for s in range(6)]
 

@@ -28,7 +28,7 @@ def verify(service: RunningService, run: str) -> dict[str, object]:
 
 
 def event_file(service: RunningService, run: str) -> Path:
-    return sorted((service.parts.settings.event_file_dir / run).glob("*tfevents*"))[-1]
+    return sorted((service.logdir / run).glob("*tfevents*"))[-1]
 
 
 @pytest.fixture
@@ -179,7 +179,7 @@ class TestReadiness:
         return answer.status, answer.json()["reasons"], answer.json()["warnings"]
 
     def test_foreign_files_are_warned_of(self, quick: RunningService) -> None:
-        directory = quick.parts.settings.event_file_dir / "a" / "b"
+        directory = quick.logdir / "a" / "b"
         directory.mkdir(parents=True)
         foreign = directory / "events.out.tfevents.5.elsewhere"
         foreign.write_bytes(b"x")
@@ -191,7 +191,7 @@ class TestReadiness:
         assert str(foreign) in warnings[0]
 
     def test_a_run_s_own_trouble_is_warned_of(self, quick: RunningService, tmp_path: Path) -> None:
-        logdir = quick.parts.settings.event_file_dir
+        logdir = quick.logdir
         (logdir / "a").symlink_to(tmp_path)
         report(quick, "a/b", range(5))
         assert until(lambda: bool(self.ready(quick)[2]))

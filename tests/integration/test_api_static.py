@@ -94,7 +94,7 @@ def test_a_page_that_is_built_meanwhile_is_there(start_service: StartService, tm
 def test_the_service_says_what_it_is(start_service: StartService) -> None:
     service = start_service(token="s3cret-token", tensorboard=False)
     found = service.get("/service").json()
-    assert found["logdir"] == str(service.parts.settings.event_file_dir.resolve())
+    assert found["logdir"] == str(service.logdir.resolve())
     assert (found["tensorboard"], found["protected"], found["lost_after_s"]) == (False, True, 300.0)
     assert found["boot"] == service.parts.live.boot
     assert service.get("/service?x=1").status == 422

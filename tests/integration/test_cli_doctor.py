@@ -96,7 +96,7 @@ def test_doctor_looks_at_the_directory_that_tensorboard_was_given(
 
 def written(service: RunningService, run: str, size_min: int = 1) -> Path:
     """The run's event file, once the exporter has written it."""
-    directory = service.parts.settings.event_file_dir / run
+    directory = service.logdir / run
     deadline = time.monotonic() + 30.0
     while not (found := [path for path in directory.glob("*tfevents*") if path.stat().st_size >= size_min]):
         assert time.monotonic() < deadline, "no event file came"

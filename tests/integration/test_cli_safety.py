@@ -44,7 +44,7 @@ def test_verify_and_repair_all_runs(cli: Cli, quick: RunningService) -> None:
     for run in ("a/one", "a/two", "a/three"):
         report(quick, run, range(20))
     assert cli("verify").code == 0
-    damage(quick.parts.settings.event_file_dir, "a/two")
+    damage(quick.logdir, "a/two")
     outcome = cli("verify")
     assert outcome.code == 1
     assert "✗ a/two: differs" in outcome.out

@@ -110,7 +110,7 @@ def test_a_whole_run(quick: RunningService) -> None:
     filled(quick)
     assert post(quick, "a/b", whole=True, dry_run=False)["outcome"]["scalars"] == 4_010
     assert quick.get("/runs/a/b").status == 410
-    assert until(lambda: not (quick.parts.settings.event_file_dir / "a" / "b").exists())
+    assert until(lambda: not (quick.logdir / "a" / "b").exists())
     assert quick.send("POST", "/prune/a/b", {}).status == 410
 
 

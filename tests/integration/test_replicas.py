@@ -78,7 +78,7 @@ def test_each_run_has_event_files_of_one_writer(trio: list[RunningService], run_
         for number, run in enumerate(runs):
             service = trio[(number + step) % 3]
             assert service.report(run, {"step": step, "scalars": {"loss": float(number)}}).status == 200
-    logdir = trio[0].parts.settings.event_file_dir
+    logdir = trio[0].logdir
 
     def complete() -> bool:
         return all(

@@ -30,8 +30,8 @@ TICK_S: Final = 0.5
 POLL_S: Final = 1.0
 """How often is looked for what other services on the store have put into the outbox."""
 UNWANTED_S: Final = 5.0
-"""In a shared store, how long nobody has to want a notice before it is forgotten: the webhook that wants it may have been
-set on another service a moment ago, and not be known here yet."""
+"""In a shared store, how long nobody has to want a notice before it is forgotten: the webhook that wants it may have
+been set on another service a moment ago, and not be known here yet."""
 GATHER_S: Final = 3.0
 """What comes within so long of the first is sent with it."""
 TOGETHER_MAX: Final = 20
