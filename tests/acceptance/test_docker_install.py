@@ -157,9 +157,8 @@ def test_what_is_shipped_holds_no_tests_and_no_pip(image: Image) -> None:
 
 def test_it_can_be_one_of_several_on_postgresql_with_event_files_in_object_storage(image: Image) -> None:
     python = image.root / "opt/tallyboard/bin/python"
-    look = (
-        "import psycopg.pq, psycopg_pool, s3fs, importlib.util as u; print(psycopg.pq.__impl__, u.find_spec('boto3'))"
-    )
+    imports = "import importlib.util, psycopg.pq, psycopg_pool, s3fs"
+    look = f"{imports}; print(psycopg.pq.__impl__, importlib.util.find_spec('boto3'))"
     done = subprocess.run([python, "-c", look], capture_output=True, text=True, timeout=60, env=clean(image.env))
     assert done.stdout == "binary None\n", done.stderr  # TensorBoard follows deletions only without boto3
 
