@@ -87,7 +87,7 @@ _faults = st.tuples(st.sampled_from(["crash", "fail"]), st.integers(1, 6), st.bo
 _between = st.one_of(st.sampled_from(["settle", "turn", "turn", "restart", "merge", "end_of_grace"]), _faults)
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(st.lists(st.tuples(actions, st.lists(_between, max_size=2)), min_size=4, max_size=12), st.booleans())
 def test_readers_of_objects_show_what_the_store_shows(
     history: list[tuple[Action, list[str | tuple[str, int, bool]]]], watched: bool

@@ -56,7 +56,7 @@ class TestUrls:
         ("url", "told"),
         [
             ("s3:///prefix", "no bucket"),
-            ("s3://key:t0psecret@bucket/prefix", "credentials do not belong"),
+            ("s3://key:t0psecret@bucket/prefix", "credentials do not belong"),  # pragma: allowlist secret
             ("s3://bucket/a b", "no spaces"),
             ("s3://bucket/a?versionId=1", "without any of"),
             ("s3://bucket/*", "without any of"),
