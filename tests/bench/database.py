@@ -62,6 +62,14 @@ class Database:
         rows = self.query("SELECT relname, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables ORDER BY relname")
         return {name: hot / changed for name, changed, hot in rows if name in _CHANGED and changed}
 
+    def sizes(self) -> tuple[float, dict[str, float]]:
+        """After a VACUUM, bytes of all tables with their indexes, and of the largest five and the rest, by name."""
+        self.query("VACUUM")
+        rows = self.query(
+            "SELECT relname, pg_total_relation_size(relid)::float8 FROM pg_stat_user_tables ORDER BY 2 DESC"
+        )
+        return sum(nbytes for _, nbytes in rows), dict(rows[:5]) | {"other": sum(nbytes for _, nbytes in rows[5:])}
+
     def version(self) -> str:
         """Which PostgreSQL it is."""
         return str(self.query("SHOW server_version")[0][0])

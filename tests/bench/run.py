@@ -61,6 +61,7 @@ ROWS: Final[dict[str, RowsOf]] = {
     "import": import_rows.imports,
     "store-size": store_rows.size,
     "store-singles": store_rows.singles,
+    "postgres-size": store_rows.size_on_postgres,
 }
 """What can be asked for with --only; the baseline, which the others are held against, always comes first."""
 

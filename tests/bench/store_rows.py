@@ -11,8 +11,10 @@ import numpy as np
 
 from tallyboard_server.ingest import Merger
 from tallyboard_server.model import Attempt, Block, Counter, RunMeta, RunState, frozen
-from tallyboard_server.store.protocol import Generation, Transaction
+from tallyboard_server.store.postgres import PostgresStore
+from tallyboard_server.store.protocol import Generation, Store, Transaction
 from tallyboard_server.store.sqlite import SqliteStore
+from tests.bench.database import database
 from tests.bench.plan import Bench
 from tests.bench.result import Goal, Row
 
@@ -42,25 +44,54 @@ def singles(bench: Bench) -> Row:
     return _row(bench, "store-singles", bench.sizes.store_reports // _SINGLE_SHARE, 1)
 
 
+def size_on_postgres(bench: Bench) -> list[Row]:
+    """Both of the above on PostgreSQL, after a VACUUM, as autovacuum does it; what that leaves free is counted in."""
+    rows = [
+        _row_on_postgres(bench, "postgres-size", bench.sizes.store_reports, _BULK_ROWS),
+        _row_on_postgres(bench, "postgres-singles", bench.sizes.store_reports // _SINGLE_SHARE, 1),
+    ]
+    for row in rows:
+        row.goals = [goal for goal in row.goals if "bytes" not in goal.text and goal.text != "all merged"]
+        row.goals.append(Goal("bytes a scalar", f"{row.details['bytes_per_scalar']:.2f}", met=True))
+    return rows
+
+
 def _row(bench: Bench, name: str, reports: int, rows_per_block: int) -> Row:
     with bench.data_folder() as folder, closing(SqliteStore.open(folder)) as store:
-        shrink(store)
-        empty = (folder / "tallyboard.sqlite3").stat().st_size
-        run = _Run(store)
-        blocks = _noise(reports, rows_per_block)
-        while some := list(islice(blocks, _MERGE_EVERY)):
-            run.append(some)
-            run.merge(time.time)
-        run.end()
-        run.merge(lambda: _ENDED)
-        shrink(store)
-        scalars = reports * _TAGS
-        total = ((folder / "tallyboard.sqlite3").stat().st_size - empty) / scalars
-        parts = by_table(store, scalars)
-        with store.snapshot() as view:
-            cells = view.cells(1, 1, 1, [_TAGS], rows_max=reports)[_TAGS]
-        chunks, points = len(cells), int(cells.count.sum())
-        figures = run.merger.stats()
+
+        def measured() -> tuple[float, dict[str, float]]:
+            shrink(store)
+            return float((folder / "tallyboard.sqlite3").stat().st_size), by_table(store, 1)
+
+        return _measured(store, measured, name, reports, rows_per_block)
+
+
+def _row_on_postgres(bench: Bench, name: str, reports: int, rows_per_block: int) -> Row:
+    del bench
+    with database() as shared, closing(PostgresStore.open(shared.url)) as store:
+        return _measured(store, shared.sizes, name, reports, rows_per_block)
+
+
+def _measured(
+    store: Store, measured: Callable[[], tuple[float, dict[str, float]]], name: str, reports: int, rows_per_block: int
+) -> Row:
+    """`measured`: bytes of the whole store, and of its tables."""
+    empty, _ = measured()
+    run = _Run(store)
+    blocks = _noise(reports, rows_per_block)
+    while some := list(islice(blocks, _MERGE_EVERY)):
+        run.append(some)
+        run.merge(time.time)
+    run.end()
+    run.merge(lambda: _ENDED)
+    scalars = reports * _TAGS
+    full, tables = measured()
+    total = (full - empty) / scalars
+    parts = {table: nbytes / scalars for table, nbytes in tables.items()}
+    with store.snapshot() as view:
+        cells = view.cells(1, 1, 1, [_TAGS], rows_max=reports)[_TAGS]
+    chunks, points = len(cells), int(cells.count.sum())
+    figures = run.merger.stats()
     written = 1 + (figures["merge_scalars_total"] + figures["merge_compacted_scalars_total"]) / scalars
     unmerged = parts.get("journal", 0.0)
     chunks_max = reports / _CHUNK_ROWS + _CHUNKS_SPARE
@@ -83,7 +114,7 @@ def _row(bench: Bench, name: str, reports: int, rows_per_block: int) -> Row:
 class _Run:
     """One run in a store, whose event file is always up to date."""
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         tags = np.arange(1, _TAGS + 1, dtype=np.int32)
         attempt = Attempt(1, "bench", 0, None, None, tags, np.zeros(_TAGS))

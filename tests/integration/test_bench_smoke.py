@@ -24,9 +24,16 @@ NAMES = {
     "table": ["table-20", "table-150-sorted"],
     "charts": ["chart-500", "chart-40000"],
     "charts-many": ["charts-3"],
+    "engines": [
+        f"{engine}-{shape}" for shape in ("1000", "single") for engine in ("sqlite", "postgres×1", "postgres×2")
+    ],
+    "postgres-size": ["postgres-size", "postgres-singles"],
     "export": ["export-csv", "export-jsonl", "export-parquet", "export-tfevents", "export-read"],
 }
-LOCAL = ("baseline", "encoder-1", "encoder-100", "encoder-1000", "spool-write", "store-size", "store-singles")
+LOCAL = (
+    "baseline", "encoder-1", "encoder-100", "encoder-1000", "spool-write",
+    "store-size", "store-singles", "postgres-size", "postgres-singles",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +76,10 @@ def check_service_row(row: Row) -> None:
     assert row.usage is not None
     assert row.usage.requests > 0 or row.name.startswith("export"), "what was sent was sent before"
     assert row.usage.rss_bytes > 1_000_000
-    assert row.usage.log_bytes > 0
+    assert row.usage.log_bytes > 0 or row.name.startswith("postgres")
+    if row.cost is not None:
+        assert row.cost.log_bytes > 8, "each scalar is written at least once"
+        assert (row.cost.database_ns > 0) == row.name.startswith("postgres")
     assert row.usage.descriptors > 0
     if row.name.startswith(("rewind", "table", "chart", "export", "board", "import", "every")):
         exact = next(goal for goal in row.goals if goal.text.endswith(" exact"))
