@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 CONNECTIONS_MAX: Final = 12
 """Of one service: six that read, as many as SQLite's, the writer, and the service's own work."""
 CONNECTION_WAIT_S: Final = 10.0
+CONNECTION_WAIT_AGAIN_S: Final = 0.5
+"""Where one was waited for in vain a moment ago: while the database is away, answers that say so come soon."""
 CONNECT_TIMEOUT_S: Final = 5
 RECONNECT_S: Final = 2.0
 """So long is tried to have a connection again, ever more rarely; then as from the beginning, again and again."""
@@ -62,6 +64,7 @@ class PostgresStore:
     def __init__(self, url: str, *, connections_max: int = CONNECTIONS_MAX) -> None:
         self._cache = StateCache()
         self._closed = False
+        self._missed_at = float("-inf")
         self._figures = {
             "store_commits_total": 0.0,
             "store_commit_seconds_total": 0.0,
@@ -214,12 +217,15 @@ class PostgresStore:
         raise AssertionError("unreachable")
 
     def _from_pool(self) -> psycopg.Connection[Any]:
+        now = time.monotonic()
+        patience_s = CONNECTION_WAIT_S if now - self._missed_at >= CONNECTION_WAIT_S else CONNECTION_WAIT_AGAIN_S
         try:
-            return self._pool.getconn()
+            return self._pool.getconn(patience_s)
         except PoolClosed as error:
             raise StoreError("the store is closed") from error
         except (PoolTimeout, TooManyRequests) as error:
             self._figures["store_unavailable_total"] += 1
+            self._missed_at = time.monotonic()
             raise StoreBusyError("no connection to the database could be had in time; retry") from error
 
     def _commit(self, connection: PostgresConnection) -> None:
