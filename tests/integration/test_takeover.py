@@ -26,8 +26,9 @@ from tallyboard_server.shares import SHARES
 from tallyboard_server.store.protocol import StoreError
 from tallyboard_server.verify import RunCheck
 from tests.eventfiles_kit import Clock, settle
+from tests.postgres_stores import PostgresStores
 from tests.replicas_kit import Node, Nodes, joined
-from tests.stores import PostgresStores, on
+from tests.stores import on
 
 pytestmark = on("postgres")
 GRACE_S = 30.0
