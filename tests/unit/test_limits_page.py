@@ -97,7 +97,8 @@ def test_the_proof_is_a_test_that_is_run(row: Row) -> None:
     )
     module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
     (found,) = list(named(module, name))
-    marks = [*getattr(module, "pytestmark", ()), *getattr(found, "pytestmark", ())]
+    of_module = getattr(module, "pytestmark", ())
+    marks = [*(of_module if isinstance(of_module, list | tuple) else (of_module,)), *getattr(found, "pytestmark", ())]
     assert not {mark.name for mark in marks} & {"skip", "skipif", "xfail"}
 
 
