@@ -97,8 +97,14 @@ def test_the_proof_is_a_test_that_is_run(row: Row) -> None:
     )
     module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
     (found,) = list(named(module, name))
-    marks = [*getattr(module, "pytestmark", ()), *getattr(found, "pytestmark", ())]
+    marks = [*marks_of(module), *marks_of(found)]
     assert not {mark.name for mark in marks} & {"skip", "skipif", "xfail"}
+
+
+def marks_of(marked: object) -> list[pytest.Mark | pytest.MarkDecorator]:
+    """The marks of a module or a test: several, or one by itself."""
+    found = getattr(marked, "pytestmark", ())
+    return [found] if isinstance(found, pytest.MarkDecorator) else list(found)
 
 
 def named(module: ModuleType, name: str) -> list[Any]:
