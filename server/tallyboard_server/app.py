@@ -246,6 +246,7 @@ async def running(
             event_files=exporter,
             shelf=place.shelf(store),
             shares=shares,
+            rebuild_elsewhere=joining.rebuild,
             pruner=pruner,
             clock=clock,
             traffic=traffic,

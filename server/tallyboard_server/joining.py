@@ -53,6 +53,10 @@ class Joining(Protocol):
         """A run looks otherwise for a reason that is no command."""
         ...
 
+    def rebuild(self, run_id: int, run: str) -> None:
+        """Have whoever else writes a run's event file write it anew; lost if nobody holds the run at this moment."""
+        ...
+
     def start(self, views: Views) -> None:
         """The views are there, and can be told. Raises StoreError."""
         ...
@@ -80,6 +84,9 @@ class Alone:
 
     def changed(self, run_id: int, run: str) -> None:
         """See Joining.changed."""
+
+    def rebuild(self, run_id: int, run: str) -> None:
+        """See Joining.rebuild."""
 
     def start(self, views: Views) -> None:
         """See Joining.start."""
@@ -117,6 +124,10 @@ class Together:
         """See Joining.changed."""
         self._news.changed(run_id, run)
 
+    def rebuild(self, run_id: int, run: str) -> None:
+        """See Joining.rebuild."""
+        self._news.rebuild(run_id, run)
+
     def start(self, views: Views) -> None:
         """See Joining.start."""
         self._views = views
@@ -142,6 +153,8 @@ class Together:
         views.exporter.notify([item.run_id for item in own for _ in range(max(1, item.blocks))])
         for item in own:
             views.merger.grew(item.run_id, item.blocks, item.scalars)
+            if item.rebuild:
+                views.exporter.rebuild(item.run_id)
         views.watcher.hearsay.heard(own)
 
     def missed(self) -> None:

@@ -43,6 +43,8 @@ REST_MAX_S: Final = 0.1
 VERIFICATIONS_WAITING_MAX: Final = 16
 """Each that waits is a request being served, and takes the place of others'."""
 REPAIR_TIMEOUT_S: Final = 30.0
+ASK_AGAIN_S: Final = 8.0
+"""Another service is asked again after so long: it may have ended, and its runs be somebody else's by now."""
 _POLL_S: Final = 0.1
 BACKUP_PREFIX: Final = "backup-"
 _CHUNK_BYTES: Final = MIB
@@ -106,9 +108,11 @@ async def repair(request: Request, service: Running, asking: Asking, run: RunNam
     if before is None:
         return answer(request, RepairAnswer(run=run, event_file=None, done=True))
     await run_in_threadpool(_note, service, asking, "run.repair", run, reason=message.reason)
-    service.event_files.rebuild(run_id)
     until = time.monotonic() + REPAIR_TIMEOUT_S
+    ask_at = 0.0
     while True:
+        if time.monotonic() >= ask_at:
+            ask_at = float("inf") if _rebuild(service, run_id, run) else time.monotonic() + ASK_AGAIN_S
         _, now = await run_in_threadpool(_newest_file, service.store, run)
         if now is not None and now.number > before.number:
             return answer(request, RepairAnswer(run=run, event_file=now.file_name, done=True))
@@ -174,6 +178,15 @@ def remove_unfinished_copies(folder: Path) -> None:
         if left.is_dir() and not left.is_symlink():
             log.info("removing the unfinished backup %s", left)
             shutil.rmtree(left)
+
+
+def _rebuild(service: Service, run_id: int, run: str) -> bool:
+    """Have a run's event file written anew by whoever writes it; whether that is this service."""
+    if service.shares.has(run_id):
+        service.event_files.rebuild(run_id)
+        return True
+    service.rebuild_elsewhere(run_id, run)
+    return False
 
 
 def _note(service: Service, asking: Principal, action: str, run: str | None, **detail: object) -> None:

@@ -22,7 +22,8 @@ REFUSALS_MAX: Final = 3
 class Item(msgspec.Struct, frozen=True, array_like=True):
     """What happened to one run since it was last told of. number: of the newest of it, counted by the teller.
 
-    blocks, scalars: what it got. odd: something that watchdogs want to see the points of.
+    blocks, scalars: what it got. odd: something that watchdogs want to see the points of. rebuild: somebody asks for a
+    new event file, whatever the state of the present one.
     """
 
     number: int
@@ -35,6 +36,7 @@ class Item(msgspec.Struct, frozen=True, array_like=True):
     odd: bool = False
     refused: tuple[Refusal, ...] = ()
     refused_count: int = 0
+    rebuild: bool = False
 
 
 class Bulletin(msgspec.Struct, frozen=True, array_like=True):
@@ -89,6 +91,10 @@ class News:
         """A run looks otherwise for a reason that is no command."""
         self._add(Item(0, run_id, run))
 
+    def rebuild(self, run_id: int, name: str) -> None:
+        """Whoever writes a run's event file is to write it anew."""
+        self._add(Item(0, run_id, name, rebuild=True))
+
     @property
     def anything(self) -> bool:
         """Whether there is something that was not in a bulletin yet."""
@@ -142,4 +148,5 @@ def _joined(old: Item, new: Item) -> Item:
         old.odd or new.odd,
         (old.refused + new.refused)[:REFUSALS_MAX],
         old.refused_count + new.refused_count,
+        old.rebuild or new.rebuild,
     )

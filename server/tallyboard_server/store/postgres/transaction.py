@@ -5,6 +5,7 @@ the one that locked the run: the locking one may still see the row as it was bef
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 from psycopg.pq.abc import PGresult
 
@@ -16,6 +17,7 @@ from tallyboard_server.store.protocol import RunHeldError, StoreError
 from tallyboard_server.store.sql.cache import StateCache
 from tallyboard_server.store.sql.transaction import SqlTransaction
 
+NEAR_LIMIT: Final = 1_000
 _LOCK_RUNS = b"SELECT id, name FROM runs WHERE name = ANY($1) ORDER BY name FOR UPDATE SKIP LOCKED"
 _VERSIONS = b"SELECT r.id, r.name, h.version FROM runs AS r JOIN heads AS h ON h.run_id = r.id WHERE r.name = ANY($1)"
 _LOCK_NEW = "SELECT pg_try_advisory_xact_lock(hashtextextended(?, 0))"
@@ -52,6 +54,7 @@ class PostgresTransaction(SqlTransaction):
         self._versions: dict[int, int] = {}
         self._revised: set[str] = set()
         self._alone_with: set[str] = set()
+        self._counted: set[str] = set()
 
     def lock(self, names: Collection[str]) -> None:
         """Have these runs, or their names, for this transaction alone; `load` raises RunHeldError for those that
@@ -152,6 +155,16 @@ class PostgresTransaction(SqlTransaction):
         """See WatchChanges.save_rules."""
         self._revise("rules")
         super().save_rules(project, rules)
+
+    def runs_at_most(self, prefix: str, limit: int) -> int:
+        """See Transaction.runs_at_most. Near the limit one transaction at a time counts, and then makes runs; far from
+        it nobody waits, and fewer than NEAR_LIMIT runs are being made at once."""
+        found = super().runs_at_most(prefix, limit)
+        if found > limit - NEAR_LIMIT and prefix not in self._counted:
+            self._lock_new(f"another run of {prefix}")
+            self._counted.add(prefix)
+            found = super().runs_at_most(prefix, limit)
+        return found
 
     def lock_alive(self, replica: str) -> bool:
         """Whether a replica counts as alive, and does so until this transaction has ended.
