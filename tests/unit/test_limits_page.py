@@ -97,12 +97,7 @@ def test_the_proof_is_a_test_that_is_run(row: Row) -> None:
     )
     module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
     (found,) = list(named(module, name))
-<<<<<<< HEAD
-    of_module = getattr(module, "pytestmark", ())
-    marks = [*(of_module if isinstance(of_module, list | tuple) else (of_module,)), *getattr(found, "pytestmark", ())]
-=======
     marks = [*marks_of(module), *marks_of(found)]
->>>>>>> sharedmem
     assert not {mark.name for mark in marks} & {"skip", "skipif", "xfail"}
 
 
