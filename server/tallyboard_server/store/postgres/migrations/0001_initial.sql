@@ -165,3 +165,6 @@ ALTER TABLE journal ALTER COLUMN data SET STORAGE EXTERNAL;
 ALTER TABLE axes ALTER COLUMN steps SET STORAGE EXTERNAL, ALTER COLUMN wall_times SET STORAGE EXTERNAL,
     ALTER COLUMN at_values SET STORAGE EXTERNAL;
 ALTER TABLE value_columns ALTER COLUMN vals SET STORAGE EXTERNAL;
+
+-- What is merged leaves the journal, at the speed at which reports come: its room is to be had again as soon.
+ALTER TABLE journal SET (autovacuum_vacuum_cost_delay = 0, toast.autovacuum_vacuum_cost_delay = 0);
