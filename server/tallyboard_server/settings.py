@@ -260,6 +260,11 @@ class Settings(BaseSettings):
             )
         return self
 
+    @classmethod
+    def secrets(cls) -> frozenset[str]:
+        """The fields that nobody is to be shown."""
+        return frozenset(name for name, field in cls.model_fields.items() if "SecretStr" in str(field.annotation))
+
     @property
     def event_file_dir(self) -> Path | ObjectUrl:
         """The logdir that `tensorboard --logdir` is pointed at."""

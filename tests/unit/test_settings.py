@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from tallyboard_server.cli.serve import read_settings
 from tallyboard_server.settings import Settings
 
 
@@ -48,3 +49,13 @@ def test_an_empty_token_is_none() -> None:
 ])  # fmt: skip
 def test_what_is_loopback(host: str, loopback: bool) -> None:
     assert Settings(host=host).on_loopback is loopback
+
+
+def test_what_is_secret_is_not_repeated_when_it_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert Settings.secrets() == {"token", "database_url", "webhook_url"}
+    for field, value in (("database_url", "postgres:/u:geheim@db/name"), ("token", "geheim geheim")):
+        with pytest.raises(SystemExit):
+            read_settings({field: value})
+        told = capsys.readouterr().err
+        assert field in told
+        assert "geheim" not in told

@@ -111,8 +111,9 @@ def read_settings(options: Mapping[str, Any]) -> Settings:
     except ValidationError as error:
         fault = error.errors()[0]
         where = ".".join(str(part) for part in fault["loc"])
-        given = without_credentials(fault["input"])
-        fail(f"{where}: {fault['msg']} (got {given!r})" if where else fault["msg"])
+        if not where or where in Settings.secrets():
+            fail(f"{where}: {fault['msg']}".removeprefix(": "))
+        fail(f"{where}: {fault['msg']} (got {without_credentials(fault['input'])!r})")
     return settings
 
 
