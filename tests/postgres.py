@@ -165,13 +165,21 @@ class Postgres:
         """Stop, and wait until all its processes are gone."""
         if self._process is None:
             return
+        children: list[psutil.Process] = []
         if how == "kill":
             with suppress(psutil.NoSuchProcess):
-                for child in psutil.Process(self._process.pid).children():
+                postmaster = psutil.Process(self._process.pid)
+                postmaster.suspend()  # else it has time to start others
+                children = postmaster.children()
+                for child in children:
                     child.kill()
         self._process.send_signal({"fast": signal.SIGINT, "immediate": signal.SIGQUIT, "kill": signal.SIGKILL}[how])
         self._process.wait(STOP_TIMEOUT_S)
         self._process = None
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while any(map(_lives, children)):
+            assert time.monotonic() < deadline, f"processes of PostgreSQL are there after {STOP_TIMEOUT_S} s"
+            time.sleep(0.01)
 
     def restart(self, how: Stop = "fast") -> None:
         """Stop and start; with `immediate` and `kill` what was committed must be found again."""
@@ -363,6 +371,14 @@ def pooling(postgres: Postgres, *, sessions: int = 6) -> Iterator[PgBouncer]:
 
 def _url(host: Path, port: int, database: str, user: str) -> str:
     return f"postgresql:///{quote(database)}?" + urlencode({"host": str(host), "port": port, "user": user})
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process has not ended, be there somebody who took note of it or not."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _memory() -> str | None:

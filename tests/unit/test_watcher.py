@@ -13,7 +13,7 @@ import pytest
 from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.model import Block, frozen
 from tallyboard_server.notify import Webhook
-from tallyboard_server.store.protocol import StoreFullError
+from tallyboard_server.store.protocol import StoreBusyError, StoreFullError
 from tallyboard_server.watch import Bound, Rules, WatchRules, WebhookRule
 from tallyboard_server.watch import inbox as inboxes
 from tallyboard_server.watch import ledger as ledgers
@@ -568,20 +568,21 @@ class TestTelling:
         life.look()
         assert life.titles() == ["loss is NaN"]
 
-    def test_what_is_kept_too_late_for_whoever_waited_is_told_once(
-        self, life: Watched, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("error", [FutureTimeoutError(), StoreBusyError("lost in COMMIT")], ids=["late", "lost"])
+    def test_what_is_kept_though_whoever_waited_does_not_know_is_told_once(
+        self, life: Watched, monkeypatch: pytest.MonkeyPatch, error: Exception
     ) -> None:
         record = life.watcher._record
 
         def late(work: Record) -> None:
             record(work)
-            raise FutureTimeoutError
+            raise error
 
         life.report(1, {"loss": "NaN"})
         with monkeypatch.context() as patched:
             patched.setattr(life.watcher, "_record", late)
             for _ in range(2):
-                with pytest.raises(FutureTimeoutError):
+                with pytest.raises(type(error)):
                     life.look()
         life.look()
         life.look()
