@@ -1,6 +1,8 @@
 """Replicas on a real database: who has which shares, who is dead, and what they hear of each other."""
 
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from itertools import combinations
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from tallyboard_server.shares import SHARES
 from tallyboard_server.store.protocol import RunHeldError, StoreBusyError, StoreError, Transaction
 from tallyboard_server.store.sql.transaction import PURGE_ROWS_MAX
 from tests.postgres_stores import PostgresStores
-from tests.replicas_kit import Node, Nodes, joined, settled
+from tests.replicas_kit import CONNECTIONS_MAX, Node, Nodes, joined, settled
 from tests.stores import on
 
 pytestmark = on("postgres")
@@ -111,6 +113,18 @@ def test_who_was_taken_for_dead_begins_anew_and_gets_its_part_again(nodes: Nodes
     assert paused.replica.stats()["replica_deaths_total"] == 1
     settled([lives, paused])
     assert len(paused.shares) == SHARES // 2
+
+
+def test_signs_of_life_do_not_wait_for_connections_that_others_have(nodes: Nodes) -> None:
+    node = nodes.join()
+    node.renew()
+    with ExitStack() as busy:
+        for _ in range(CONNECTIONS_MAX):
+            busy.enter_context(node.store.snapshot())
+        begun = time.monotonic()
+        node.renew()
+        assert time.monotonic() - begun < 2.0
+    assert len(node.shares) == SHARES
 
 
 def test_a_crash_of_the_database_makes_all_begin_anew(nodes: Nodes) -> None:

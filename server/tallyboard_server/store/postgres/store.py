@@ -27,7 +27,8 @@ from tallyboard_server.store.sql.snapshot import SqlSnapshot
 logger = logging.getLogger(__name__)
 
 CONNECTIONS_MAX: Final = 12
-"""Of one service: six that read, as many as SQLite's, the writer, and the service's own work."""
+"""Of one service: six that read, as many as SQLite's, the writer, and the service's own work; besides one for its signs
+of life, which wait for no other work: who gives none for seconds is dead to the others."""
 CONNECTION_WAIT_S: Final = 10.0
 CONNECTION_WAIT_AGAIN_S: Final = 0.5
 """Where one was waited for in vain a moment ago: while the database is away, answers that say so come soon."""
@@ -58,6 +59,9 @@ _KEEPALIVE: Final = {
 }
 
 
+Pool = ConnectionPool[psycopg.Connection[Any]]
+
+
 class PostgresStore:
     """A store in one PostgreSQL database; see store.protocol for what each method promises."""
 
@@ -77,18 +81,8 @@ class PostgresStore:
                 if connection.execute("SELECT to_regclass(%s)", (UNFINISHED_MOVE,)).fetchone() != (None,):
                     raise unfinished("the database")
                 migrate(connection)
-            self._pool: ConnectionPool[psycopg.Connection[Any]] = ConnectionPool(
-                conninfo,
-                kwargs={"autocommit": True, "prepare_threshold": None},
-                min_size=2,
-                max_size=connections_max,
-                max_waiting=WAITING_MAX,
-                timeout=CONNECTION_WAIT_S,
-                reconnect_timeout=RECONNECT_S,
-                reconnect_failed=ConnectionPool.check,  # which has it grow again
-                name="tallyboard",
-                open=True,
-            )
+            self._pool = _pool(conninfo, 2, connections_max)
+            self._peers_pool = _pool(conninfo, 0, 1)
 
     @classmethod
     def open(cls, url: str) -> "PostgresStore":
@@ -135,7 +129,7 @@ class PostgresStore:
     def peers(self) -> Iterator[Peers]:
         """What this database's services know of each other, to be read and changed; of which a crash of the database
         may forget the newest."""
-        with self._begun(_BEGIN_QUICK) as (connection, _), mapped_errors():
+        with self._begun(_BEGIN_QUICK, self._peers_pool) as (connection, _), mapped_errors():
             yield Peers(connection)
             connection.commit()
 
@@ -179,14 +173,18 @@ class PostgresStore:
         if not self._closed:
             self._closed = True
             self._pool.close()
+            self._peers_pool.close()
 
     @contextmanager
-    def _begun(self, begin: Sequence[Statement]) -> Iterator[tuple[PostgresConnection, list[PGresult]]]:
+    def _begun(
+        self, begin: Sequence[Statement], pool: Pool | None = None
+    ) -> Iterator[tuple[PostgresConnection, list[PGresult]]]:
         """A connection in a transaction, which is rolled back in the end unless it was committed; and what the
-        statements that begin it were answered."""
+        statements that begin it were answered. pool: where it comes from, if not from that of all."""
         if self._closed:
             raise StoreError("the store is closed")
-        raw, answers = self._taken(begin)
+        pool = pool or self._pool
+        raw, answers = self._taken(begin, pool)
         connection = PostgresConnection(raw)
         try:
             yield connection, answers
@@ -196,31 +194,31 @@ class PostgresStore:
                     raw.execute("ROLLBACK")
             except psycopg.Error:
                 raw.close()
-            self._pool.putconn(raw)
+            pool.putconn(raw)
 
-    def _taken(self, begin: Sequence[Statement]) -> tuple[psycopg.Connection[Any], list[PGresult]]:
+    def _taken(self, begin: Sequence[Statement], pool: Pool) -> tuple[psycopg.Connection[Any], list[PGresult]]:
         """A connection in which a transaction was begun; those that were lost while they were idle are replaced."""
         for attempt in (1, 2):
-            raw = self._from_pool()
+            raw = self._from_pool(pool)
             try:
                 answers = exchange(raw, begin)
             except psycopg.Error as error:
                 raw.close()
-                self._pool.putconn(raw)
+                pool.putconn(raw)
                 self._figures["store_unavailable_total"] += 1
                 if attempt == 2 or not isinstance(error, UNAVAILABLE):
                     with mapped_errors():
                         raise
-                self._pool.check()  # the others were lost with it, mostly
+                pool.check()  # the others were lost with it, mostly
             else:
                 return raw, answers
         raise AssertionError("unreachable")
 
-    def _from_pool(self) -> psycopg.Connection[Any]:
+    def _from_pool(self, pool: Pool) -> psycopg.Connection[Any]:
         now = time.monotonic()
         patience_s = CONNECTION_WAIT_S if now - self._missed_at >= CONNECTION_WAIT_S else CONNECTION_WAIT_AGAIN_S
         try:
-            return self._pool.getconn(patience_s)
+            return pool.getconn(patience_s)
         except PoolClosed as error:
             raise StoreError("the store is closed") from error
         except (PoolTimeout, TooManyRequests) as error:
@@ -234,6 +232,21 @@ class PostgresStore:
             connection.commit()
         self._figures["store_commits_total"] += 1
         self._figures["store_commit_seconds_total"] += time.monotonic() - begun
+
+
+def _pool(conninfo: str, least: int, most: int) -> Pool:
+    return ConnectionPool(
+        conninfo,
+        kwargs={"autocommit": True, "prepare_threshold": None},
+        min_size=least,
+        max_size=most,
+        max_waiting=WAITING_MAX,
+        timeout=CONNECTION_WAIT_S,
+        reconnect_timeout=RECONNECT_S,
+        reconnect_failed=ConnectionPool.check,  # which has it grow again
+        name="tallyboard",
+        open=True,
+    )
 
 
 def connection_info(url: str, *, application_name: str = "tallyboard") -> str:
