@@ -1,6 +1,7 @@
 """Three services on one PostgreSQL with one logdir, to each of which, and to the database, anything may happen."""
 
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -10,13 +11,16 @@ from tallyboard_server.cli.demo.process import free_port
 from tallyboard_server.cli.http import Service
 from tallyboard_server.shares import SHARES
 from tests.kill.fleet import wait_until
-from tests.kill.server import START_TIMEOUT_S, Server
+from tests.kill.replica import PLACES
+from tests.kill.server import START_TIMEOUT_S, STOP_TIMEOUT_S, Server
 from tests.postgres import Postgres, Stop
 
 REPLICAS = 3
 PAUSE_S = 6.0, 8.0
 """Longer than a replica may be silent."""
 OUTAGE_S = 6.5
+FUSE_TIMES = (1, 2, 3, 5, 8, 20)
+"""At which time that it comes to a place a service ends itself."""
 TAKEOVER_S_MAX = 30.0
 """Five seconds of silence, a second until somebody looks, and a machine that has other things to do."""
 
@@ -32,6 +36,7 @@ class Cluster:
         self.takeovers_s: list[float] = []
         self.starts = 0
         self._dice = dice
+        self._fused: set[Server] = set()
         self._paused: dict[Server, float] = {}
         self.servers: list[Server] = []
         for number in range(REPLICAS):
@@ -48,12 +53,21 @@ class Cluster:
         """Where its services answer."""
         return [server.port for server in self.servers]
 
-    def revive(self) -> None:
-        """Start what does not run, as a supervisor does (one that finds no database ends, and is started again)."""
+    def revive(self, *, fuses: bool = True) -> None:
+        """Start what does not run, as a supervisor does (one that finds no database ends, and is started again).
+
+        fuses: every other one will end itself at one very point.
+        """
         for server in self.servers:
             if server not in self._paused and not server.is_running:
                 self.starts += 1
-                server.start(eager=self.starts % 2 == 0, wait=False)
+                self._fused.discard(server)
+                if fuses and self.starts % 2 == 0:
+                    self._fused.add(server)
+                    fuse = f"{self._dice.choice(list(PLACES))}:{self._dice.choice(FUSE_TIMES)}"
+                    server.start(module="tests.kill.replica", variables={"FUSE": fuse}, wait=False)
+                else:
+                    server.start(wait=False)
 
     def resume_due(self, *, all_of_them: bool = False) -> None:
         """Have those run on whose pause is over."""
@@ -63,8 +77,10 @@ class Cluster:
                 server.resume()
 
     def whole(self) -> None:
-        """Everything runs, and answers."""
+        """Everything runs, answers, and is to stay."""
         self.resume_due(all_of_them=True)
+        for server in self._fused:
+            server.end(signal.SIGKILL)
         if not self.postgres.is_running:
             self.postgres.start()
         wait_until(self._all_answer, START_TIMEOUT_S)
@@ -76,7 +92,7 @@ class Cluster:
             server.stop()
 
     def _all_answer(self) -> bool:
-        self.revive()
+        self.revive(fuses=False)
         return all(server.service.is_alive() for server in self.servers)
 
     # ── what may happen ──────────────────────────────────────────────────────────────────────────────────────────
@@ -86,11 +102,11 @@ class Cluster:
         match what:
             case "kill":
                 if server := self._any():
-                    server.kill()
+                    server.end(signal.SIGKILL)
             case "kill two":
                 for server in [self._any(), self._any()]:
-                    if server is not None and server.is_running:
-                        server.kill()
+                    if server is not None:
+                        server.end(signal.SIGKILL)
             case "takeover":
                 self._measure(run)
             case "pause":
@@ -99,7 +115,8 @@ class Cluster:
                     self._paused[server] = time.monotonic() + self._dice.uniform(*PAUSE_S)
             case "terminate":
                 if server := self._any():
-                    server.stop()
+                    ended = server.end(signal.SIGTERM, STOP_TIMEOUT_S)
+                    assert ended in (0, -signal.SIGTERM) or server in self._fused, self.log()
             case "outage":
                 self.postgres.stop("fast")
                 time.sleep(OUTAGE_S)

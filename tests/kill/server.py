@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.cli_process import clean
 from tests.kill.kills import EXIT_TIMEOUT_S
 
 START_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 60.0
 _POLL_S = 0.02
 QUICK = {"TALLYBOARD_EXPORT_INTERVAL_S": "0.05", "TALLYBOARD_EXPORT_SYNC_INTERVAL_S": "0.1"}
 
@@ -63,8 +65,14 @@ class Server:
     def kill(self) -> None:
         """SIGKILL: nothing in the process runs any more."""
         assert self._process is not None
-        self._process.kill()
-        assert self._ended(EXIT_TIMEOUT_S) == -signal.SIGKILL
+        assert self.end(signal.SIGKILL) == -signal.SIGKILL, self.log()
+
+    def end(self, by: signal.Signals, timeout_s: float = EXIT_TIMEOUT_S) -> int | None:
+        """Send a signal, if it still runs; how it ended, None if not in time."""
+        with suppress(ProcessLookupError):
+            if self.is_running:
+                os.kill(self.pid, by)
+        return self._ended(timeout_s)
 
     def pause(self) -> None:
         """SIGSTOP: nothing in the process runs until `resume`."""
@@ -90,8 +98,7 @@ class Server:
     def stop(self) -> None:
         """End in order, if it runs."""
         if self._process is not None and self.returncode() is None:
-            self._process.terminate()
-            assert self._ended(60.0) in (0, -signal.SIGTERM), self.log()
+            assert self.end(signal.SIGTERM, STOP_TIMEOUT_S) in (0, -signal.SIGTERM), self.log()
 
     def _ended(self, timeout_s: float) -> int | None:
         """How it ended; None if it still runs after so long."""
