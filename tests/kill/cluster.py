@@ -19,8 +19,16 @@ REPLICAS = 3
 PAUSE_S = 6.0, 8.0
 """Longer than a replica may be silent."""
 OUTAGE_S = 6.5
-FUSE_TIMES = (1, 2, 3, 5, 8, 20)
+FUSE_TIMES = (1, 1, 2, 3, 5)
 """At which time that it comes to a place a service ends itself."""
+DELETED_S_MAX = 90.0
+"""Twice half a minute, the time between two looks for what others have left, and some."""
+_REMAINS = (
+    "SELECT (SELECT count(*) FROM runs WHERE name LIKE 'c/%') + (SELECT count(*) FROM deleted_runs) "
+    "+ (SELECT count(*) FROM journal WHERE id >> 32 NOT IN (SELECT id FROM runs)) "
+    "+ (SELECT count(*) FROM generations WHERE run_id NOT IN (SELECT id FROM runs)) "
+    "+ (SELECT count(*) FROM tags WHERE run_id NOT IN (SELECT id FROM runs))"
+)
 TAKEOVER_S_MAX = 30.0
 """Five seconds of silence, a second until somebody looks, and a machine that has other things to do."""
 
@@ -34,7 +42,7 @@ class Cluster:
         self.logdir = folder / "logdir"
         self.url = postgres.url(self.database)
         self.takeovers_s: list[float] = []
-        self.starts = 0
+        self.starts = self.blown = 0
         self._dice = dice
         self._fused: set[Server] = set()
         self._paused: dict[Server, float] = {}
@@ -61,13 +69,14 @@ class Cluster:
         for server in self.servers:
             if server not in self._paused and not server.is_running:
                 self.starts += 1
+                self.blown += server in self._fused and server.returncode() == -signal.SIGKILL
                 self._fused.discard(server)
                 if fuses and self.starts % 2 == 0:
                     self._fused.add(server)
                     fuse = f"{self._dice.choice(list(PLACES))}:{self._dice.choice(FUSE_TIMES)}"
                     server.start(module="tests.kill.replica", variables={"FUSE": fuse}, wait=False)
                 else:
-                    server.start(wait=False)
+                    server.start(module="tallyboard_server.cli" if fuses else "tests.kill.replica", wait=False)
 
     def resume_due(self, *, all_of_them: bool = False) -> None:
         """Have those run on whose pause is over."""
@@ -79,8 +88,8 @@ class Cluster:
     def whole(self) -> None:
         """Everything runs, answers, and is to stay."""
         self.resume_due(all_of_them=True)
-        for server in self._fused:
-            server.end(signal.SIGKILL)
+        for server in list(self._fused):
+            self._kill(server)
         if not self.postgres.is_running:
             self.postgres.start()
         wait_until(self._all_answer, START_TIMEOUT_S)
@@ -102,11 +111,11 @@ class Cluster:
         match what:
             case "kill":
                 if server := self._any():
-                    server.end(signal.SIGKILL)
+                    self._kill(server)
             case "kill two":
                 for server in [self._any(), self._any()]:
                     if server is not None:
-                        server.end(signal.SIGKILL)
+                        self._kill(server)
             case "takeover":
                 self._measure(run)
             case "pause":
@@ -126,6 +135,11 @@ class Cluster:
                 self.postgres.restart(how)
             case _:
                 raise AssertionError(what)
+
+    def _kill(self, server: Server) -> None:
+        if server.is_running:
+            self._fused.discard(server)
+        server.end(signal.SIGKILL)
 
     def _any(self) -> Server | None:
         found = [server for server in self.servers if server not in self._paused and server.is_running]
@@ -168,6 +182,11 @@ class Cluster:
         )
         assert sorted(number for number, _ in rows) == list(range(SHARES))
         assert {int(holder.rsplit("-", 2)[1]) for _, holder in rows} == {server.pid for server in self.servers}
+
+    def check_deleted(self) -> None:
+        """Of runs that were deleted nothing remains, neither rows nor files."""
+        wait_until(lambda: self.postgres.query(_REMAINS, database=self.database) == [(0,)], DELETED_S_MAX)
+        assert not list((self.logdir / "c").rglob("events*"))
 
     def log(self) -> str:
         """The ends of what all of them said."""

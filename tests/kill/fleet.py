@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,46 @@ class Monitor:
                 continue
             for row in msgspec.json.decode(answer.data)["runs"]:
                 self.marks.told(row["run"], row["counters"])
+
+
+class Churn:
+    """Makes runs and deletes them again; `made` counts them."""
+
+    def __init__(self, url: str) -> None:
+        self.made = 0
+        self._url = url
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="churn", daemon=True)
+        self._pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(connect=2.0, read=10.0))
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End with a run deleted."""
+        self._stop.set()
+        self._thread.join(60)
+        assert not self._thread.is_alive()
+
+    def _work(self) -> None:
+        while not self._stop.wait(_POLL_S):
+            self.made += 1
+            run = f"c/{self.made}"
+            reports = [{"step": step, "scalars": {"loss": 1.0, "acc": 0.5}} for step in range(5)]
+            self._ask("POST", f"/scalars/{run}", msgspec.json.encode({"reports": reports}))
+            self._stop.wait(2 * _POLL_S)  # so that some have event files
+            self._ask("DELETE", f"/runs/{run}")
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> None:
+        """Ask until there is an answer; that it was done before is one."""
+        while True:
+            with suppress(urllib3.exceptions.HTTPError):
+                headers = {"Content-Type": "application/json"}
+                answer = self._pool.request(method, f"{self._url}/api/v1{path}", body=body, headers=headers)
+                if answer.status < 500:
+                    return
+            time.sleep(_POLL_S)
 
 
 def wait_until(condition: Any, timeout_s: float) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final
 
 from tallyboard_server.cli import main
+from tallyboard_server.ingest import writer
 from tallyboard_server.store.postgres.peers import Peers
 from tallyboard_server.store.postgres.store import PostgresStore
 from tests.kill import eager
@@ -26,6 +27,7 @@ PLACES: Final[dict[str, Callable[[Callable[[], None]], None]]] = {
 if __name__ == "__main__":
     eager.PLACES = PLACES
     eager.make_eager()
+    writer.PURGE_LOOK_S = 1.0  # type: ignore[misc]
     if fuse := os.environ.pop("FUSE", None):
         eager.arm(fuse)
     main()

@@ -23,7 +23,7 @@ from tallyboard_server.cli.sources import Online
 from tallyboard_server.store.postgres import PostgresStore
 from tests.kill.balancer import balanced
 from tests.kill.cluster import Cluster
-from tests.kill.fleet import Job, Marks, Monitor
+from tests.kill.fleet import Churn, Job, Marks, Monitor
 from tests.kill.held import check_store
 from tests.kill.kills import KILLS
 from tests.kill.streams import Expected, Stream
@@ -34,7 +34,7 @@ SEED = os.environ.get("SEED") or str(random.SystemRandom().randrange(10**6))
 STREAMS = ("a/one", "b/two", "b/three", "b/four")
 JOBS = {"a/first": "spill", "b/second": "always"}
 RARE = (
-    "takeover", "takeover", "pause", "pause", "terminate", "terminate", "kill two", "fast", "immediate",
+    "takeover", "pause", "pause", "terminate", "terminate", "kill two", "fast", "immediate",
     "kill database", "outage",
 )  # fmt: skip
 """What happens once in 25 times each; the rest are kills of one service."""
@@ -56,7 +56,7 @@ class Told(Stream):
 
 
 @contextmanager
-def clients(folder: Path, url: str, dice: random.Random) -> Iterator[tuple[list[Told], list[Job], Monitor]]:
+def clients(folder: Path, url: str, dice: random.Random) -> Iterator[tuple[list[Told], list[Job], Monitor, Churn]]:
     """The fleet at work; stopped when the block ends, whatever has become of it."""
     streams = [Told(run, url, random.Random(dice.random())) for run in STREAMS]
     jobs = [
@@ -64,17 +64,19 @@ def clients(folder: Path, url: str, dice: random.Random) -> Iterator[tuple[list[
         for run, policy in JOBS.items()
     ]
     monitor = Monitor(url)
-    everybody: list[Told | Job | Monitor] = [*streams, *jobs, monitor]
+    churn = Churn(url)
+    everybody: list[Told | Job | Monitor | Churn] = [*streams, *jobs, monitor, churn]
     try:
         for one in everybody:
             one.start()
-        yield streams, jobs, monitor
+        yield streams, jobs, monitor, churn
     finally:
         for stream in streams:
             stream.stop.set()
         for job in jobs:
             job.stop()
         monitor.stop()
+        churn.stop()
 
 
 def happenings(dice: random.Random) -> list[str]:
@@ -96,9 +98,9 @@ def test_anything_killed_at_any_moment(tmp_path: Path) -> None:
             cluster.whole()
             with (
                 balanced(cluster.ports, dice.randrange(1000)) as balancer,
-                clients(tmp_path, balancer.url, dice) as (streams, jobs, monitor),
+                clients(tmp_path, balancer.url, dice) as (streams, jobs, monitor, churn),
             ):
-                harm(cluster, dice)
+                harm(cluster, dice, churn)
                 cluster.whole()
                 for stream in streams:
                     stream.finish()
@@ -110,28 +112,31 @@ def test_anything_killed_at_any_moment(tmp_path: Path) -> None:
                     check_job(cluster, job, last)
                 monitor.stop()
                 check_all(cluster, streams, monitor)
+                cluster.check_deleted()
         except BaseException:
             print(cluster.log())
             raise
         finally:
             cluster.close()
     print(f"{sum(len(s.acknowledged) for s in streams)} batches, {sum(s.replays for s in streams)} came twice; "
-          f"{sum(job.lives for job in jobs)} lives of jobs; {monitor.marks.answers} answers watched; "
-          f"faults on the way: {sum(balancer.met.values()) - balancer.met['none']}")  # fmt: skip
+          f"{sum(job.lives for job in jobs)} lives of jobs; {churn.made} runs deleted; "
+          f"{monitor.marks.answers} answers watched; faults on the way: {sum(balancer.met.values()) - balancer.met['none']}")  # fmt: skip
 
 
-def harm(cluster: Cluster, dice: random.Random) -> None:
-    """Have it all happen."""
+def harm(cluster: Cluster, dice: random.Random, churn: Churn) -> None:
+    """Have it all happen; runs are made and deleted up to the last quarter of it."""
     begun = time.monotonic()
     done: Counter[str] = Counter()
-    for what in happenings(dice):
+    for number, what in enumerate(happenings(dice)):
+        if number == KILLS * 3 // 4:
+            churn.stop()
         done[what] += 1
         cluster.happen(what, dice.choice(STREAMS))
         time.sleep(dice.uniform(0.0, 0.8))
         cluster.resume_due()
         cluster.revive()
         time.sleep(dice.uniform(0.0, 0.8))
-    print(f"{time.monotonic() - begun:.0f} s: {dict(done)}")
+    print(f"{time.monotonic() - begun:.0f} s: {dict(done)}; {cluster.blown} services ended themselves at some point")
     print(f"taken over after {[round(seconds, 1) for seconds in cluster.takeovers_s]} s")
 
 
