@@ -21,7 +21,7 @@ import tallyboard
 from tallyboard.wire import Receipt
 from tallyboard_server.cli.sources import Online
 from tallyboard_server.store.postgres import PostgresStore
-from tests.kill.balancer import balanced
+from tests.kill.balancer import Balancer, balanced
 from tests.kill.cluster import Cluster
 from tests.kill.fleet import Churn, Job, Marks, Monitor
 from tests.kill.held import check_store
@@ -118,9 +118,15 @@ def test_anything_killed_at_any_moment(tmp_path: Path) -> None:
             raise
         finally:
             cluster.close()
-    print(f"{sum(len(s.acknowledged) for s in streams)} batches, {sum(s.replays for s in streams)} came twice; "
-          f"{sum(job.lives for job in jobs)} lives of jobs; {churn.made} runs deleted; "
-          f"{monitor.marks.answers} answers watched; faults on the way: {sum(balancer.met.values()) - balancer.met['none']}")  # fmt: skip
+    tell(streams, jobs, churn, monitor, balancer)
+
+
+def tell(streams: list[Told], jobs: list[Job], churn: Churn, monitor: Monitor, balancer: Balancer) -> None:
+    """How much there was to be lost."""
+    batches, again = sum(len(stream.acknowledged) for stream in streams), sum(stream.replays for stream in streams)
+    print(f"{batches} batches, {again} of them came twice; {sum(job.lives for job in jobs)} lives of jobs")
+    faults = sum(balancer.met.values()) - balancer.met["none"]
+    print(f"{churn.made} runs deleted; {monitor.marks.answers} answers watched; {faults} faults on the way")
 
 
 def harm(cluster: Cluster, dice: random.Random, churn: Churn) -> None:
