@@ -13,10 +13,11 @@ import pytest
 from tallyboard.wire import Batch, Columns, Open
 from tallyboard_server.ingest import Append, Ingest, writer
 from tallyboard_server.settings import Settings
-from tallyboard_server.store.protocol import RunHeldError
+from tallyboard_server.store.protocol import RunHeldError, Transaction
+from tests.postgres_stores import PostgresStores
 from tests.replicas_kit import Node, Nodes, joined
 from tests.service import serving, until
-from tests.stores import PostgresStores, on
+from tests.stores import on
 
 pytestmark = on("postgres")
 RUN = "p/run"
@@ -39,11 +40,13 @@ def held(nodes: Nodes, run: str = RUN) -> Iterator[threading.Event]:
     other = nodes.join()
     has_it, release = threading.Event(), threading.Event()
 
+    def keep(transaction: Transaction) -> None:
+        transaction.load(run)
+        has_it.set()
+        assert release.wait(30.0)
+
     def hold() -> None:
-        with other.store.transaction({run}) as transaction:
-            transaction.load(run)
-            has_it.set()
-            assert release.wait(30.0)
+        other.ingest.record(keep)  # which tries again: the service that is tested may have it at this moment
 
     thread = threading.Thread(target=hold)
     thread.start()

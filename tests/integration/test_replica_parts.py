@@ -202,8 +202,8 @@ def test_work_is_tried_again_while_somebody_has_the_run(nodes: Nodes) -> None:
             own.load(RUN)
 
         with pytest.raises(RunHeldError):
-            one.ingest.record(work, 0.05)
-    assert len(tries) > 2
+            one.ingest.record(work, 0.5)
+    assert len(tries) > 1
     one.replica.record(one.ingest.record)(work)
 
 
