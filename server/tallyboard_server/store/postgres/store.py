@@ -27,8 +27,8 @@ from tallyboard_server.store.sql.snapshot import SqlSnapshot
 logger = logging.getLogger(__name__)
 
 CONNECTIONS_MAX: Final = 12
-"""Of one service: six that read, as many as SQLite's, the writer, and the service's own work; besides one for its signs
-of life, which wait for no other work: who gives none for seconds is dead to the others."""
+"""Of one service: six that read, as many as SQLite's, the writer, and the service's own work; one of them for its signs of
+life alone, which wait for no other work: who gives none for seconds is dead to the others."""
 CONNECTION_WAIT_S: Final = 10.0
 CONNECTION_WAIT_AGAIN_S: Final = 0.5
 """Where one was waited for in vain a moment ago: while the database is away, answers that say so come soon."""
@@ -81,7 +81,7 @@ class PostgresStore:
                 if connection.execute("SELECT to_regclass(%s)", (UNFINISHED_MOVE,)).fetchone() != (None,):
                     raise unfinished("the database")
                 migrate(connection)
-            self._pool = _pool(conninfo, 2, connections_max)
+            self._pool = _pool(conninfo, 1, connections_max - 1)
             self._peers_pool = _pool(conninfo, 0, 1)
 
     @classmethod
@@ -159,12 +159,16 @@ class PostgresStore:
 
     def stats(self) -> dict[str, float]:
         """See Store.stats."""
-        pool = self._pool.get_stats()
+        pools = [pool.get_stats() for pool in (self._pool, self._peers_pool)]
+
+        def both(figure: str) -> float:
+            return float(sum(pool.get(figure, 0) for pool in pools))
+
         return {
             **self._figures,
-            "store_connections": float(pool.get("pool_size", 0)),
-            "store_connections_idle": float(pool.get("pool_available", 0)),
-            "store_connections_waited_for": float(pool.get("requests_waiting", 0)),
+            "store_connections": both("pool_size"),
+            "store_connections_idle": both("pool_available"),
+            "store_connections_waited_for": both("requests_waiting"),
             "store_cached_runs": float(len(self._cache)),
         }
 
