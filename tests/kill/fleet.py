@@ -97,20 +97,18 @@ class Job:
         """Kill it for the last time."""
         self._stop.set()
 
-    def finish(self) -> None:
-        """Train from the last checkpoint to some steps further on, to the end."""
+    def finish(self) -> int:
+        """Train from the last checkpoint to some steps further on, to the end; the last step."""
         self.stop()
         self._thread.join(60)
         assert not self._thread.is_alive()
         assert self.failure is None, self.failure
-        done = self._script.run(TRAINING, LIFE=f"{self.run} to the end", STEPS=str(self.last_step))
-        assert done.returncode == 0, done.stderr
-
-    @property
-    def last_step(self) -> int:
-        """The step at which it ends."""
         path = self._folder / "checkpoint.json"
-        return (int(json.loads(path.read_text())["global_step"]["value"]) if path.exists() else 0) // 10 * 10 + 200
+        kept = int(json.loads(path.read_text())["global_step"]["value"]) if path.exists() else 0
+        last = kept // 10 * 10 + 200
+        done = self._script.run(TRAINING, LIFE=f"{self.run} to the end", STEPS=str(last))
+        assert done.returncode == 0, done.stderr
+        return last
 
     def curve(self, column: int, last: int) -> list[tuple[int, float]]:
         """What must be visible. column: 1 for steps, 2 for epochs."""

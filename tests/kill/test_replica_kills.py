@@ -106,8 +106,7 @@ def test_anything_killed_at_any_moment(tmp_path: Path) -> None:
                     stream.finish()
                 assert [stream.failure for stream in streams] == [None] * len(streams)
                 for job in jobs:
-                    last = job.last_step
-                    job.finish()
+                    last = job.finish()
                     assert all(result.done for result in tallyboard.sync(job.spool, url=balancer.url))
                     check_job(cluster, job, last)
                 monitor.stop()

@@ -27,8 +27,8 @@ from tallyboard_server.store.sql.snapshot import SqlSnapshot
 logger = logging.getLogger(__name__)
 
 CONNECTIONS_MAX: Final = 12
-"""Of one service: six that read, as many as SQLite's, the writer, and the service's own work; one of them for its signs of
-life alone, which wait for no other work: who gives none for seconds is dead to the others."""
+"""Of one service: six that read, as many as SQLite's, the writer, and the service's own work; one for its signs of life
+alone, which wait for no other work: who gives none for seconds is dead to the others."""
 CONNECTION_WAIT_S: Final = 10.0
 CONNECTION_WAIT_AGAIN_S: Final = 0.5
 """Where one was waited for in vain a moment ago: while the database is away, answers that say so come soon."""
