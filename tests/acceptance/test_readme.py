@@ -6,15 +6,20 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from typer.testing import CliRunner
 
 from tallyboard_server.cli.commands import app
 from tallyboard_server.settings import Settings
+from tallyboard_server.store.sqlite import SqliteStore
 from tests.cli_process import clean, curl
 from tests.conftest import StartService
 from tests.service import RunningService
+
+if TYPE_CHECKING:
+    from tests.postgres import Postgres
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -78,13 +83,24 @@ def test_the_lines_of_a_service_for_others_work(start_service: StartService, mon
 
 
 @pytest.mark.parametrize(
-    "words", [w for w in shell_lines() if w[0] == "tallyboard" and w[1] not in ("serve", *OF_OTHERS)]
+    "words", [w for w in shell_lines() if w[0] == "tallyboard" and w[1] not in ("serve", "migrate", *OF_OTHERS)]
 )
 def test_the_terminal_lines_work(
     words: list[str], reported: RunningService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TALLYBOARD_URL", reported.url)
     monkeypatch.chdir(tmp_path)  # some write files
+    outcome = CliRunner().invoke(app, words[1:])
+    assert outcome.exit_code == 0, outcome.output
+
+
+def test_the_line_that_moves_a_store_works(
+    postgres: "Postgres", monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (words,) = [words for words in shell_lines() if words[:2] == ["tallyboard", "migrate"]]
+    monkeypatch.chdir(tmp_path)
+    SqliteStore.open(tmp_path / "tallyboard-data").close()
+    monkeypatch.setenv("TALLYBOARD_DATABASE_URL", postgres.url(postgres.create_database()))
     outcome = CliRunner().invoke(app, words[1:])
     assert outcome.exit_code == 0, outcome.output
 

@@ -15,7 +15,7 @@ from tests.kill.kills import EXIT_TIMEOUT_S
 
 pytestmark = pytest.mark.slow
 
-_STATEMENTS_MAX = 60
+_STATEMENTS_MAX = 80
 
 
 def old_store(path: Path) -> None:
