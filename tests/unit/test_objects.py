@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
+from fsspec.registry import _registry as _loaded
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,7 +76,7 @@ class TestUrls:
 
     def test_a_missing_extra_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "s3fs", None)
-        monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)  # other tests may have had it loaded
+        monkeypatch.delitem(_loaded, "s3", raising=False)  # other tests may have had it loaded
         with pytest.raises(ExtraMissingError, match=r"need s3fs: pip install 'tallyboard\[server,object-store"):
             Bucket(ObjectUrl("s3://b/p"))
         with pytest.raises(ValueError, match="nothing-like"):
