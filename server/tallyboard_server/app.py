@@ -39,7 +39,7 @@ from tallyboard_server.api.service import Service, principal_of
 from tallyboard_server.api.static import STATIC, BuiltFiles
 from tallyboard_server.api.traffic import Traffic
 from tallyboard_server.contract import RunLimits
-from tallyboard_server.eventfiles import AnyExporter, EventFilePlace, ExportSettings
+from tallyboard_server.eventfiles import AnyExporter, Destination, ExportSettings
 from tallyboard_server.ingest import Bounds, HeartbeatKeeper, Ingest, Merger
 from tallyboard_server.joining import Views, open_store
 from tallyboard_server.notify import Notifier, Outbox, Webhook
@@ -177,8 +177,8 @@ async def running(
         live = Live()
         stack.callback(live.stop)
         record = joining.record(ingest.record)
-        place = EventFilePlace(settings.event_file_dir, timeout_s=settings.object_timeout_s)
-        exporter = place.exporter(
+        destination = Destination(settings.event_file_dir, timeout_s=settings.object_timeout_s)
+        exporter = destination.exporter(
             store, record,
             settings=_export_settings(settings),
             segment_interval_s=settings.segment_interval_s, segment_bytes=settings.segment_bytes, shares=shares,
@@ -244,7 +244,7 @@ async def running(
             exports=CapacityLimiter(EXPORTS_AT_ONCE_MAX),
             copying=asyncio.Lock(),
             event_files=exporter,
-            shelf=place.shelf(store),
+            shelf=destination.shelf(store),
             shares=shares,
             rebuild_elsewhere=joining.rebuild,
             pruner=pruner,

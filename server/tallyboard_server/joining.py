@@ -8,11 +8,10 @@ from tallyboard_server.api.listeners import Live
 from tallyboard_server.eventfiles import AnyExporter
 from tallyboard_server.ingest import Ingest, Merger
 from tallyboard_server.ingest.commands import Done
-from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.replicas import HeldShares, Item, News, Replica
 from tallyboard_server.settings import Settings
 from tallyboard_server.shares import EVERYTHING, Shares
-from tallyboard_server.store.protocol import Store, StoreError
+from tallyboard_server.store.protocol import Record, Store, StoreError
 from tallyboard_server.store.sqlite.store import SqliteStore
 from tallyboard_server.watch import Watcher, is_finite
 
@@ -45,7 +44,7 @@ class Joining(Protocol):
         """The runs that this service works for."""
         ...
 
-    def record(self, record: Callable[[Record], None]) -> Callable[[Record], None]:
+    def record(self, record: Record) -> Record:
         """Like `record` of the writer, for work on these runs."""
         ...
 
@@ -78,7 +77,7 @@ class Alone:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def record(self, record: Callable[[Record], None]) -> Callable[[Record], None]:
+    def record(self, record: Record) -> Record:
         """See Joining.record."""
         return record
 
@@ -116,7 +115,7 @@ class Together:
         """See Joining.shares."""
         return self._held
 
-    def record(self, record: Callable[[Record], None]) -> Callable[[Record], None]:
+    def record(self, record: Record) -> Record:
         """See Joining.record: nothing is written by one whom the others take for dead."""
         return self._replica.record(record)
 

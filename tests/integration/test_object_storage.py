@@ -16,8 +16,8 @@ from tallyboard_server.eventfiles.objects.bucket import PART_BYTES, Bucket, Uplo
 from tallyboard_server.eventfiles.objects.exporter import object_engine, object_settings
 from tallyboard_server.eventfiles.objects.faults import ObjectStorageError
 from tallyboard_server.eventfiles.objects.keys import run_key
-from tallyboard_server.eventfiles.objects.place import ObjectPlace
 from tallyboard_server.eventfiles.objects.shelf import ObjectShelf
+from tallyboard_server.eventfiles.objects.storage import ObjectStorage
 from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.objecturl import ObjectUrl
 from tallyboard_server.settings import Settings
@@ -188,7 +188,7 @@ def test_a_large_opening_is_uploaded_in_parts_and_not_at_all_if_one_fails(s3: S3
         local.url = ObjectUrl(f"s3://{BUCKET}/large")
         tools = Tools(local.store, local.ingest.record, object_settings(1.0), local.clock, local.wall)
         bucket = Bucket(local.url, timeout_s=1.0, clock=local.clock)
-        engine = object_engine(tools, ObjectPlace(tools, bucket), bucket)
+        engine = object_engine(tools, ObjectStorage(tools, bucket), bucket)
         s3.faults.seen.clear()
         s3.faults.status, s3.faults.code, s3.faults.only = 403, "AccessDenied", "partNumber=2"
         with pytest.raises(AssertionError, match="not settled"):

@@ -15,11 +15,11 @@ import pytest
 
 from tallyboard.wire import Batch, Columns, Rewind
 from tallyboard_server.eventfiles import ExportSettings
-from tallyboard_server.eventfiles.disk import Disk
 from tallyboard_server.eventfiles.engine import Engine
-from tallyboard_server.eventfiles.exporter import file_engine
+from tallyboard_server.eventfiles.files.disk import Disk
+from tallyboard_server.eventfiles.files.exporter import file_engine
+from tallyboard_server.eventfiles.files.storage import DiskFiles, FileTools
 from tallyboard_server.eventfiles.layout import LogDirectory
-from tallyboard_server.eventfiles.ondisk import DiskFiles, FileTools
 from tallyboard_server.ingest import Append, Delete, Merger
 from tallyboard_server.replicas.replica import VALID_S
 from tallyboard_server.shares import SHARES

@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.replicas.held import HeldShares
 from tallyboard_server.replicas.news import Item, News, read
 from tallyboard_server.shares import SHARES
-from tallyboard_server.store.protocol import StoreBusyError, StoreError, Transaction
+from tallyboard_server.store.protocol import Record, StoreBusyError, StoreError, Transaction, Work
 
 if TYPE_CHECKING:
     from tallyboard_server.store.postgres import PostgresStore
@@ -102,11 +101,11 @@ class Replica:
         except StoreError as error:
             logger.info("the other replicas will notice in %.0f s that this one is gone: %s", VALID_S, error)
 
-    def record(self, record: Callable[[Record], None]) -> Callable[[Record], None]:
+    def record(self, record: Record) -> Record:
         """Like `record`, for work on held shares: nothing is written if this replica was taken for dead since the
         turn of work began, be it alive again by now."""
 
-        def fenced(work: Record) -> None:
+        def fenced(work: Work) -> None:
             def guarded(transaction: Transaction) -> None:
                 if not cast("PostgresTransaction", transaction).lock_alive(self._shares.life):
                     raise StoreBusyError("this replica was silent for too long, and others do its work; it begins anew")

@@ -12,11 +12,10 @@ from typing import Final
 from tallyboard_server.breather import Breather
 from tallyboard_server.ingest.errors import IngestError
 from tallyboard_server.ingest.heartbeats import Heartbeats
-from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.model import Incident, KeptAlert
 from tallyboard_server.notify import Outbox
 from tallyboard_server.shares import EVERYTHING, Shares
-from tallyboard_server.store.protocol import RunHead, Snapshot, Store, StoreBusyError, StoreError, Transaction
+from tallyboard_server.store.protocol import Record, RunHead, Snapshot, Store, StoreBusyError, StoreError, Transaction
 from tallyboard_server.watch.book import RuleBook
 from tallyboard_server.watch.facts import BadTag, Facts, Refused
 from tallyboard_server.watch.findings import findings, is_lost
@@ -52,7 +51,7 @@ class Watcher:
     def __init__(
         self,
         store: Store,
-        record: Callable[[Record], None],
+        record: Record,
         heartbeats: Heartbeats,
         book: RuleBook,
         outbox: Outbox,
@@ -61,8 +60,7 @@ class Watcher:
         clock: Callable[[], float] = time.time,
         shares: Shares = EVERYTHING,
     ) -> None:
-        """`record` runs a function in a transaction of the writer and returns when it is durable. changed: told id and
-        name of each run whose incidents change. shares: which runs are looked after."""
+        """changed: told id and name of each run whose incidents change. shares: which runs are looked after."""
         self.inbox = Inbox(book, clock, shares)
         self.hearsay = Hearsay()
         self._shares = shares

@@ -1,9 +1,9 @@
-"""The exporter and the shelf for wherever event files go."""
+"""Where event files go, as the settings name it: the exporter that writes there, the shelf that reads there."""
 
 from pathlib import Path
 from typing import Any
 
-from tallyboard_server.eventfiles.exporter import Exporter
+from tallyboard_server.eventfiles.files.exporter import Exporter
 from tallyboard_server.eventfiles.layout import LogDirectory
 from tallyboard_server.eventfiles.objects.bucket import TIMEOUT_S, Bucket
 from tallyboard_server.eventfiles.objects.exporter import ObjectExporter, object_settings
@@ -11,16 +11,16 @@ from tallyboard_server.eventfiles.objects.segments import SEGMENT_BYTES
 from tallyboard_server.eventfiles.objects.shelf import ObjectShelf
 from tallyboard_server.eventfiles.shelf import Shelf
 from tallyboard_server.eventfiles.thread import ExporterThread
-from tallyboard_server.eventfiles.tools import ExportSettings, Record
+from tallyboard_server.eventfiles.tools import ExportSettings
 from tallyboard_server.objecturl import ObjectUrl
 from tallyboard_server.shares import EVERYTHING, Shares
-from tallyboard_server.store.protocol import Store
+from tallyboard_server.store.protocol import Record, Store
 
 AnyExporter = ExporterThread[Any]
 
 
-class EventFilePlace:
-    """A logdir: a directory, or a prefix of objects."""
+class Destination:
+    """A directory, or a prefix of objects."""
 
     def __init__(self, where: Path | ObjectUrl, *, timeout_s: float = TIMEOUT_S) -> None:
         """timeout_s: how long an object storage may take to answer.
