@@ -69,7 +69,7 @@ class Writer:
     def __init__(self, nodes: Nodes, logdir: Path, wall: Clock) -> None:
         self.node: Node = nodes.join()
         self.disk = Disk()
-        self._record = self.node.replica.record(self.node.ingest.record)
+        self._record = self.node.replica.fenced(self.node.ingest.record)
         tools = FileTools(
             self.node.store, self.record, ExportSettings(grace_s=GRACE_S), self.node.clock, wall,
             LogDirectory(logdir), self.disk, host="host", shares=self.node.held,

@@ -458,7 +458,7 @@ class Some:
     """A share of some runs."""
 
     runs: set[int] = field(default_factory=set)
-    picture: int = 0
+    version: int = 0
 
     def has(self, run_id: int) -> bool:
         return run_id in self.runs
@@ -467,7 +467,7 @@ class Some:
         return nullcontext()
 
     def take(self, *runs: int) -> None:
-        self.runs, self.picture = set(runs), self.picture + 1
+        self.runs, self.version = set(runs), self.version + 1
 
 
 def test_only_who_has_a_run_writes_its_objects_and_goes_on_where_another_stopped(service: ObjectService) -> None:

@@ -68,7 +68,7 @@ class Engine(Generic[F]):
         self._next_sweep_at = 0.0
         self._sweep_after = 0
         self._swept: set[int] = set()
-        self._picture = tools.shares.picture
+        self._version = tools.shares.version
 
     def notify(self, run_ids: Iterable[int]) -> None:
         """Runs that have changed, once for each change."""
@@ -229,9 +229,9 @@ class Engine(Generic[F]):
 
     def _forget_what_others_had(self) -> None:
         """Shares came or went: what is known of files that another process may have written to is worth nothing."""
-        if (picture := self._tools.shares.picture) == self._picture:
+        if (version := self._tools.shares.version) == self._version:
             return
-        self._picture = picture
+        self._version = version
         for run_id in list(self._runs.keys() | self._due.keys()):
             self._forget(run_id)
         self.begin_sweep()

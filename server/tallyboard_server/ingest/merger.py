@@ -63,7 +63,7 @@ class Merger:
         self._store = store
         self._record = record
         self._shares = shares
-        self._picture = shares.picture
+        self._version = shares.version
         self._min_blocks = min_blocks
         self._slice_rows = slice_rows
         self._fan_in = fan_in
@@ -155,8 +155,8 @@ class Merger:
                 self._failed("merging waits", error)
 
     def _turn(self) -> None:
-        if (picture := self._shares.picture) != self._picture:
-            self._picture = picture
+        if (version := self._shares.version) != self._version:
+            self._version = version
             self._begin_anew()
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_EVERY_S

@@ -64,7 +64,7 @@ class Watcher:
         self.inbox = Inbox(book, clock, shares)
         self.hearsay = Hearsay()
         self._shares = shares
-        self._picture = shares.picture
+        self._version = shares.version
         self._store = store
         self._record = record
         self._heartbeats = heartbeats
@@ -105,8 +105,8 @@ class Watcher:
     def turn(self) -> None:
         """Take what came, and look at what is due. Raises StoreError or IngestError; then it is due again."""
         now = self._clock()
-        if (picture := self._shares.picture) != self._picture:
-            self._picture = picture
+        if (version := self._shares.version) != self._version:
+            self._version = version
             self._begin_anew()
         ledger = self._ledger
         if ledger is None:
