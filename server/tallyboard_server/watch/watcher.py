@@ -114,36 +114,11 @@ class Watcher:
         if self._unsure:
             self._make_sure(ledger)
         self._breather.begin()
-        for run_id, news in self.inbox.take().items():
-            with self._kept_to(run_id):
-                self._take(run_id, news, ledger)
-            self._due.add(run_id)
-            self._breather.rest()
-        for run_id, heard in self.hearsay.due(now):
-            if self._shares.has(run_id):
-                with self._kept_to(run_id):
-                    self._look(run_id, heard, ledger, now)
-                self._due.add(run_id)
-                self._breather.rest()
+        self._take_all(ledger, now)
         if not self._next_sweep - SWEEP_EVERY_S <= now < self._next_sweep:  # the clock may have been put back, too
             self._next_sweep = now + SWEEP_EVERY_S
             self._due.update(self._facts)
-        changes: list[Change] = []
-        coming = 0
-        for run_id in list(self._due):
-            if len(changes) == (CHANGES_SHARED_MAX if self._store.shared else CHANGES_MAX):
-                break
-            change = None
-            if (facts := self._facts.get(run_id)) is not None:
-                with self._kept_to(run_id):
-                    change = self._judge(facts, ledger, now, coming)
-            if change is not None:
-                coming += len(change.saved)
-                changes.append(change)
-            else:
-                self._done(run_id, ledger)
-            self._breather.rest()
-        if changes:
+        if changes := self._judge_due(ledger, now):
             self._carry_out(changes, ledger, now)
         self.inbox.looked_at = frozenset(facts.id for facts in self._facts.values() if facts.bad)
 
@@ -169,6 +144,20 @@ class Watcher:
                 logger.warning("watchdogs wait: %r", error, exc_info=None if foreseen else error)
 
     # ── what came ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _take_all(self, ledger: Ledger, now: float) -> None:
+        """Take what was committed here, and look at what others committed; all of it is due then."""
+        for run_id, news in self.inbox.take().items():
+            with self._kept_to(run_id):
+                self._take(run_id, news, ledger)
+            self._due.add(run_id)
+            self._breather.rest()
+        for run_id, heard in self.hearsay.due(now):
+            if self._shares.has(run_id):
+                with self._kept_to(run_id):
+                    self._look(run_id, heard, ledger, now)
+                self._due.add(run_id)
+                self._breather.rest()
 
     def _take(self, run_id: int, news: News, ledger: Ledger) -> None:
         if news.deleted:
@@ -203,6 +192,25 @@ class Watcher:
             self._take(run_id, news, ledger)
 
     # ── what is wrong ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _judge_due(self, ledger: Ledger, now: float) -> list[Change]:
+        """Judge the runs that are due, as many as may change in one transaction; the others stay due."""
+        changes: list[Change] = []
+        coming = 0
+        for run_id in list(self._due):
+            if len(changes) == (CHANGES_SHARED_MAX if self._store.shared else CHANGES_MAX):
+                break
+            change = None
+            if (facts := self._facts.get(run_id)) is not None:
+                with self._kept_to(run_id):
+                    change = self._judge(facts, ledger, now, coming)
+            if change is not None:
+                coming += len(change.saved)
+                changes.append(change)
+            else:
+                self._done(run_id, ledger)
+            self._breather.rest()
+        return changes
 
     def _judge(self, facts: Facts, ledger: Ledger, now: float, coming: int) -> Change | None:
         """coming: incidents that other runs open in the same turn."""
