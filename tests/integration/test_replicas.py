@@ -156,14 +156,3 @@ def test_intake_waits_for_another_replica_that_is_far_behind(
         assert "of another replica are 1099511627776 bytes behind" in refused.json()["detail"]
         assert trio[2].get(f"/runs/{run_name}").status == 200
     assert until(lambda: status() == 200)  # though the other has nothing else to tell
-
-
-def test_repair_is_done_by_whoever_has_the_run(trio: list[RunningService], run_name: str) -> None:
-    runs = [f"{run_name}-{number}" for number in range(3)]
-    for run in runs:
-        assert trio[0].report(run, {"step": 1, "scalars": {"loss": 1.0}}).status == 200
-    for service in trio:
-        for run in runs:
-            assert until(lambda run=run: (trio[0].parts.settings.event_file_dir / run).is_dir())  # type: ignore[misc]
-            repaired = service.send("POST", f"/repair/{run}", {})
-            assert (repaired.status, repaired.json()["done"]) == (200, True)

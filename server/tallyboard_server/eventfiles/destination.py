@@ -27,16 +27,13 @@ class Destination:
 
         Raises ExtraMissingError, which is a ValueError, if something is not installed; nothing is asked for yet.
         """
-        self._where = where
-        self._bucket = None if isinstance(where, Path) else Bucket(where, timeout_s=timeout_s)
+        self._where = where if isinstance(where, Path) else Bucket(where, timeout_s=timeout_s)
 
     def shelf(self, store: Store) -> Shelf:
         """Its event files, for reading."""
-        if self._bucket is not None:
-            return ObjectShelf(self._bucket, store)
-        if not isinstance(self._where, Path):
-            raise TypeError("a logdir without a bucket is a directory")
-        return LogDirectory(self._where)
+        if isinstance(self._where, Path):
+            return LogDirectory(self._where)
+        return ObjectShelf(self._where, store)
 
     def exporter(
         self,
@@ -49,11 +46,9 @@ class Destination:
         shares: Shares = EVERYTHING,
     ) -> AnyExporter:
         """What writes them. `settings` is for directories, segment_* for objects."""
-        if self._bucket is not None:
-            return ObjectExporter(
-                store, self._bucket, record,
-                settings=object_settings(segment_interval_s), segment_bytes=segment_bytes, shares=shares,
-            )  # fmt: skip
-        if not isinstance(self._where, Path):
-            raise TypeError("a logdir without a bucket is a directory")
-        return Exporter(store, self._where, record, settings=settings, shares=shares)
+        if isinstance(self._where, Path):
+            return Exporter(store, self._where, record, settings=settings, shares=shares)
+        return ObjectExporter(
+            store, self._where, record,
+            settings=object_settings(segment_interval_s), segment_bytes=segment_bytes, shares=shares,
+        )  # fmt: skip

@@ -72,7 +72,7 @@ class Hearsay:
         return taken
 
 
-def look(view: Snapshot, run_id: int, heard: Heard, now: float, *, closer: bool) -> News | None:
+def news_of(view: Snapshot, run_id: int, heard: Heard, now: float, *, closer: bool) -> News | None:
     """What has happened to a run, as if it had been committed here; None if it was deleted. closer: read its points."""
     state = view.load_by_id(run_id)
     if state is None:

@@ -19,8 +19,7 @@ from tallyboard_server.store.protocol import Record, RunHead, Snapshot, Store, S
 from tallyboard_server.watch.book import RuleBook
 from tallyboard_server.watch.facts import BadTag, Facts, Refused
 from tallyboard_server.watch.findings import findings, is_lost
-from tallyboard_server.watch.hearsay import Heard, Hearsay
-from tallyboard_server.watch.hearsay import look as look_at
+from tallyboard_server.watch.hearsay import Heard, Hearsay, news_of
 from tallyboard_server.watch.inbox import Inbox, News
 from tallyboard_server.watch.ledger import OPEN_MAX, Change, Ledger
 from tallyboard_server.watch.points import BOUNDS, NONFINITE, look
@@ -184,7 +183,7 @@ class Watcher:
         facts = self._facts.get(run_id)
         closer = facts is not None and self.inbox.wants_points(run_id, facts.name)
         with self._store.snapshot() as view:
-            news = look_at(view, run_id, heard, now, closer=closer)
+            news = news_of(view, run_id, heard, now, closer=closer)
         if news is None:
             self._facts.pop(run_id, None)
             ledger.forget(run_id)
