@@ -12,6 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from tallyboard_server.eventfiles import troubles
+from tallyboard_server.eventfiles.objects import faults
 from tallyboard_server.eventfiles.objects.bucket import PART_BYTES, Bucket, Upload
 from tallyboard_server.eventfiles.objects.exporter import object_engine, object_settings
 from tallyboard_server.eventfiles.objects.faults import ObjectStorageError
@@ -146,8 +148,10 @@ def test_it_can_be_verified_repaired_and_looked_at(s3: S3, tmp_path: Path, cli: 
 
 
 def test_a_storage_that_fails_is_told_of_and_caught_up_with(
-    s3: S3, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    s3: S3, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module, pause in ((faults, "_PAUSE_MAX_S"), (troubles, "_RETRY_SYSTEMIC_MAX_S")):
+        monkeypatch.setattr(module, pause, 0.5)
     with serving(settings(tmp_path, f"s3://{BUCKET}/failing")) as service:
         report(service, "p/a", range(3))
         assert until(lambda: bool(s3.keys("failing/p/a/")))

@@ -144,7 +144,6 @@ def test_paused_anywhere(
         other.node.ingest.submit_blocking(Delete(run))
         settle(last.engine)
         other.node.replica.stop()
-    print(f"{number} places")
     assert number > 10
 
 
