@@ -8,16 +8,16 @@ from typing import Any, Self
 import numpy as np
 
 from tallyboard.wire import Batch, Columns, Open, Receipt, Rewind
-from tallyboard_server.eventfiles.disk import Disk
 from tallyboard_server.eventfiles.engine import Engine
-from tallyboard_server.eventfiles.exporter import file_engine
+from tallyboard_server.eventfiles.files.disk import Disk
+from tallyboard_server.eventfiles.files.exporter import file_engine
+from tallyboard_server.eventfiles.files.storage import DiskFiles, FileTools
 from tallyboard_server.eventfiles.layout import LogDirectory, is_event_file
-from tallyboard_server.eventfiles.ondisk import DiskFiles, FileTools
 from tallyboard_server.eventfiles.reader import EventFile, read_event_file
-from tallyboard_server.eventfiles.tools import ExportSettings, Record
+from tallyboard_server.eventfiles.tools import ExportSettings
 from tallyboard_server.ingest import Append, Delete, Ingest
 from tallyboard_server.series import read_points
-from tallyboard_server.store.protocol import Generation
+from tallyboard_server.store.protocol import Generation, Record
 from tallyboard_server.store.sqlite import SqliteStore
 from tests.stores import SQLITE, Stores
 

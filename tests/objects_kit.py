@@ -14,12 +14,13 @@ from tallyboard_server.eventfiles.engine import Engine
 from tallyboard_server.eventfiles.objects.bucket import Bucket
 from tallyboard_server.eventfiles.objects.exporter import object_engine
 from tallyboard_server.eventfiles.objects.keys import run_key
-from tallyboard_server.eventfiles.objects.place import ObjectPlace
 from tallyboard_server.eventfiles.objects.runobjects import RunObjects
 from tallyboard_server.eventfiles.objects.segments import SEGMENT_BYTES
-from tallyboard_server.eventfiles.tools import Record, Tools
+from tallyboard_server.eventfiles.objects.storage import ObjectStorage
+from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.objecturl import ObjectUrl
 from tallyboard_server.shares import EVERYTHING, Shares
+from tallyboard_server.store.protocol import Record
 from tests.eventfiles_kit import Curve, Service
 
 _numbers = itertools.count()
@@ -105,7 +106,7 @@ class ObjectService(Service):
             self.store, record or self.ingest.record, self.settings, self.clock, self.wall, host="host", shares=shares
         )
         bucket = Bucket(self.url, filesystem or FusedMemory(), clock=self.clock)
-        return object_engine(tools, ObjectPlace(tools, bucket), bucket, segment_bytes=segment_bytes)
+        return object_engine(tools, ObjectStorage(tools, bucket), bucket, segment_bytes=segment_bytes)
 
     def directory_of(self, run: str) -> str:
         """What TensorBoard calls the run's directory."""

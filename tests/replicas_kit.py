@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tallyboard_server.ingest import Ingest
-from tallyboard_server.replicas import HeldShares, Item, News, Replica
+from tallyboard_server.replicas import BulletinItem, HeldShares, Replica, Teller
 from tallyboard_server.replicas.replica import RENEW_EVERY_S
 from tallyboard_server.shares import SHARES
 from tallyboard_server.store.postgres import PostgresStore
@@ -20,10 +20,10 @@ CONNECTIONS_MAX = 4
 class Ear:
     """What a replica heard."""
 
-    items: list[Item] = field(default_factory=list)
+    items: list[BulletinItem] = field(default_factory=list)
     missed_count: int = 0
 
-    def heard(self, items: Sequence[Item]) -> None:
+    def heard(self, items: Sequence[BulletinItem]) -> None:
         """See Hearing.heard."""
         self.items += items
 
@@ -40,15 +40,15 @@ class Node:
         self.store = PostgresStore(url, connections_max=CONNECTIONS_MAX)
         self.ingest = Ingest(self.store)
         self.held = HeldShares(clock)
-        self.news = News(lambda _done: False, clock)
+        self.teller = Teller(lambda _done: False, clock)
         self.ear = Ear()
         self.backlog = 0
         self.revised: list[str] = []
         self.replica = Replica(
-            self.store, self.held, self.news, self.ear,
+            self.store, self.held, self.teller, self.ear,
             backlog_bytes=lambda: self.backlog, revised=self.revised.append, clock=clock,
         )  # fmt: skip
-        self.ingest.on_commit(self.news.committed)
+        self.ingest.on_commit(self.teller.committed)
         self.ingest.start()
 
     @property

@@ -30,7 +30,6 @@ from tallyboard_server.api.documented import hidden
 from tallyboard_server.api.edge import Edge
 from tallyboard_server.api.fairness import FairShare
 from tallyboard_server.api.guard import Guard
-from tallyboard_server.api.listeners import Live
 from tallyboard_server.api.openapi import openapi_document
 from tallyboard_server.api.rates import Rates
 from tallyboard_server.api.routes import API_PREFIX, ROUTERS
@@ -38,17 +37,12 @@ from tallyboard_server.api.safety import remove_unfinished_copies
 from tallyboard_server.api.service import Service, principal_of
 from tallyboard_server.api.static import STATIC, BuiltFiles
 from tallyboard_server.api.traffic import Traffic
-from tallyboard_server.contract import RunLimits
-from tallyboard_server.eventfiles import AnyExporter, EventFilePlace, ExportSettings
-from tallyboard_server.ingest import Bounds, HeartbeatKeeper, Ingest, Merger
-from tallyboard_server.joining import Views, open_store
-from tallyboard_server.notify import Notifier, Outbox, Webhook
-from tallyboard_server.retention import Pruner, Rules, Worker
+from tallyboard_server.eventfiles import AnyExporter
+from tallyboard_server.ingest import Ingest
+from tallyboard_server.membership import open_store
+from tallyboard_server.parts import make_parts
 from tallyboard_server.runtable import Overview
 from tallyboard_server.settings import Settings
-from tallyboard_server.store.protocol import Store
-from tallyboard_server.watch import RuleBook, Watcher
-from tallyboard_server.watch import Rules as WatchRules
 
 LARGE_DECODES_AT_ONCE_MAX: Final = 2
 """A JSON body may take twenty times its bytes while it is decoded, and more at once would only share one core."""
@@ -153,139 +147,42 @@ async def running(
     page: BuiltFiles,
     connections: Connections,
 ) -> AsyncIterator[Service]:
-    """Open the store, start the writer and the views on it; on the way out stop them in the opposite order."""
+    """Open the store and start what works on it; on the way out stop that in the opposite order."""
     async with AsyncExitStack() as stack:
-
-        def on_exit(stop: Callable[[], object]) -> None:
-            stack.push_async_callback(run_in_threadpool, stop)
-
-        joining = await run_in_threadpool(open_store, settings)
-        store, shares = joining.store, joining.shares
-        on_exit(store.close)
+        membership = await run_in_threadpool(open_store, settings)
+        stack.push_async_callback(run_in_threadpool, membership.store.close)
         await run_in_threadpool(remove_unfinished_copies, settings.data_dir)
-        book = RuleBook(_watch_rules(settings))
-        await run_in_threadpool(book.load, store)
-        outbox = Outbox(lambda run: book.owner_of(run) is not None)
-        ingest = Ingest(
-            store,
-            budget_bytes=settings.budget_bytes_max,
-            backlog_bytes_max=settings.export_backlog_bytes_max,
-            bounds=_bounds(settings),
-            clock=clock,
-            queue=outbox.put,
-        )
-        live = Live()
-        stack.callback(live.stop)
-        record = joining.record(ingest.record)
-        place = EventFilePlace(settings.event_file_dir, timeout_s=settings.object_timeout_s)
-        exporter = place.exporter(
-            store, record,
-            settings=_export_settings(settings),
-            segment_interval_s=settings.segment_interval_s, segment_bytes=settings.segment_bytes, shares=shares,
-        )  # fmt: skip
-        merger = Merger(store, record, clock=clock, shares=shares)
-
-        def changed(run_id: int, run: str) -> None:
-            live.changed(run)
-            joining.changed(run_id, run)
-
-        watcher = Watcher(
-            store, record, ingest.heartbeats, book, outbox, changed=changed, clock=clock, shares=shares
-        )  # fmt: skip
-        _follow(ingest, exporter, merger)
-        ingest.on_commit(live.committed)
-        ingest.on_commit(outbox.committed)
-        if settings.watchdogs:
-            ingest.on_commit(watcher.inbox.committed)
-            ingest.on_refused(watcher.inbox.refused)
-        ingest.start()
-        on_exit(ingest.close)  # after the views: their last records go through the writer
-        access.on_end(live.look_again)
-        await run_in_threadpool(access.open, store, ingest.record)
-        on_exit(access.close)
-        keeper = HeartbeatKeeper(ingest.heartbeats, store, ingest.record, clock)
-        await run_in_threadpool(keeper.start)
-        on_exit(keeper.stop)
-        revised: dict[str, Callable[[], object]] = {"access": access.reload, "rules": partial(book.load, store)}
-        await run_in_threadpool(joining.start, Views(ingest, live, exporter, merger, watcher, revised))
-        on_exit(joining.stop)  # first of all that works on shares: the others take them over once that has ended
-        exporter.start()
-        on_exit(exporter.stop)
-        merger.start()
-        on_exit(merger.stop)
-
-        pruner = Pruner(
-            store, ingest.record, ingest.submit_blocking, ingest.heartbeats.last_seen, clock,
-            thinned=partial(_tell_thinned, store, exporter, changed),
-        )  # fmt: skip
-        retention = Worker(pruner, _retention_rules(settings), shares=shares)
-        retention.start()
-        on_exit(retention.stop)
-        notifier = Notifier(
-            store, ingest.record, outbox,
-            owner_of=book.owner_of, webhook_at=book.webhook_at, public_url=settings.public_url, clock=clock,
-            active=partial(shares.has, 0),
-        )  # fmt: skip
-        notifier.start()
-        on_exit(notifier.stop)
-        if settings.watchdogs:
-            watcher.start()
-            on_exit(watcher.stop)
+        parts = make_parts(settings, clock, membership)
+        await run_in_threadpool(parts.book.load, membership.store)
+        await parts.start(stack, access, watchdogs=settings.watchdogs)
         fairness = _fair_share(settings, traffic)
         yield Service(
             settings=settings,
-            store=store,
-            ingest=ingest,
-            bodies=_bodies(settings, ingest),
+            store=membership.store,
+            ingest=parts.ingest,
+            bodies=_bodies(settings, parts.ingest),
             fairness=fairness,
             chart_reads=CapacityLimiter(settings.chart_reads_at_once_max),
             large_decodes=CapacityLimiter(LARGE_DECODES_AT_ONCE_MAX),
             verifications=CapacityLimiter(VERIFICATIONS_AT_ONCE_MAX),
             exports=CapacityLimiter(EXPORTS_AT_ONCE_MAX),
             copying=asyncio.Lock(),
-            event_files=exporter,
-            shelf=place.shelf(store),
-            shares=shares,
-            rebuild_elsewhere=joining.rebuild,
-            pruner=pruner,
+            event_files=parts.exporter,
+            shelf=parts.shelf,
+            shares=membership.shares,
+            rebuild_elsewhere=membership.rebuild,
+            pruner=parts.pruner,
             clock=clock,
             traffic=traffic,
             access=access,
             page=page,
-            live=live,
-            overview=Overview(store),
-            views={
-                "exporter": exporter,
-                "merger": merger,
-                "retention": retention,
-                "live": live,
-                "connections": connections,
-                "fairness": fairness,
-                "watchdogs": watcher,
-                "notices": notifier,
-                "replicas": joining,
-            },
-            rules=book,
-            notifier=notifier,
-            check_views=partial(check_exporter, exporter, settings.export_backlog_bytes_max),
+            live=parts.live,
+            overview=Overview(membership.store),
+            views={**parts.views, "connections": connections, "fairness": fairness},
+            rules=parts.book,
+            notifier=parts.notifier,
+            check_views=partial(check_exporter, parts.exporter, settings.export_backlog_bytes_max),
         )
-
-
-def _follow(ingest: Ingest, exporter: AnyExporter, merger: Merger) -> None:
-    """Have event files and merges hear of what is committed, and intake wait for them if they fall far behind."""
-    ingest.on_commit(lambda done: exporter.notify([item.state.id for item in done]))
-    ingest.on_commit(merger.notify)
-    ingest.watch_backlog(exporter.backlog_bytes)
-    ingest.watch_backlog(merger.backlog_bytes, "merges")
-
-
-def _tell_thinned(store: Store, exporter: AnyExporter, changed: Callable[[int, str], None], run_id: int) -> None:
-    """Retention has removed points of a run: its event file and the pages that show it are to follow."""
-    exporter.notify([run_id])
-    with store.snapshot() as view:
-        head = view.head(run_id)
-    if head is not None:
-        changed(run_id, head.name)
 
 
 def _fair_share(settings: Settings, traffic: Traffic) -> FairShare:
@@ -337,20 +234,6 @@ def check_exporter(exporter: AnyExporter, backlog_bytes_max: int) -> list[str]:
     return reasons
 
 
-def _export_settings(settings: Settings) -> ExportSettings:
-    return ExportSettings(interval_s=settings.export_interval_s, sync_interval_s=settings.export_sync_interval_s)
-
-
-def _bounds(settings: Settings) -> Bounds:
-    run = RunLimits(
-        tags=settings.tags_per_run_max,
-        counters=settings.counters_per_run_max,
-        attempts_per_counter=settings.attempts_per_counter_max,
-        producers=settings.producers_per_run_max,
-    )
-    return Bounds(run, settings.runs_per_project_max)
-
-
 def _connection_limits(settings: Settings) -> ConnectionLimits:
     return ConnectionLimits(
         connections_max=settings.connections_max,
@@ -360,18 +243,3 @@ def _connection_limits(settings: Settings) -> ConnectionLimits:
         send_timeout_s=settings.send_timeout_s,
         header_bytes_max=settings.header_bytes_max,
     )
-
-
-def _retention_rules(settings: Settings) -> Rules:
-    return Rules(
-        superseded_days=settings.retention_superseded_days,
-        thin_days=settings.retention_thin_days,
-        thin_points=settings.retention_thin_points,
-        runs_days=settings.retention_runs_days,
-    )
-
-
-def _watch_rules(settings: Settings) -> WatchRules:
-    url = settings.webhook_text
-    webhook = None if url is None else Webhook(url, settings.webhook_format)
-    return WatchRules(lost_after_s=settings.lost_after_s, webhook=webhook)

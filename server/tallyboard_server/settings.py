@@ -56,7 +56,10 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(6007, ge=0, le=_PORT_MAX, description="Port to listen on; 0 takes a free one.")
-    data_dir: Path = Field(Path("tallyboard-data"), description="Where the store lives; one process owns it.")
+    data_dir: Path = Field(
+        Path("tallyboard-data"),
+        description="Where the store lives, which one process owns; with DATABASE_URL what is only for a while.",
+    )
     database_url: SecretStr | None = Field(
         None, description="postgresql://user:password@host:5432/name: the store is there, for many services at once."
     )

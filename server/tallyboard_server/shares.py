@@ -12,7 +12,7 @@ class Shares(Protocol):
     """Runs fall into shares by their ids; each share has one holder at a time. Any thread may call."""
 
     @property
-    def picture(self) -> Hashable:
+    def version(self) -> Hashable:
         """Another value whenever a share came or went: then nothing that was known of its runs is to be relied on."""
         ...
 
@@ -28,7 +28,7 @@ class Shares(Protocol):
 class Everything:
     """The Shares of a process that has its store to itself."""
 
-    picture: Hashable = None
+    version: Hashable = None
 
     def has(self, run_id: int) -> bool:
         """See Shares.has."""

@@ -5,13 +5,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import psycopg
 import pytest
 
 from tallyboard_server.store.postgres import PostgresStore
+from tallyboard_server.store.postgres import exchange as exchanges
 from tallyboard_server.store.postgres import store as postgres_store
-from tallyboard_server.store.postgres.connection import PostgresConnection
+from tallyboard_server.store.postgres.connection import PostgresConnection, mapped_errors
+from tallyboard_server.store.postgres.exchange import Statement
 from tallyboard_server.store.protocol import Store, StoreBusyError
 from tests.contract.test_postgres_interleavings import report
 from tests.contract.two_services import carried, shown
@@ -66,6 +69,25 @@ def test_what_was_acknowledged_outlives_the_server(server: Postgres, store: Stor
     server.restart(how)
     assert steps(store) == [1, 2]
     server.restart(how)
+    carried(store, MORE)
+    assert steps(store) == [1, 2, 5, 6]
+
+
+def ask_and_wait(store: Any) -> None:
+    """Ask for what takes 20 s."""
+    with store.transaction() as transaction, mapped_errors():
+        transaction._connection.exchange([Statement(b"SELECT pg_sleep(20)")])
+
+
+def test_who_gets_no_answer_does_not_wait_for_ever(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A COMMIT may wait for a standby, which no timeout of the server's ends."""
+    monkeypatch.setattr(exchanges, "TIMEOUT_S", 0.3)
+    monkeypatch.setattr(exchanges, "_LOOK_EVERY_S", 0.05)
+    begun = time.monotonic()
+    with pytest.raises(StoreBusyError, match="did not answer"):
+        ask_and_wait(store)
+    assert time.monotonic() - begun < 10
+    monkeypatch.undo()
     carried(store, MORE)
     assert steps(store) == [1, 2, 5, 6]
 

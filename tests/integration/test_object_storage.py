@@ -12,12 +12,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from tallyboard_server.eventfiles import troubles
+from tallyboard_server.eventfiles.objects import faults
 from tallyboard_server.eventfiles.objects.bucket import PART_BYTES, Bucket, Upload
 from tallyboard_server.eventfiles.objects.exporter import object_engine, object_settings
 from tallyboard_server.eventfiles.objects.faults import ObjectStorageError
 from tallyboard_server.eventfiles.objects.keys import run_key
-from tallyboard_server.eventfiles.objects.place import ObjectPlace
 from tallyboard_server.eventfiles.objects.shelf import ObjectShelf
+from tallyboard_server.eventfiles.objects.storage import ObjectStorage
 from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.objecturl import ObjectUrl
 from tallyboard_server.settings import Settings
@@ -146,8 +148,10 @@ def test_it_can_be_verified_repaired_and_looked_at(s3: S3, tmp_path: Path, cli: 
 
 
 def test_a_storage_that_fails_is_told_of_and_caught_up_with(
-    s3: S3, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    s3: S3, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module, pause in ((faults, "_PAUSE_MAX_S"), (troubles, "_RETRY_SYSTEMIC_MAX_S")):
+        monkeypatch.setattr(module, pause, 0.5)
     with serving(settings(tmp_path, f"s3://{BUCKET}/failing")) as service:
         report(service, "p/a", range(3))
         assert until(lambda: bool(s3.keys("failing/p/a/")))
@@ -188,7 +192,7 @@ def test_a_large_opening_is_uploaded_in_parts_and_not_at_all_if_one_fails(s3: S3
         local.url = ObjectUrl(f"s3://{BUCKET}/large")
         tools = Tools(local.store, local.ingest.record, object_settings(1.0), local.clock, local.wall)
         bucket = Bucket(local.url, timeout_s=1.0, clock=local.clock)
-        engine = object_engine(tools, ObjectPlace(tools, bucket), bucket)
+        engine = object_engine(tools, ObjectStorage(tools, bucket), bucket)
         s3.faults.seen.clear()
         s3.faults.status, s3.faults.code, s3.faults.only = 403, "AccessDenied", "partNumber=2"
         with pytest.raises(AssertionError, match="not settled"):

@@ -91,10 +91,10 @@ def test_whoever_is_out_of_the_databases_reach_stops_by_itself_in_time(nodes: No
 def test_silent_for_too_long_but_not_missed_by_anybody(nodes: Nodes) -> None:
     node = nodes.join()
     node.renew()
-    life, picture = node.replica.id, node.held.picture
+    life, version = node.replica.id, node.held.version
     nodes.silence(node)
     node.renew()
-    assert (node.replica.id, node.held.picture) == (life, picture)
+    assert (node.replica.id, node.held.version) == (life, version)
     assert node.replica.stats()["replica_deaths_total"] == 0
 
 
@@ -133,7 +133,7 @@ def test_a_crash_of_the_database_makes_all_begin_anew(nodes: Nodes) -> None:
     settled(there)
     nodes.query("TRUNCATE replicas")
     with pytest.raises(StoreBusyError):
-        there[1].replica.record(there[1].ingest.record)(lambda _: None)
+        there[1].replica.fenced(there[1].ingest.record)(lambda _: None)
     settled(there)
     assert [node.replica.stats()["replica_deaths_total"] for node in there] == [1, 1]
 
@@ -146,7 +146,7 @@ def test_what_a_dead_replica_does_is_refused_and_changes_nothing(nodes: Nodes) -
     settled([lives, paused])
     report(paused, 1)
     ((run_id,),) = nodes.query("SELECT id FROM runs")
-    record = paused.replica.record(paused.ingest.record)
+    record = paused.replica.fenced(paused.ingest.record)
     kept = Incident(int(str(run_id)), "stalled", "step", 0.0, "warn", "")
     for buried in (False, True):
         nodes.silence(paused)
@@ -160,7 +160,7 @@ def test_what_a_dead_replica_does_is_refused_and_changes_nothing(nodes: Nodes) -
 def test_what_was_begun_before_it_died_is_refused_after_it_came_back(nodes: Nodes) -> None:
     lives, paused = nodes.join(), nodes.join()
     settled([lives, paused])
-    record = paused.replica.record(paused.ingest.record)
+    record = paused.replica.fenced(paused.ingest.record)
     with paused.held.working():
         nodes.silence(paused)
         lives.renew()
@@ -184,7 +184,7 @@ def test_nobody_is_buried_while_a_transaction_of_its_work_is_in_progress(nodes: 
         slow.renew()  # its signs of life do not wait for its work
         nodes.silence(slow)
 
-    slow.replica.record(slow.ingest.record)(work)
+    slow.replica.fenced(slow.ingest.record)(work)
     lives.renew()
     assert len(lives.shares) == SHARES
 
@@ -204,7 +204,7 @@ def test_work_is_tried_again_while_somebody_has_the_run(nodes: Nodes) -> None:
         with pytest.raises(RunHeldError):
             one.ingest.record(work, 0.5)
     assert len(tries) > 1
-    one.replica.record(one.ingest.record)(work)
+    one.replica.fenced(one.ingest.record)(work)
 
 
 # ── news ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tallyboard_server.eventfiles import Exporter
-from tallyboard_server.joining import Together
-from tallyboard_server.replicas import Replica, news
+from tallyboard_server.membership import SharedService
+from tallyboard_server.replicas import Replica
+from tallyboard_server.replicas import bulletin as bulletins
 from tallyboard_server.settings import Settings
 from tallyboard_server.shares import SHARES
 from tests.service import RunningService, serving, until
@@ -119,15 +120,15 @@ def test_when_one_leaves_its_shares_are_taken_over(stores: Stores, tmp_path: Pat
 
 
 def replica_of(service: RunningService) -> Replica:
-    joining = service.parts.views["replicas"]
-    assert isinstance(joining, Together)
-    return joining._replica
+    membership = service.parts.views["replicas"]
+    assert isinstance(membership, SharedService)
+    return membership._replica
 
 
 def test_pages_look_at_everything_again_when_their_replica_missed_something(
     trio: list[RunningService], run_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(news, "KEPT_S", 0.3)
+    monkeypatch.setattr(bulletins, "KEPT_S", 0.3)
     with listening(trio[0]) as stream, pytest.MonkeyPatch.context() as paused:
         assert stream.event()[0] == "hello"
         heard = replica_of(trio[0]).stats()["replica_missed_total"]
@@ -155,14 +156,3 @@ def test_intake_waits_for_another_replica_that_is_far_behind(
         assert "of another replica are 1099511627776 bytes behind" in refused.json()["detail"]
         assert trio[2].get(f"/runs/{run_name}").status == 200
     assert until(lambda: status() == 200)  # though the other has nothing else to tell
-
-
-def test_repair_is_done_by_whoever_has_the_run(trio: list[RunningService], run_name: str) -> None:
-    runs = [f"{run_name}-{number}" for number in range(3)]
-    for run in runs:
-        assert trio[0].report(run, {"step": 1, "scalars": {"loss": 1.0}}).status == 200
-    for service in trio:
-        for run in runs:
-            assert until(lambda run=run: (trio[0].parts.settings.event_file_dir / run).is_dir())  # type: ignore[misc]
-            repaired = service.send("POST", f"/repair/{run}", {})
-            assert (repaired.status, repaired.json()["done"]) == (200, True)

@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from tallyboard.wire import Alert
-from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.model import KeptAlert
 from tallyboard_server.notify import Notifier, Outbox, Webhook, notifier
-from tallyboard_server.store.protocol import Store
+from tallyboard_server.store.protocol import Store, Work
 from tests.eventfiles_kit import Clock
 from tests.kill.server import Server
 from tests.postgres_stores import PostgresStores
@@ -40,7 +39,7 @@ class Replica:
     def owner_of(self, run: str) -> str | None:
         return "" if "" in self.hooks and run else None
 
-    def record(self, work: Record) -> None:
+    def record(self, work: Work) -> None:
         with self.store.transaction() as transaction:
             work(transaction)
 

@@ -15,11 +15,11 @@ import pytest
 
 from tallyboard.wire import Batch, Columns, Rewind
 from tallyboard_server.eventfiles import ExportSettings
-from tallyboard_server.eventfiles.disk import Disk
 from tallyboard_server.eventfiles.engine import Engine
-from tallyboard_server.eventfiles.exporter import file_engine
+from tallyboard_server.eventfiles.files.disk import Disk
+from tallyboard_server.eventfiles.files.exporter import file_engine
+from tallyboard_server.eventfiles.files.storage import DiskFiles, FileTools
 from tallyboard_server.eventfiles.layout import LogDirectory
-from tallyboard_server.eventfiles.ondisk import DiskFiles, FileTools
 from tallyboard_server.ingest import Append, Delete, Merger
 from tallyboard_server.replicas.replica import VALID_S
 from tallyboard_server.shares import SHARES
@@ -69,7 +69,7 @@ class Writer:
     def __init__(self, nodes: Nodes, logdir: Path, wall: Clock) -> None:
         self.node: Node = nodes.join()
         self.disk = Disk()
-        self._record = self.node.replica.record(self.node.ingest.record)
+        self._record = self.node.replica.fenced(self.node.ingest.record)
         tools = FileTools(
             self.node.store, self.record, ExportSettings(grace_s=GRACE_S), self.node.clock, wall,
             LogDirectory(logdir), self.disk, host="host", shares=self.node.held,
@@ -144,7 +144,6 @@ def test_paused_anywhere(
         other.node.ingest.submit_blocking(Delete(run))
         settle(last.engine)
         other.node.replica.stop()
-    print(f"{number} places")
     assert number > 10
 
 

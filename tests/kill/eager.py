@@ -12,7 +12,7 @@ from typing import Any
 
 from tallyboard_server.cli import main
 from tallyboard_server.eventfiles import opening, tools
-from tallyboard_server.eventfiles.disk import Disk
+from tallyboard_server.eventfiles.files.disk import Disk
 from tallyboard_server.ingest import merger
 from tallyboard_server.store.sql import merging
 from tallyboard_server.store.sqlite import store

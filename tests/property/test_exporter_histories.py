@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tallyboard_server.eventfiles import opening, reading
 from tallyboard_server.eventfiles.engine import Engine
-from tallyboard_server.eventfiles.ondisk import DiskFiles
+from tallyboard_server.eventfiles.files.storage import DiskFiles
 from tallyboard_server.ingest import Merger
 from tests.eventfiles_kit import Service, curves, same, settle
 from tests.examples import given_on_engines

@@ -5,7 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
-from tallyboard_server.eventfiles.objects import bucket, exporter, faults, keys, place, runobjects
+from tallyboard_server.eventfiles.objects import bucket, exporter, faults, keys, runobjects, storage
 from tallyboard_server.objecturl import ObjectUrl, parse_logdir
 from tallyboard_server.settings import Settings
 from tests.s3 import S3, Faulty
@@ -33,10 +33,10 @@ def test_its_figures_are_those_of_the_code() -> None:
     assert f"a generation of {runobjects.MANY} segments that has become twice as large" in TEXT
     assert f"one of {runobjects.TOO_MANY:,} that grew by an eighth" in TEXT
     assert runobjects.TOO_MANY_SHARE == 8
-    assert (place.QUIET_S, exporter.GRACE_S) == (600.0, 600.0)
+    assert (storage.QUIET_S, exporter.GRACE_S) == (600.0, 600.0)
     assert "stays for ten minutes" in TEXT
     assert "quiet for ten minutes" in TEXT
-    assert (place.LIST_INTERVAL_S, place.LISTED_EVERY_S) == (2.0, 3600.0)
+    assert (storage.LIST_INTERVAL_S, storage.LISTED_EVERY_S) == (2.0, 3600.0)
     assert f"Up to {bucket.AT_ONCE} requests are under way" in TEXT
     assert f"one per {bucket.PART_BYTES // 2**20} MiB" in TEXT
     assert faults._PAUSE_MAX_S == 10.0

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tallyboard_server.eventfiles.disk import Disk
 from tallyboard_server.eventfiles.encoder import Encoder
+from tallyboard_server.eventfiles.files.disk import Disk
 from tallyboard_server.eventfiles.ordering import encode_blocks
 from tallyboard_server.eventfiles.reader import read_event_file
 from tallyboard_server.eventfiles.tagnames import TagNames

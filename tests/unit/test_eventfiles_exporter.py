@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tallyboard.wire import Open
-from tallyboard_server.eventfiles.disk import Disk
 from tallyboard_server.eventfiles.encoder import Encoder
+from tallyboard_server.eventfiles.files.disk import Disk
 from tallyboard_server.eventfiles.layout import LogDirectory, UnsafePathError
 from tallyboard_server.eventfiles.ordering import encode_blocks
 from tallyboard_server.eventfiles.reader import read_event_file

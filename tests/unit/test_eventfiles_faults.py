@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tallyboard_server.eventfiles.disk import Disk, OpenFiles
+from tallyboard_server.eventfiles.files.disk import Disk, OpenFiles
 from tallyboard_server.eventfiles.tools import ExportSettings
 from tests.eventfiles_kit import Service, curves, same, settle
 
@@ -175,7 +175,7 @@ class TestRebuild:
         service.pass_time(service.settings.sweep_interval_s)
         disk_full = FaultyDisk()
         disk_full.faults = {"create": errno.ENOSPC}
-        engine._place._tools.disk = disk_full  # type: ignore[attr-defined]
+        engine._storage._tools.disk = disk_full  # type: ignore[attr-defined]
         engine.turn()
         assert any("it is missing" in warning and "written anew" in warning for warning in engine.warnings())
         disk_full.faults = {}

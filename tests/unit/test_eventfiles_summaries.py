@@ -10,9 +10,10 @@ from tensorboardX.proto import event_pb2
 
 from tallyboard.wire import Rewind
 from tallyboard.wire.summaries import plain_metadata
-from tallyboard_server.eventfiles import blobpages, opening, read_event_file, reading, tails
+from tallyboard_server.eventfiles import blobpages, opening, read_event_file, reading
 from tallyboard_server.eventfiles.columns import PointColumns, read_columns
-from tallyboard_server.eventfiles.ondisk import DiskFiles
+from tallyboard_server.eventfiles.files import tails
+from tallyboard_server.eventfiles.files.storage import DiskFiles
 from tallyboard_server.eventfiles.reader import BlobPoint
 from tallyboard_server.series.blobs import read_blob_points, read_blobs, sample
 from tests.eventfiles_kit import Service, settle

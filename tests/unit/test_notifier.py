@@ -10,12 +10,11 @@ import msgspec
 import pytest
 
 from tallyboard.wire import Alert, Level
-from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.model import KeptAlert
 from tallyboard_server.notify import Notifier, Outbox, Webhook, check_url, webhook
 from tallyboard_server.notify.bodies import Entry, body, plain
 from tallyboard_server.store import watching
-from tallyboard_server.store.protocol import StoreFullError
+from tallyboard_server.store.protocol import StoreFullError, Work
 from tallyboard_server.store.sqlite import SqliteStore
 from tallyboard_server.store.watching import NOTICES_MAX
 from tests.eventfiles_kit import Clock
@@ -42,7 +41,7 @@ class Sending:
         project = run.partition("/")[0]
         return project if project in self.hooks else "" if "" in self.hooks else None
 
-    def record(self, work: Record) -> None:
+    def record(self, work: Work) -> None:
         """As Ingest.record."""
         with self.store.transaction() as transaction:
             work(transaction)
@@ -262,7 +261,7 @@ def test_an_alert_that_comes_while_a_delivery_is_made_is_in_it(life: Sending, re
     life.notifier.turn()
     record = life.notifier._record
 
-    def late(work: Record) -> None:
+    def late(work: Work) -> None:
         life.notifier._record = record
         life.alert("one", text="new")
         record(work)
@@ -276,7 +275,7 @@ def test_an_alert_that_comes_while_a_delivery_is_made_is_in_it(life: Sending, re
 def test_a_delivery_that_was_made_too_late_for_whoever_waited_is_sent_once(life: Sending, receiver: Receiver) -> None:
     record = life.notifier._record
 
-    def late(work: Record) -> None:
+    def late(work: Work) -> None:
         life.notifier._record = record
         record(work)
         raise FutureTimeoutError
@@ -295,7 +294,7 @@ def test_a_delivery_that_was_made_too_late_for_whoever_waited_is_sent_once(life:
 def test_what_was_taken_while_the_store_was_full_is_not_sent_again(
     tmp_path: Path, clock: Clock, receiver: Receiver
 ) -> None:
-    def full(_work: Record) -> None:
+    def full(_work: Work) -> None:
         raise StoreFullError("no room")
 
     hooks = {"": Webhook(receiver.url)}

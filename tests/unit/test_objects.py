@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallyboard.wire import InvalidNameError, check_run
-from tallyboard_server.eventfiles.objects import place as places
-from tallyboard_server.eventfiles.objects import runobjects
+from tallyboard_server.eventfiles.objects import runobjects, storage
 from tallyboard_server.eventfiles.objects.bucket import Bucket
 from tallyboard_server.eventfiles.objects.faults import Breaker, ExtraMissingError, ObjectStorageError
 from tallyboard_server.eventfiles.objects.keys import run_key
@@ -266,7 +265,7 @@ class TestReplaced:
         service.report(RUN, [0], {"loss": [0]})
         service.report(RUN + "/below", [0], {"loss": [0]})
         settle_objects(engine)
-        foreign = f"{engine._place._bucket.root}/{RUN}/events.out.tfevents.1.other"  # type: ignore[attr-defined]
+        foreign = f"{engine._storage._bucket.root}/{RUN}/events.out.tfevents.1.other"  # type: ignore[attr-defined]
         memory.pipe_file(foreign, b"not ours")
         service.delete(RUN)
         settle_objects(engine)
@@ -298,7 +297,7 @@ class TestReplaced:
         path = sorted(service.stored())[1]
         memory.rm_file(path)
         memory.pipe_file(path.rpartition("/")[0] + "/events.out.tfevents.1.other", b"")
-        service.pass_time(places.LISTED_EVERY_S + 31)
+        service.pass_time(storage.LISTED_EVERY_S + 31)
         engine.turn()
         assert "000001 is missing" in caplog.text
         assert any("tfevents.1.other is not one of ours" in warning for warning in engine.warnings())
@@ -461,7 +460,7 @@ class Some:
     """A share of some runs."""
 
     runs: set[int] = field(default_factory=set)
-    picture: int = 0
+    version: int = 0
 
     def has(self, run_id: int) -> bool:
         return run_id in self.runs
@@ -470,7 +469,7 @@ class Some:
         return nullcontext()
 
     def take(self, *runs: int) -> None:
-        self.runs, self.picture = set(runs), self.picture + 1
+        self.runs, self.version = set(runs), self.version + 1
 
 
 def test_only_who_has_a_run_writes_its_objects_and_goes_on_where_another_stopped(service: ObjectService) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import apsw
 import pytest
 
-from tallyboard_server.eventfiles.disk import Disk
+from tallyboard_server.eventfiles.files.disk import Disk
 from tallyboard_server.store.sqlite import SqliteStore
 from tests.eventfiles_kit import Service, settle
 from tests.verify_kit import merge, verify

@@ -55,26 +55,26 @@ def test_runs_fall_into_shares_by_their_ids(held: HeldShares) -> None:
 
 
 def test_what_is_held_lapses_by_the_clock_and_comes_back(held: HeldShares, clock: Clock) -> None:
-    sure = held.picture
+    sure = held.version
     clock.now += 3.99
     assert held.has(3)
-    assert held.picture == sure
+    assert held.version == sure
     clock.now += 0.01
     assert not held.has(3)
-    assert held.picture != sure
+    assert held.version != sure
     held.extend(clock() + 4.0)  # nobody had it in between: it is the same life
     assert held.has(3)
-    assert held.picture == sure
+    assert held.version == sure
 
 
-def test_each_change_is_another_picture(held: HeldShares) -> None:
-    pictures = [held.picture]
+def test_each_change_is_another_version(held: HeldShares) -> None:
+    versions = [held.version]
     for shares in ([3, 5, 7], [3, 5], [3, 5, 7]):
         held.take_over(shares)
-        pictures.append(held.picture)
-    assert len(set(pictures)) == len(pictures)
+        versions.append(held.version)
+    assert len(set(versions)) == len(versions)
     held.take_over([7, 5, 3])
-    assert held.picture == pictures[-1]
+    assert held.version == versions[-1]
 
 
 def test_a_share_is_let_go_when_the_turns_that_may_work_on_it_are_over(held: HeldShares) -> None:
@@ -125,4 +125,4 @@ def test_a_turn_that_fails_is_over(held: HeldShares) -> None:
 def test_whoever_is_alone_has_everything() -> None:
     with EVERYTHING.working():
         assert all(EVERYTHING.has(run_id) for run_id in range(2 * SHARES))
-    assert EVERYTHING.picture == EVERYTHING.picture
+    assert EVERYTHING.version == EVERYTHING.version

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tallyboard_server.eventfiles.disk import Disk
-from tallyboard_server.eventfiles.exporter import file_engine
+from tallyboard_server.eventfiles.files.disk import Disk
+from tallyboard_server.eventfiles.files.exporter import file_engine
+from tallyboard_server.eventfiles.files.storage import FileTools
 from tallyboard_server.eventfiles.layout import LogDirectory
-from tallyboard_server.eventfiles.ondisk import FileTools
 from tallyboard_server.ingest import Merger
 from tallyboard_server.notify import Outbox
 from tallyboard_server.replicas import HeldShares

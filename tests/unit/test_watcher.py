@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.model import Block, frozen
 from tallyboard_server.notify import Webhook
-from tallyboard_server.store.protocol import StoreBusyError, StoreFullError
+from tallyboard_server.store.protocol import StoreBusyError, StoreFullError, Work
 from tallyboard_server.watch import Bound, Rules, WatchRules, WebhookRule
 from tallyboard_server.watch import inbox as inboxes
 from tallyboard_server.watch import ledger as ledgers
@@ -574,7 +573,7 @@ class TestTelling:
     ) -> None:
         record = life.watcher._record
 
-        def late(work: Record) -> None:
+        def late(work: Work) -> None:
             record(work)
             raise error
 

@@ -17,13 +17,13 @@ from tallyboard_server.access.errors import (
     TokenUnknownError,
 )
 from tallyboard_server.access.lookups import Lookups
-from tallyboard_server.access.memory import Memory, Record
+from tallyboard_server.access.memory import Memory
 from tallyboard_server.access.sessions import cookie_value, hash_of_cookie, may_be_cookie
 from tallyboard_server.access.tokens import ENVIRONMENT_TOKEN, Book, TokenWanted, hashed, id_of, is_usable, new_text
 from tallyboard_server.access.tries import Tries
 from tallyboard_server.ingest.auditing import note
 from tallyboard_server.principal import SERVICE, Principal, Token
-from tallyboard_server.store.protocol import Store, Transaction
+from tallyboard_server.store.protocol import Record, Store, Transaction
 
 _COOKIE_ID_CHARS: Final = 8
 _ROUNDS: Final = 100_000
@@ -83,10 +83,7 @@ class Access:
         self._lookups = Lookups(self._memory.learn)
 
     def open(self, store: Store, record: Record) -> None:
-        """Take over what is in the store, make a first token if one is needed, and begin to save.
-
-        record: runs a function in a transaction of the writer. Raises StoreError.
-        """
+        """Take over what is in the store, make a first token if one is needed, and begin to save. Raises StoreError."""
         self._memory.open(store, record)
         with store.snapshot() as view:
             self.cookie_name = f"tallyboard_{view.identity()[:_COOKIE_ID_CHARS]}"

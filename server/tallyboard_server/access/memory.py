@@ -10,14 +10,13 @@ from tallyboard_server.access.errors import AccessError
 from tallyboard_server.access.lookups import Key
 from tallyboard_server.access.sessions import Sessions
 from tallyboard_server.access.tokens import Book, is_usable
-from tallyboard_server.store.protocol import Store, StoreBusyError, StoreError, Transaction
+from tallyboard_server.store.protocol import Record, Store, StoreBusyError, StoreError, Transaction
 
 SAVE_EVERY_S: Final = 60.0
 """When tokens were last used is saved at most so often."""
 AGAIN_S: Final = 1.0
 """After so long is read again what could not be read."""
 
-Record = Callable[[Callable[[Transaction], None]], None]
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
@@ -46,7 +45,7 @@ class Memory:
         self._thread = threading.Thread(target=self._run, name="tallyboard-access", daemon=True)
 
     def open(self, store: Store, record: Record) -> None:
-        """Take over what is in the store. record: runs a function in a transaction. Raises StoreError."""
+        """Take over what is in the store. Raises StoreError."""
         self._store, self._record = store, record
         self._read()
 

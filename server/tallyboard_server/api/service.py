@@ -55,9 +55,8 @@ class Service:
     `large_decodes` large bodies being decoded, `verifications` runs being verified, `exports` answers of
     GET /export being sent; `copying` is held while a backup is made; `live` tells pages what changes,
     `overview` knows what runs have together, `fairness` gives them their turns. access: who gets in; page: the
-    dashboard's files. shelf: event files, for reading. shares: the runs whose event files
-    and the like are this service's business; rebuild_elsewhere: has whoever else writes a run's event file write it
-    anew.
+    dashboard's files. shelf: event files, for reading. shares: the runs whose event files and the like are this
+    service's business; rebuild_elsewhere: has whoever else writes a run's event file write it anew.
 
     views: the background parts by name. check_views: what is wrong with them, in sentences (nothing: all is well).
     known_values: of runs, as tables of them were last answered. rules: what watchdogs look for; notifier: sends alerts.

@@ -1,31 +1,26 @@
 """The doctor's look at the directory that TensorBoard is given: are the files there, ours, whole and up to date?"""
 
 import re
-import time
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from tallyboard_server.api.messages import RunView
+from tallyboard_server.cli.eventfile import FILE_BYTES_MAX, compared
 from tallyboard_server.cli.finding import Finding, bad, good, note
-from tallyboard_server.cli.output import ago, count
+from tallyboard_server.cli.objects import look_at_objects
+from tallyboard_server.cli.output import count
 from tallyboard_server.eventfiles.layout import is_event_file
-from tallyboard_server.eventfiles.reader import ScalarPoint, read_items
-from tallyboard_server.eventfiles.tfrecord import Damage
 from tallyboard_server.objecturl import ObjectUrl
 
 FILES_LISTED_MAX: Final = 10_000
 """Directory entries looked at when no run is named."""
 
-FILE_BYTES_MAX: Final = 64 * 1024 * 1024
-"""Larger event files are not read to the end; at some 50 bytes a scalar this takes half a minute."""
-
 LAG_MAX_S: Final = 15.0
 """Event files follow the store within seconds; what is older than this should be in them."""
 
 _OURS: Final = re.compile(r"events\.out\.tfevents\.\d{10}\.[A-Za-z0-9-]+\.\d+\.\d+")
-
 
 Logdir = Path | ObjectUrl
 
@@ -41,8 +36,6 @@ def look_at_logdir(view: RunView | None, logdir: Logdir | None, told: Logdir | N
     if directory is None:
         yield note("where event files are is not told", "that takes a token for all projects; or name them by --logdir")
     elif isinstance(directory, ObjectUrl):
-        from tallyboard_server.cli.objects import look_at_objects  # here: it stands on this module
-
         yield from look_at_objects(view, directory)
     elif not (directory.is_dir() or logdir or directory.parent.is_dir()):
         yield good(f"event files are not on this machine ({directory}); look there, or name a copy with --logdir")
@@ -86,37 +79,4 @@ def _content(path: Path, view: RunView) -> Finding:
     if size > FILE_BYTES_MAX:
         return good(f"{path.name} is there ({size:,} bytes, not read)")
     with path.open("rb") as stream:
-        return compared(str(path), stream, view)
-
-
-def compared(path: str, stream: BinaryIO, view: RunView, lag_max_s: float | None = None) -> Finding:
-    """How an event file compares with a run: whether it is whole, and has every counter's last step."""
-    reached, damage = _last_steps(stream)
-    if damage is not None and not damage.torn:
-        return bad(
-            f"{path} is damaged at byte {damage.offset}: {damage.reason}", "delete it; the service writes it anew"
-        )
-    behind = [
-        f"{name} is at {counter.last_step} but the file at {last}"
-        for name, counter in view.counters.items()
-        if (last := max((reached.get(tag, -1) for tag in counter.tags), default=None)) != counter.last_step
-    ]
-    age_s = time.time() - view.health.last_seen
-    if behind and age_s > (LAG_MAX_S if lag_max_s is None else lag_max_s):
-        return bad(
-            f"{path} is behind: {'; '.join(behind)}, {ago(age_s)} after the last report",
-            "the exporter is stuck: see the service's log, and GET /readyz",
-        )
-    return good(f"{path} " + ("is being written" if behind else "holds every counter's last step"))
-
-
-def _last_steps(stream: BinaryIO) -> tuple[dict[str, int], Damage | None]:
-    """The largest step of each tag in an event file, and what keeps it from being read to its end."""
-    reached: dict[str, int] = {}
-    damage = None
-    for item in read_items(stream):
-        if isinstance(item, ScalarPoint):
-            reached[item.tag] = max(item.step, reached.get(item.tag, item.step))
-        elif isinstance(item, Damage):
-            damage = item
-    return reached, damage
+        return compared(str(path), stream, view, LAG_MAX_S)

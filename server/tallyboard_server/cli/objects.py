@@ -1,24 +1,21 @@
 """The doctor's look at a logdir in an object storage: can it be reached, are the run's objects there and up to date?"""
 
-import re
 from collections.abc import Iterator
 from typing import Final
 
 from tallyboard_server.api.messages import RunView
+from tallyboard_server.cli.eventfile import FILE_BYTES_MAX, compared
 from tallyboard_server.cli.finding import Finding, bad, good
-from tallyboard_server.cli.logdir import FILE_BYTES_MAX, compared
 from tallyboard_server.cli.output import count
 from tallyboard_server.eventfiles.encoder import encode_header
 from tallyboard_server.eventfiles.layout import is_event_file
 from tallyboard_server.eventfiles.objects.bucket import Bucket
-from tallyboard_server.eventfiles.objects.keys import generation_of, run_key
+from tallyboard_server.eventfiles.objects.keys import generation_of, run_key, seconds_of
 from tallyboard_server.eventfiles.objects.shelf import opened
 from tallyboard_server.objecturl import ObjectUrl
 
 LAG_MAX_S: Final = 90.0
 """Objects follow the store at an interval that can be set, some 20 s."""
-
-_OURS: Final = re.compile(r"events\.out\.tfevents\.(\d{10})\.[A-Za-z0-9-]+\.\d+\.\d+\.\d{6}")
 
 
 def look_at_objects(view: RunView | None, url: ObjectUrl) -> Iterator[Finding]:
@@ -37,7 +34,7 @@ def look_at_objects(view: RunView | None, url: ObjectUrl) -> Iterator[Finding]:
 def _run_objects(bucket: Bucket, view: RunView) -> Iterator[Finding]:
     key = run_key(view.run)
     sizes = bucket.sizes(key)
-    ours = sorted(name for name in sizes if _OURS.fullmatch(name))
+    ours = sorted(name for name in sizes if seconds_of(name) is not None)
     if foreign := [name for name in sizes if is_event_file(name) and name not in ours]:
         yield bad(
             f"{bucket.shown(key)} also holds objects that Tallyboard did not write: {', '.join(sorted(foreign)[:3])}",
@@ -47,12 +44,12 @@ def _run_objects(bucket: Bucket, view: RunView) -> Iterator[Finding]:
         if any(counter.last_step is not None for counter in view.counters.values()):
             yield bad(f"{bucket.shown(key)} holds no object of the run", "see the service's log, and GET /readyz")
         return
-    generation = generation_of(ours[-1])
+    generation, seconds = generation_of(ours[-1]), seconds_of(ours[-1])
     names = [name for name in ours if generation_of(name) == generation]
     where = bucket.shown(f"{key}/{generation}")
     if sum(sizes[name] for name in names) > FILE_BYTES_MAX:
         yield good(f"{where} is there ({count(len(names), 'object')}, not read)")
         return
-    header = encode_header(float(generation.split(".")[3]))
+    header = encode_header(float(seconds or 0))
     with opened(bucket, [f"{key}/{name}" for name in names], header) as (stream, _):
         yield compared(where, stream, view, LAG_MAX_S)

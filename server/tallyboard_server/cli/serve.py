@@ -90,10 +90,10 @@ def _check_logdir(settings: Settings) -> None:
     """End the command if event files can't go where they are to go because of something that is not installed."""
     if isinstance(settings.event_file_dir, Path):
         return
-    from tallyboard_server.eventfiles import EventFilePlace  # here: the other commands need none of it
+    from tallyboard_server.eventfiles import Destination  # here: the other commands need none of it
 
     try:
-        EventFilePlace(settings.event_file_dir)
+        Destination(settings.event_file_dir)
     except ValueError as error:
         fail(str(error))
 

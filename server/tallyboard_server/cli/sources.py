@@ -12,7 +12,7 @@ from tallyboard_server.api.messages import PruneBody, RepairAnswer, RepairBody
 from tallyboard_server.cli.http import ApiProblemError, Service, run_path, service_from
 from tallyboard_server.cli.output import Exit, count, fail
 from tallyboard_server.cli.serve import read_settings
-from tallyboard_server.eventfiles import EventFilePlace
+from tallyboard_server.eventfiles import Destination
 from tallyboard_server.export import Export, Format, MissingPartError, UnfitFormatError, Wanted
 from tallyboard_server.ingest import Ingest, RunNotFoundError
 from tallyboard_server.ingest.heartbeats import RUNS_MAX
@@ -106,10 +106,10 @@ class Online:
 class Offline:
     """A store that this process opened by itself; one that is shared may have services."""
 
-    def __init__(self, store: Store, place: EventFilePlace, services: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, store: Store, destination: Destination, services: Callable[[], int] = lambda: 0) -> None:
         """services: how many work on it now."""
         self._store = store
-        self._place = place
+        self._destination = destination
         self._services = services
 
     def runs(self) -> Iterator[str]:
@@ -126,7 +126,7 @@ class Offline:
     def verify(self, run: str, progress: Progress) -> RunReport:
         """See Source.verify."""
         catch_up_s = CATCH_UP_S if self._services() else 0.0
-        check = RunCheck(self._store, self._place.shelf(self._store), run, catch_up_s=catch_up_s)
+        check = RunCheck(self._store, self._destination.shelf(self._store), run, catch_up_s=catch_up_s)
         scalars = 0
         try:
             for read in check.steps():
@@ -144,7 +144,7 @@ class Offline:
         if state is None:
             raise _not_found(f"there is no run {run!r}")
         ingest = Ingest(self._store)
-        exporter = self._place.exporter(self._store, ingest.record)
+        exporter = self._destination.exporter(self._store, ingest.record)
         ingest.start()
         exporter.start()
         try:
@@ -221,13 +221,13 @@ def source(data_dir: Path | None, logdir: str | None, database_url: str | None =
     if not (data_dir / DATABASE_NAME).is_file():
         fail(f"{data_dir} is no data directory of Tallyboard", Exit.NOT_FOUND)
     try:
-        place = EventFilePlace(parse_logdir(logdir) if logdir else data_dir / "logdir")
+        destination = Destination(parse_logdir(logdir) if logdir else data_dir / "logdir")
     except ValueError as error:
         fail(f"--logdir: {error}")
     try:
         store = SqliteStore.open(data_dir)
         try:
-            yield Offline(store, place)
+            yield Offline(store, destination)
         finally:
             store.close()
     except StoreError as error:
@@ -252,13 +252,13 @@ def _database(text: str, logdir: str | None) -> Iterator[Source]:
     except ImportError as error:
         fail(f"a store on PostgreSQL needs the extra `postgres` ({error}); install tallyboard with [server,postgres]")
     try:
-        place = EventFilePlace(settings.event_file_dir)
+        destination = Destination(settings.event_file_dir)
     except ValueError as error:
         fail(f"--logdir: {error}")
     try:
         store = PostgresStore.open(url)
         try:
-            yield Offline(store, place, store.services)
+            yield Offline(store, destination, store.services)
         finally:
             store.close()
     except StoreError as error:

@@ -1,9 +1,9 @@
 """TensorBoard event files: encoded from the journal, kept in step with it, read back."""
 
+from tallyboard_server.eventfiles.destination import AnyExporter, Destination
 from tallyboard_server.eventfiles.encoder import ENCODER_VERSION, Encoder
-from tallyboard_server.eventfiles.exporter import Exporter
+from tallyboard_server.eventfiles.files.exporter import Exporter
 from tallyboard_server.eventfiles.layout import LogDirectory, UnsafePathError, is_event_file
-from tallyboard_server.eventfiles.places import AnyExporter, EventFilePlace
 from tallyboard_server.eventfiles.reader import BlobPoint, EventFile, ScalarPoint, read_event_file
 from tallyboard_server.eventfiles.shelf import Shelf
 from tallyboard_server.eventfiles.tfrecord import Damage
@@ -14,9 +14,9 @@ __all__ = [
     "AnyExporter",
     "BlobPoint",
     "Damage",
+    "Destination",
     "Encoder",
     "EventFile",
-    "EventFilePlace",
     "ExportSettings",
     "Exporter",
     "LogDirectory",

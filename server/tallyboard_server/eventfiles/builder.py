@@ -1,4 +1,4 @@
-"""Builds generations: recorded, written under a hidden name, synced, renamed, recorded as live; a slice at a time."""
+"""Builds generations: recorded, written a slice at a time, recorded as live once they stand complete."""
 
 import logging
 from collections import deque
@@ -9,8 +9,8 @@ from functools import partial
 from typing import Final, Generic
 
 from tallyboard_server.eventfiles.opening import Opening
-from tallyboard_server.eventfiles.place import F, Place
 from tallyboard_server.eventfiles.runfiles import LIVE, RETIRED, Build
+from tallyboard_server.eventfiles.storage import F, Storage
 from tallyboard_server.eventfiles.tagnames import TagNames
 from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.eventfiles.troubles import Troubles
@@ -33,7 +33,7 @@ class Builder(Generic[F]):
     def __init__(
         self,
         tools: Tools,
-        place: Place[F],
+        storage: Storage[F],
         troubles: Troubles,
         *,
         on_live: Callable[[F], None],
@@ -41,7 +41,7 @@ class Builder(Generic[F]):
     ) -> None:
         """on_live is told of a run that has a new generation."""
         self._tools = tools
-        self._place = place
+        self._storage = storage
         self._troubles = troubles
         self._on_live = on_live
         self._on_failed = on_failed
@@ -56,7 +56,7 @@ class Builder(Generic[F]):
     @property
     def room(self) -> int:
         """How many more can be begun."""
-        return max(0, self._place.builds_max - len(self))
+        return max(0, self._storage.builds_max - len(self))
 
     def begin(self, wanted: Sequence[tuple[F, RunState, TagNames]]) -> None:
         """Record new generations and create their files. `wanted` has at most `room` runs."""
@@ -65,7 +65,7 @@ class Builder(Generic[F]):
         def prepare(files: F, state: RunState, names: TagNames) -> None:
             prepared[files.run_id] = self._prepare(files, state, names)
 
-        raised = self._place.each([partial(prepare, *each) for each in wanted])
+        raised = self._storage.each([partial(prepare, *each) for each in wanted])
         for (files, _, _), error in zip(wanted, raised, strict=True):
             if error is not None:
                 self._troubles.note(files.run_id, files.name, error)
@@ -94,7 +94,7 @@ class Builder(Generic[F]):
         for _ in range(len(self._writing)):
             if not self._writing:
                 break
-            self._write_on([self._writing.popleft() for _ in range(min(self._place.at_once, len(self._writing)))])
+            self._write_on([self._writing.popleft() for _ in range(min(self._storage.at_once, len(self._writing)))])
             if self._tools.clock() >= until:
                 break
         if self._complete:
@@ -117,7 +117,7 @@ class Builder(Generic[F]):
                 files.build.discard()
 
     def _prepare(self, files: F, state: RunState, names: TagNames) -> Build:
-        generation, has_predecessor = self._place.next_generation(files, state)
+        generation, has_predecessor = self._storage.next_generation(files, state)
         files.last_number, files.last_seconds = generation.number, generation.seconds
         opening = Opening(
             self._tools.encoder, state, names, seconds=generation.seconds, has_predecessor=has_predecessor
@@ -135,7 +135,7 @@ class Builder(Generic[F]):
                 if state is None or state.id != files.run_id:
                     gone.add(files.run_id)
                     continue
-                self._place.record_building(transaction, files, build.generation)
+                self._storage.record_building(transaction, files, build.generation)
 
         try:
             self._tools.record(work)
@@ -144,13 +144,13 @@ class Builder(Generic[F]):
                 files.leftovers.append(build.generation)
             raise
         for files, _ in builds:
-            self._place.recorded_building(files)
+            self._storage.recorded_building(files)
         return gone
 
     def _create(self, files: F, build: Build) -> None:
         if build.opening is None:
             raise ValueError("a complete generation is not created again")
-        build.sink = self._place.create(files, build.generation)
+        build.sink = self._storage.create(files, build.generation)
         head = build.opening.head()
         build.sink.write(head)
         build.length = len(head)
@@ -166,7 +166,7 @@ class Builder(Generic[F]):
                 slices.append((files, build, self._next_slice(build)))
             if attempt.failed:
                 self._abandon(files, build)
-        raised = self._place.each([partial(_write, build, data) for _, build, data in slices])
+        raised = self._storage.each([partial(_write, build, data) for _, build, data in slices])
         for (files, build, data), error in zip(slices, raised, strict=True):
             if error is not None:
                 self._troubles.note(files.run_id, files.name, error)
@@ -201,7 +201,7 @@ class Builder(Generic[F]):
 
         def work(transaction: Transaction) -> None:
             for files, _ in builds:
-                self._place.record_live(transaction, files, live[files.run_id])
+                self._storage.record_live(transaction, files, live[files.run_id])
             for generation in retired.values():
                 transaction.save_generation(generation)
 
@@ -216,12 +216,12 @@ class Builder(Generic[F]):
         self.generations_total += 1
         self.repairs_total += files.damage is not None
         if old is not None:
-            self._place.release(files, old)
+            self._storage.release(files, old)
             files.retired[old.number] = old
             logger.info("event files of %s: %s replaces %s", files.name, live.file_name, old.file_name)
         files.live, files.build, files.damage = live, None, None
         files.written_pos, files.written_length = live.first_pos, live.length
-        self._place.installed(files, live)
+        self._storage.installed(files, live)
         now = self._tools.clock()
         rest_s = _REST * (now - build.begun_at) if build.begun_at else 0.0
         files.next_generation_at = now + max(self._tools.settings.generation_interval_s, rest_s)
@@ -231,7 +231,7 @@ class Builder(Generic[F]):
         files.build = None
         files.leftovers.append(build.generation)
         with suppress(OSError):  # else it goes before the next one is begun
-            self._place.abandoned(files, build.generation)
+            self._storage.abandoned(files, build.generation)
         self._on_failed(files)
 
 

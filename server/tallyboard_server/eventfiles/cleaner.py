@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, Generic
 
-from tallyboard_server.eventfiles.place import F, Place
+from tallyboard_server.eventfiles.storage import F, Storage
 from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.eventfiles.troubles import Troubles
 from tallyboard_server.store.protocol import Generation, Snapshot, Transaction
@@ -20,10 +20,10 @@ _RETRY_S: Final = 10.0
 class Cleaner(Generic[F]):
     """Only files that were recorded are ever removed, and directories only when they are empty."""
 
-    def __init__(self, tools: Tools, place: Place[F], troubles: Troubles, runs: dict[int, F]) -> None:
+    def __init__(self, tools: Tools, storage: Storage[F], troubles: Troubles, runs: dict[int, F]) -> None:
         """`runs` is the exporter's own, by run id."""
         self._tools = tools
-        self._place = place
+        self._storage = storage
         self._troubles = troubles
         self._runs = runs
         self._expiring: list[tuple[float, int, int]] = []
@@ -61,8 +61,8 @@ class Cleaner(Generic[F]):
             if files is None or generation is None:
                 continue
             with self._troubles.kept_to(run_id, files.name) as attempt:
-                if self._place.may_go(files, generation):
-                    self._place.remove(files.name, [generation])
+                if self._storage.may_go(files, generation):
+                    self._storage.remove(files.name, [generation])
                     removed.append((files, generation))
                 else:
                     heapq.heappush(self._expiring, (now + _RETRY_S, run_id, number))
@@ -96,7 +96,7 @@ class Cleaner(Generic[F]):
                 continue
             forget(run_id)
             with self._troubles.kept_to(run_id, name) as attempt:
-                self._place.remove_all(name, generations)
+                self._storage.remove_all(name, generations)
                 gone += generations
                 self._leaving.pop(run_id, None)
                 self._troubles.forget(run_id)

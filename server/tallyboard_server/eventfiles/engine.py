@@ -14,8 +14,8 @@ from tallyboard_server.breather import Breather
 from tallyboard_server.eventfiles.builder import Builder
 from tallyboard_server.eventfiles.cleaner import Cleaner
 from tallyboard_server.eventfiles.pace import Pace
-from tallyboard_server.eventfiles.place import F, Growth, Place
 from tallyboard_server.eventfiles.reading import Tail
+from tallyboard_server.eventfiles.storage import F, Growth, Storage
 from tallyboard_server.eventfiles.tagnames import TagNames, TagNamesCache
 from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.eventfiles.troubles import Troubles
@@ -43,10 +43,10 @@ class Engine(Generic[F]):
     Only `notify`, `rebuild`, `stats`, `faults`, `warnings` and `backlog_bytes` may be called by other threads.
     """
 
-    def __init__(self, tools: Tools, place: Place[F], growth: Growth[F], troubles: Troubles) -> None:
-        """place, growth: what is done, and where, once it is known what a run needs; they note in `troubles`."""
+    def __init__(self, tools: Tools, storage: Storage[F], growth: Growth[F], troubles: Troubles) -> None:
+        """storage, growth: what is done, and where, once it is known what a run needs; they note in `troubles`."""
         self._tools = tools
-        self._place = place
+        self._storage = storage
         self._runs: dict[int, F] = {}
         self._due: dict[int, float] = {}
         self._lag: dict[int, int] = {}
@@ -58,8 +58,8 @@ class Engine(Generic[F]):
         self._pace = Pace(tools.settings.interval_s, tools.clock)
         self._breather = Breather()
         self._growth = growth
-        self._builder = Builder(tools, place, troubles, on_live=self._went_live, on_failed=self._put_off)
-        self._cleaner = Cleaner(tools, place, troubles, self._runs)
+        self._builder = Builder(tools, storage, troubles, on_live=self._went_live, on_failed=self._put_off)
+        self._cleaner = Cleaner(tools, storage, troubles, self._runs)
         self._lock = threading.Lock()
         self._notified: Counter[int] = Counter()
         self._notified_blocks = 0
@@ -68,7 +68,7 @@ class Engine(Generic[F]):
         self._next_sweep_at = 0.0
         self._sweep_after = 0
         self._swept: set[int] = set()
-        self._picture = tools.shares.picture
+        self._version = tools.shares.version
 
     def notify(self, run_ids: Iterable[int]) -> None:
         """Runs that have changed, once for each change."""
@@ -130,7 +130,7 @@ class Engine(Generic[F]):
             "export_repairs_total": self._builder.repairs_total,
             "export_errors_total": self._troubles.errors_total,
             "export_foreign_files": sum(len(files.foreign) for files in list(self._runs.values())),
-            **self._place.stats(),
+            **self._storage.stats(),
         }
 
     def turn(self, *, force: bool = False) -> float:
@@ -146,7 +146,7 @@ class Engine(Generic[F]):
     def _turn(self, force: bool) -> float:
         now = self._tools.clock()
         self._take_notified(now)
-        self._place.relieve(self._troubles)
+        self._storage.relieve(self._troubles)
         if now >= self._next_sweep_at:
             self._sweep_page(now)
         with self._pace.working():
@@ -160,7 +160,7 @@ class Engine(Generic[F]):
         if self._tools.clock() >= self._cleaner.next_at:
             self._cleaner.turn(self._forget)
         # A run that can't be written (its directory, say) must not stop the intake of all the others.
-        own = self._troubles.is_own if self._place.shared_fate else self._troubles.__contains__
+        own = self._troubles.is_own if self._storage.shared_fate else self._troubles.__contains__
         self._lag_blocks = sum(lag for run_id, lag in self._lag.items() if not own(run_id))
         return max(0.0, self._next_at() - self._tools.clock())
 
@@ -186,7 +186,7 @@ class Engine(Generic[F]):
     def close(self) -> None:
         """Close all files."""
         self._builder.close()
-        self._place.close()
+        self._storage.close()
 
     def _next_at(self) -> float:
         if len(self._builder) or self._sweep_after:
@@ -229,9 +229,9 @@ class Engine(Generic[F]):
 
     def _forget_what_others_had(self) -> None:
         """Shares came or went: what is known of files that another process may have written to is worth nothing."""
-        if (picture := self._tools.shares.picture) == self._picture:
+        if (version := self._tools.shares.version) == self._version:
             return
-        self._picture = picture
+        self._version = version
         for run_id in list(self._runs.keys() | self._due.keys()):
             self._forget(run_id)
         self.begin_sweep()
@@ -250,7 +250,7 @@ class Engine(Generic[F]):
                 continue
             self._swept.add(head.run_id)
             files = self._runs.get(head.run_id)
-            if files is None or files.settled != (head.pos, head.epoch) or self._place.is_due(files, head):
+            if files is None or files.settled != (head.pos, head.epoch) or self._storage.is_due(files, head):
                 self._make_due(head.run_id, now)
             if files is not None and files.build is None:
                 self._inspect(files, now)
@@ -267,7 +267,7 @@ class Engine(Generic[F]):
     def _inspect(self, files: F, now: float) -> None:
         known = files.foreign
         with self._troubles.kept_to(files.run_id, files.name):
-            self._place.inspect(files)
+            self._storage.inspect(files)
             if files.damage is not None:
                 logger.warning("event file of %s: %s; it is written anew", files.name, files.damage)
                 self._make_due(files.run_id, now)
@@ -350,7 +350,7 @@ class Engine(Generic[F]):
             return wanted_anew
 
     def _load(self, view: Snapshot, state: RunState) -> F:
-        files = self._place.load(view, state)
+        files = self._storage.load(view, state)
         self._runs[state.id] = files
         for generation in files.retired.values():
             self._cleaner.retire(files, generation)
@@ -415,7 +415,7 @@ class Engine(Generic[F]):
             self._growth.forget(files)
             self._builder.forget(files)
             if files.live is not None:
-                self._place.release(files, files.live)
+                self._storage.release(files, files.live)
 
 
 def _no_rest() -> None:

@@ -26,7 +26,7 @@ class Sink(Protocol):
         ...
 
     def discard(self) -> None:
-        """Let go of what is held; nothing is raised. Something may stay behind, which its place removes."""
+        """Let go of what is held; nothing is raised. Something may stay behind, which the storage removes."""
         ...
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Generic
 
 from tallyboard_server.eventfiles.engine import Engine
-from tallyboard_server.eventfiles.place import F, Place
+from tallyboard_server.eventfiles.storage import F, Storage
 from tallyboard_server.store.protocol import RunHead, Store, StoreError
 
 logger = logging.getLogger(__name__)
@@ -30,13 +30,13 @@ class _Drain:
 
 
 class ExporterThread(Generic[F]):
-    """Keeps event files in step with a store; what they are and where is the engine's and the place's business."""
+    """Keeps event files in step with a store; what they are and where is the engine's and the storage's business."""
 
-    def __init__(self, store: Store, engine: Engine[F], place: Place[F], clock: Callable[[], float]) -> None:
+    def __init__(self, store: Store, engine: Engine[F], storage: Storage[F], clock: Callable[[], float]) -> None:
         self._store = store
         self._clock = clock
         self._engine = engine
-        self._place = place
+        self._storage = storage
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -47,7 +47,7 @@ class ExporterThread(Generic[F]):
 
     def start(self) -> None:
         """Begin. OSError if there is no place for event files."""
-        self._place.prepare()
+        self._storage.prepare()
         self._thread.start()
 
     def stop(self, timeout_s: float = 10.0) -> None:

@@ -7,11 +7,7 @@ from typing import Final
 from tallyboard_server.eventfiles.encoder import Encoder
 from tallyboard_server.eventfiles.layout import host_name
 from tallyboard_server.shares import EVERYTHING, Shares
-from tallyboard_server.store.protocol import Store, Transaction
-
-Record = Callable[[Callable[[Transaction], None]], None]
-"""Runs a function in a transaction of the one writer; returns when it is durable, raises if it is not."""
-
+from tallyboard_server.store.protocol import Record, Store
 
 CLOCK_AHEAD_S: Final = 366 * 24 * 3600
 """Files named for a time further ahead than this are not followed there."""

@@ -99,3 +99,12 @@ class Troubles:
         """When to try a run again; 0.0 if nothing is wrong with it."""
         trouble = self._by_run.get(run_id)
         return trouble.retry_at if trouble is not None else 0.0
+
+
+def raised_by(call: Callable[[], None]) -> Exception | None:
+    """Call it; what it raised, to be noted for the run in question."""
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001 - see Troubles.kept_to
+        return error
+    return None

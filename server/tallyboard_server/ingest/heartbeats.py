@@ -15,9 +15,8 @@ from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Final
 
 from tallyboard_server.ingest.errors import IngestError
-from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.model import RunState
-from tallyboard_server.store.protocol import Listening, Store, StoreError, Transaction
+from tallyboard_server.store.protocol import Listening, Record, Store, StoreError, Transaction
 
 logger = logging.getLogger(__name__)
 
@@ -134,15 +133,12 @@ class HeartbeatKeeper:
         self,
         heartbeats: Heartbeats,
         store: Store,
-        record: Callable[[Record], None],
+        record: Record,
         clock: Callable[[], float],
         *,
         interval_s: float | None = None,
     ) -> None:
-        """`record` runs a function in a transaction of the writer and returns when it is durable.
-
-        interval_s: between two times of saving, the same for all services on a store; None: as is usual.
-        """
+        """interval_s: between two times of saving, the same for all services on a store; None: as is usual."""
         self._heartbeats = heartbeats
         self._store = store
         self._record = record

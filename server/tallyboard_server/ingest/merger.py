@@ -9,11 +9,11 @@ from typing import Final
 from tallyboard_server.ages import Ages
 from tallyboard_server.ingest.commands import Done
 from tallyboard_server.ingest.errors import IngestError
-from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.shares import EVERYTHING, Shares
 from tallyboard_server.store import tiers
 from tallyboard_server.store.protocol import (
     ROWS_PER_GROUP,
+    Record,
     RunHead,
     Snapshot,
     Store,
@@ -51,7 +51,7 @@ class Merger:
     def __init__(
         self,
         store: Store,
-        record: Callable[[Record], None],
+        record: Record,
         *,
         min_blocks: int = MIN_BLOCKS,
         slice_rows: int = ROWS_PER_GROUP,
@@ -60,11 +60,10 @@ class Merger:
         clock: Callable[[], float] = time.time,
         shares: Shares = EVERYTHING,
     ) -> None:
-        """`record` runs a function in a transaction of the writer and returns when it is durable."""
         self._store = store
         self._record = record
         self._shares = shares
-        self._picture = shares.picture
+        self._version = shares.version
         self._min_blocks = min_blocks
         self._slice_rows = slice_rows
         self._fan_in = fan_in
@@ -156,8 +155,8 @@ class Merger:
                 self._failed("merging waits", error)
 
     def _turn(self) -> None:
-        if (picture := self._shares.picture) != self._picture:
-            self._picture = picture
+        if (version := self._shares.version) != self._version:
+            self._version = version
             self._begin_anew()
         if time.monotonic() >= self._next_sweep:
             self._next_sweep = time.monotonic() + SWEEP_EVERY_S

@@ -10,14 +10,11 @@ from typing import Any, Final
 
 from tallyboard_server.ingest.commands import Append, Command, Done
 from tallyboard_server.ingest.errors import OverloadedError
-from tallyboard_server.store.protocol import Transaction
+from tallyboard_server.store.protocol import Work
 
 COMMAND_BYTES_MIN: Final = 1024
 """What a command without a body counts as."""
 RETRY_AFTER_S: Final = 1.0
-
-Record = Callable[[Transaction], None]
-"""Work of the service's own (event files, merges) that shares the writer's transactions."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -30,12 +27,12 @@ class LoopAnswer:
 
 @dataclass(slots=True)
 class Waiting:
-    """A command or a record on its way through the writer; `answer` gets a result or an exception, once.
+    """A command, or work of the service's own, on its way through the writer.
 
-    since: when it came (monotonic clock).
+    answer: gets a result or an exception, once. since: when it came (monotonic clock).
     """
 
-    work: Command | Record
+    work: Command | Work
     answer: LoopAnswer | Callable[[Any], None]
     since: float = field(default_factory=time.monotonic)
 

@@ -17,8 +17,8 @@ from tallyboard_server.ingest.carry_out import Bounds, Queue, carry_out, nobody
 from tallyboard_server.ingest.commands import Command, Delete, Done
 from tallyboard_server.ingest.errors import IngestError, OverloadedError
 from tallyboard_server.ingest.heartbeats import Heartbeats
-from tallyboard_server.ingest.waiting import LoopAnswer, Record, Waiting, WaitingQueue
-from tallyboard_server.store.protocol import RunHeldError, Store, StoreBusyError, StoreError, Transaction
+from tallyboard_server.ingest.waiting import LoopAnswer, Waiting, WaitingQueue
+from tallyboard_server.store.protocol import RunHeldError, Store, StoreBusyError, StoreError, Transaction, Work
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Ingest:
             raise TypeError(f"a command gave {done!r}")
         return done
 
-    def record(self, work: Record, timeout_s: float = RECORD_TIMEOUT_S) -> None:
+    def record(self, work: Work, timeout_s: float = RECORD_TIMEOUT_S) -> None:
         """Run `work` in a transaction of the writer; returns when it is durable, raises what it raised.
 
         With a shared store the transaction is its own, on this thread, and `work` may be run again from its beginning.
@@ -146,7 +146,7 @@ class Ingest:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
-    def _record_alone(self, work: Record, timeout_s: float) -> None:
+    def _record_alone(self, work: Work, timeout_s: float) -> None:
         until = time.monotonic() + timeout_s
         while True:
             try:
@@ -167,7 +167,7 @@ class Ingest:
                     BACKLOG_RETRY_S,
                 )
 
-    def _wait_for(self, work: Command | Record, timeout_s: float) -> object:
+    def _wait_for(self, work: Command | Work, timeout_s: float) -> object:
         future: Future[object] = Future()
 
         def answer(result: object) -> None:
@@ -252,7 +252,7 @@ class Ingest:
         self._figures["ingest_groups_total"] += 1
         return results
 
-    def _carry_out(self, work: Command | Record, transaction: Transaction, now: float) -> object:
+    def _carry_out(self, work: Command | Work, transaction: Transaction, now: float) -> object:
         """A result, or the error of a command that by contract has changed nothing."""
         if callable(work):
             return work(transaction)

@@ -152,7 +152,7 @@ class Move:
             return _retired
         if self._ends.target.can_hold_nul:
             return lambda row: row
-        return without_nul(table, table.key_length, told)
+        return without_nul(table, told)
 
     def _compare(self) -> Iterator[str]:
         for table in TABLES.values():

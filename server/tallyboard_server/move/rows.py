@@ -82,7 +82,7 @@ def _batches(rows: Iterator[Row], changed: Changed) -> Iterator[list[Row]]:
         yield batch
 
 
-def without_nul(table: Table, key_length: int, told: Callable[[], object]) -> Changed:
+def without_nul(table: Table, told: Callable[[], object]) -> Changed:
     """PostgreSQL's text can't hold U+0000: it becomes U+FFFD, of which `told` hears. A key with one is a StoreError."""
     texts = [i for i, kind in enumerate(table.columns.values()) if kind == "text"]
 
@@ -90,8 +90,8 @@ def without_nul(table: Table, key_length: int, told: Callable[[], object]) -> Ch
         found = [i for i in texts if isinstance(text := row[i], str) and "\0" in text]
         if not found:
             return row
-        if found[0] < key_length:
-            raise StoreError(f"{_place(table, row[:key_length])}: PostgreSQL can't hold a name with U+0000")
+        if found[0] < table.key_length:
+            raise StoreError(f"{_place(table, row[: table.key_length])}: PostgreSQL can't hold a name with U+0000")
         told()
         return tuple(str(v).replace("\0", "\ufffd") if i in found else v for i, v in enumerate(row))
 

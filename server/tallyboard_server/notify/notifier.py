@@ -16,12 +16,11 @@ import msgspec
 
 from tallyboard.wire import Alert
 from tallyboard_server.ingest.errors import IngestError
-from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.model import KeptAlert
 from tallyboard_server.notify.bodies import WATCHDOG, Entry, body, entry_of
 from tallyboard_server.notify.outbox import Outbox
 from tallyboard_server.notify.webhook import Sent, Webhook, post
-from tallyboard_server.store.protocol import Store, StoreError, Transaction
+from tallyboard_server.store.protocol import Record, Store, StoreError, Transaction
 from tallyboard_server.store.watching import NOTICES_MAX, Delivery, Notice
 
 logger = logging.getLogger(__name__)
@@ -60,7 +59,7 @@ class Notifier:
     def __init__(
         self,
         store: Store,
-        record: Callable[[Record], None],
+        record: Record,
         outbox: Outbox,
         *,
         owner_of: Callable[[str], str | None],
@@ -73,8 +72,8 @@ class Notifier:
     ) -> None:
         """owner_of: the project whose webhook a run has (None: nobody hears of it); webhook_at: a project's own.
 
-        `record` runs a function in a transaction of the writer and returns when it is durable. public_url: where people
-        reach the dashboard. active: whether it is this service that sends, of those that share the store.
+        public_url: where people reach the dashboard. active: whether it is this service that sends, of those that share
+        the store.
         """
         self._store = store
         self._record = record

@@ -24,16 +24,15 @@ class HeldShares:
         self._leaving: dict[int, frozenset[int]] = {}
         """Shares that were let go, with the turns of work that were in progress then."""
         self._valid_until = float("-inf")
-        self._pictures = itertools.count(1)
-        self._picture = 0
+        self._version = 0
         self._turns: set[int] = set()
         self._numbers = itertools.count()
         self._own = threading.local()
 
     @property
-    def picture(self) -> Hashable:
-        """See Shares.picture."""
-        return self._picture, self._is_valid
+    def version(self) -> Hashable:
+        """See Shares.version."""
+        return self._version, self._is_valid
 
     @property
     def life(self) -> str:
@@ -65,7 +64,7 @@ class HeldShares:
         with self._lock:
             self._life = life
             self._held, self._leaving = frozenset(), {}
-            self._picture = next(self._pictures)
+            self._version += 1
 
     def take_over(self, shares: Collection[int]) -> None:
         """These are held now, and no others."""
@@ -78,7 +77,7 @@ class HeldShares:
             for share in now_held:
                 self._leaving.pop(share, None)
             self._held = now_held
-            self._picture = next(self._pictures)
+            self._version += 1
 
     def is_let_go(self, share: int) -> bool:
         """Whether a share is not held, and the turns in progress when it was are over: another may have it."""

@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from tallyboard_server.ingest.waiting import Record
+from tallyboard_server.replicas.bulletin import BulletinItem, Teller, read_bulletin
 from tallyboard_server.replicas.held import HeldShares
-from tallyboard_server.replicas.news import Item, News, read
 from tallyboard_server.shares import SHARES
-from tallyboard_server.store.protocol import StoreBusyError, StoreError, Transaction
+from tallyboard_server.store.protocol import Record, StoreBusyError, StoreError, Transaction, Work
 
 if TYPE_CHECKING:
     from tallyboard_server.store.postgres import PostgresStore
@@ -35,7 +34,7 @@ MARGIN_S: Final = 1.0
 class Hearing(Protocol):
     """What is told by others."""
 
-    def heard(self, items: Sequence[Item]) -> None:
+    def heard(self, items: Sequence[BulletinItem]) -> None:
         """This happened to runs; quick."""
         ...
 
@@ -51,7 +50,7 @@ class Replica:
         self,
         store: "PostgresStore",
         shares: HeldShares,
-        news: News,
+        teller: Teller,
         hearing: Hearing,
         *,
         backlog_bytes: Callable[[], int],
@@ -61,7 +60,7 @@ class Replica:
         """revised: told the name of what is kept in memory and another replica has changed. clock: monotonic."""
         self._store = store
         self._shares = shares
-        self._news = news
+        self._teller = teller
         self._hearing = hearing
         self._backlog_bytes = backlog_bytes
         self._revised = revised
@@ -96,17 +95,17 @@ class Replica:
         self._shares.extend(0.0)
         try:
             with self._store.peers() as peers:
-                if self._news.anything:
-                    peers.tell(self.id, *self._news.bulletin(0))
+                if self._teller.anything:
+                    peers.tell(self.id, *self._teller.bulletin(0))
                 peers.leave(self.id)
         except StoreError as error:
             logger.info("the other replicas will notice in %.0f s that this one is gone: %s", VALID_S, error)
 
-    def record(self, record: Callable[[Record], None]) -> Callable[[Record], None]:
+    def fenced(self, record: Record) -> Record:
         """Like `record`, for work on held shares: nothing is written if this replica was taken for dead since the
         turn of work began, be it alive again by now."""
 
-        def fenced(work: Record) -> None:
+        def record_fenced(work: Work) -> None:
             def guarded(transaction: Transaction) -> None:
                 if not cast("PostgresTransaction", transaction).lock_alive(self._shares.life):
                     raise StoreBusyError("this replica was silent for too long, and others do its work; it begins anew")
@@ -114,7 +113,7 @@ class Replica:
 
             record(guarded)
 
-        return fenced
+        return record_fenced
 
     def backlog_bytes(self) -> int:
         """How far the views of the other replica that is furthest behind are behind the journal."""
@@ -137,8 +136,8 @@ class Replica:
             if let_go:
                 peers.release(self.id, let_go)
             life, mine, fair = self._renewed(peers) if is_due else (self.id, [], 0)
-            if self._news.anything or is_due:
-                peers.tell(life, *self._news.bulletin(self._backlog_bytes()))
+            if self._teller.anything or is_due:
+                peers.tell(life, *self._teller.bulletin(self._backlog_bytes()))
             told = peers.hear(life, self._known or {})
             revisions = peers.revisions()
         self._surplus = [share for share in self._surplus if share not in let_go]
@@ -179,13 +178,13 @@ class Replica:
         self._shares.extend(now + VALID_S - MARGIN_S)
 
     def _hear(self, told: "Sequence[Told]") -> None:
-        items: list[Item] = []
+        items: list[BulletinItem] = []
         missed = False
         first = self._known is None
         before = self._known or {}
         for peer in told:
             known = before.get(peer.replica, peer.number if first else 0)
-            bulletin, some_missed = read(peer.news, known)
+            bulletin, some_missed = read_bulletin(peer.news, known)
             if bulletin is not None:
                 self._backlogs[peer.replica] = bulletin.backlog_bytes
                 items += bulletin.items

@@ -8,10 +8,9 @@ import numpy as np
 
 from tallyboard.wire import Int64
 from tallyboard.wire.limits import MIB
-from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.model import Attempt, Counter, RunState
 from tallyboard_server.store.paging import Stretch, read_page
-from tallyboard_server.store.protocol import Store, Transaction
+from tallyboard_server.store.protocol import Record, Store, Transaction
 
 _PAGE_BYTES: Final = 4 * MIB
 _VIEW_S: Final = 0.1
@@ -29,7 +28,7 @@ class BlobSweep:
     nothing is removed any more once the run has grown; the next prune begins anew.
     """
 
-    def __init__(self, store: Store, record: Callable[[Record], None], state: RunState) -> None:
+    def __init__(self, store: Store, record: Record, state: RunState) -> None:
         self.count = self.nbytes = 0
         self._store = store
         self._record = record

@@ -15,13 +15,12 @@ import numpy.typing as npt
 
 from tallyboard_server.ingest import Delete, Done, IngestError, RunChangedError, RunNotFoundError
 from tallyboard_server.ingest.auditing import note
-from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.model import Attempt, Block, Counter, RunState
 from tallyboard_server.principal import SERVICE, Principal
 from tallyboard_server.retention.blobs import BlobSweep
 from tallyboard_server.retention.policy import Outcome, Policy
 from tallyboard_server.retention.thinning import kept, shift_for
-from tallyboard_server.store.protocol import Group, Snapshot, Store, StoreError, Transaction
+from tallyboard_server.store.protocol import Group, Record, Snapshot, Store, StoreError, Transaction
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +38,12 @@ Bool = npt.NDArray[np.bool_]
 class Pruner:
     """The parts of the service that pruning needs.
 
-    record: runs a function in a transaction of the writer. delete: carries the command out. last_heard: when anything
-    was last heard of a run, in seconds since the epoch, which is also what `clock` gives. thinned: is told the id of a
-    run whose visible points were fewer in the end.
+    delete: carries the command out. last_heard: when anything was last heard of a run, in seconds since the epoch,
+    which is also what `clock` gives. thinned: is told the id of a run whose visible points were fewer in the end.
     """
 
     store: Store
-    record: Callable[[Record], None]
+    record: Record
     delete: Callable[[Delete], Done]
     last_heard: Callable[[RunState], float]
     clock: Callable[[], float] = time.time

@@ -307,6 +307,14 @@ class Transaction(WatchChanges, Protocol):
         ...
 
 
+Work = Callable[[Transaction], None]
+"""What the service itself (event files, merges, watchdogs) changes in one transaction. It may run again from its
+beginning, so it keeps nothing of a former time."""
+
+Record = Callable[[Work], None]
+"""Runs work in a transaction and returns when it is durable; raises what the work raised, or why it is not durable."""
+
+
 class Snapshot(WatchView, Protocol):
     """A consistent view for reading. Hold it for at most 250 ms: page by position for anything longer."""
 

@@ -7,9 +7,8 @@ from typing import Final
 
 import msgspec
 
-from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.notify import Webhook
-from tallyboard_server.store.protocol import Store, Transaction
+from tallyboard_server.store.protocol import Record, Store, Transaction
 from tallyboard_server.watch.rules import Rules, WatchRules, joined
 
 PROJECTS_MAX: Final = 1_000
@@ -47,16 +46,15 @@ class RuleBook:
 
     def change(
         self,
-        record: Callable[[Record], None],
+        record: Record,
         project: str,
         change: Callable[[WatchRules], WatchRules | None],
         note: Callable[[Transaction, WatchRules | None], None],
     ) -> None:
         """Have a project's own rules be what `change` makes of those that it has by then; None: it has none any more.
 
-        record: runs a function in a transaction and returns when it is durable; note: what else belongs into that.
-        Nobody else changes rules meanwhile, whichever service on the store it comes to. Raises what `change` raises,
-        ProjectsTooManyError, StoreError.
+        note: what else belongs into the transaction. Nobody else changes rules meanwhile, whichever service on the
+        store it comes to. Raises what `change` raises, ProjectsTooManyError, StoreError.
         """
         outcome: list[dict[str, WatchRules] | Exception] = []
 

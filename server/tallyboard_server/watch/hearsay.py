@@ -12,7 +12,7 @@ from typing import Final
 from tallyboard.wire import Refusal
 from tallyboard.wire.limits import MIB
 from tallyboard_server.model import counter_values
-from tallyboard_server.replicas.news import Item
+from tallyboard_server.replicas.bulletin import BulletinItem
 from tallyboard_server.store.protocol import Snapshot
 from tallyboard_server.watch.inbox import REFUSALS_MAX, News
 
@@ -44,7 +44,7 @@ class Hearsay:
         self._runs: OrderedDict[int, Heard] = OrderedDict()
         self._looked: OrderedDict[int, float] = OrderedDict()
 
-    def heard(self, items: Iterable[Item]) -> None:
+    def heard(self, items: Iterable[BulletinItem]) -> None:
         """This happened to runs that are watched here."""
         with self._lock:
             for item in items:
@@ -72,7 +72,7 @@ class Hearsay:
         return taken
 
 
-def look(view: Snapshot, run_id: int, heard: Heard, now: float, *, closer: bool) -> News | None:
+def news_of(view: Snapshot, run_id: int, heard: Heard, now: float, *, closer: bool) -> News | None:
     """What has happened to a run, as if it had been committed here; None if it was deleted. closer: read its points."""
     state = view.load_by_id(run_id)
     if state is None:

@@ -12,16 +12,14 @@ from typing import Final
 from tallyboard_server.breather import Breather
 from tallyboard_server.ingest.errors import IngestError
 from tallyboard_server.ingest.heartbeats import Heartbeats
-from tallyboard_server.ingest.waiting import Record
 from tallyboard_server.model import Incident, KeptAlert
 from tallyboard_server.notify import Outbox
 from tallyboard_server.shares import EVERYTHING, Shares
-from tallyboard_server.store.protocol import RunHead, Snapshot, Store, StoreBusyError, StoreError, Transaction
+from tallyboard_server.store.protocol import Record, RunHead, Snapshot, Store, StoreBusyError, StoreError, Transaction
 from tallyboard_server.watch.book import RuleBook
 from tallyboard_server.watch.facts import BadTag, Facts, Refused
 from tallyboard_server.watch.findings import findings, is_lost
-from tallyboard_server.watch.hearsay import Heard, Hearsay
-from tallyboard_server.watch.hearsay import look as look_at
+from tallyboard_server.watch.hearsay import Heard, Hearsay, news_of
 from tallyboard_server.watch.inbox import Inbox, News
 from tallyboard_server.watch.ledger import OPEN_MAX, Change, Ledger
 from tallyboard_server.watch.points import BOUNDS, NONFINITE, look
@@ -52,7 +50,7 @@ class Watcher:
     def __init__(
         self,
         store: Store,
-        record: Callable[[Record], None],
+        record: Record,
         heartbeats: Heartbeats,
         book: RuleBook,
         outbox: Outbox,
@@ -61,12 +59,11 @@ class Watcher:
         clock: Callable[[], float] = time.time,
         shares: Shares = EVERYTHING,
     ) -> None:
-        """`record` runs a function in a transaction of the writer and returns when it is durable. changed: told id and
-        name of each run whose incidents change. shares: which runs are looked after."""
+        """changed: told id and name of each run whose incidents change. shares: which runs are looked after."""
         self.inbox = Inbox(book, clock, shares)
         self.hearsay = Hearsay()
         self._shares = shares
-        self._picture = shares.picture
+        self._version = shares.version
         self._store = store
         self._record = record
         self._heartbeats = heartbeats
@@ -107,8 +104,8 @@ class Watcher:
     def turn(self) -> None:
         """Take what came, and look at what is due. Raises StoreError or IngestError; then it is due again."""
         now = self._clock()
-        if (picture := self._shares.picture) != self._picture:
-            self._picture = picture
+        if (version := self._shares.version) != self._version:
+            self._version = version
             self._begin_anew()
         ledger = self._ledger
         if ledger is None:
@@ -116,36 +113,11 @@ class Watcher:
         if self._unsure:
             self._make_sure(ledger)
         self._breather.begin()
-        for run_id, news in self.inbox.take().items():
-            with self._kept_to(run_id):
-                self._take(run_id, news, ledger)
-            self._due.add(run_id)
-            self._breather.rest()
-        for run_id, heard in self.hearsay.due(now):
-            if self._shares.has(run_id):
-                with self._kept_to(run_id):
-                    self._look(run_id, heard, ledger, now)
-                self._due.add(run_id)
-                self._breather.rest()
+        self._take_all(ledger, now)
         if not self._next_sweep - SWEEP_EVERY_S <= now < self._next_sweep:  # the clock may have been put back, too
             self._next_sweep = now + SWEEP_EVERY_S
             self._due.update(self._facts)
-        changes: list[Change] = []
-        coming = 0
-        for run_id in list(self._due):
-            if len(changes) == (CHANGES_SHARED_MAX if self._store.shared else CHANGES_MAX):
-                break
-            change = None
-            if (facts := self._facts.get(run_id)) is not None:
-                with self._kept_to(run_id):
-                    change = self._judge(facts, ledger, now, coming)
-            if change is not None:
-                coming += len(change.saved)
-                changes.append(change)
-            else:
-                self._done(run_id, ledger)
-            self._breather.rest()
-        if changes:
+        if changes := self._judge_due(ledger, now):
             self._carry_out(changes, ledger, now)
         self.inbox.looked_at = frozenset(facts.id for facts in self._facts.values() if facts.bad)
 
@@ -172,6 +144,20 @@ class Watcher:
 
     # ── what came ────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _take_all(self, ledger: Ledger, now: float) -> None:
+        """Take what was committed here, and look at what others committed; all of it is due then."""
+        for run_id, news in self.inbox.take().items():
+            with self._kept_to(run_id):
+                self._take(run_id, news, ledger)
+            self._due.add(run_id)
+            self._breather.rest()
+        for run_id, heard in self.hearsay.due(now):
+            if self._shares.has(run_id):
+                with self._kept_to(run_id):
+                    self._look(run_id, heard, ledger, now)
+                self._due.add(run_id)
+                self._breather.rest()
+
     def _take(self, run_id: int, news: News, ledger: Ledger) -> None:
         if news.deleted:
             self._facts.pop(run_id, None)
@@ -197,7 +183,7 @@ class Watcher:
         facts = self._facts.get(run_id)
         closer = facts is not None and self.inbox.wants_points(run_id, facts.name)
         with self._store.snapshot() as view:
-            news = look_at(view, run_id, heard, now, closer=closer)
+            news = news_of(view, run_id, heard, now, closer=closer)
         if news is None:
             self._facts.pop(run_id, None)
             ledger.forget(run_id)
@@ -205,6 +191,25 @@ class Watcher:
             self._take(run_id, news, ledger)
 
     # ── what is wrong ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _judge_due(self, ledger: Ledger, now: float) -> list[Change]:
+        """Judge the runs that are due, as many as may change in one transaction; the others stay due."""
+        changes: list[Change] = []
+        coming = 0
+        for run_id in list(self._due):
+            if len(changes) == (CHANGES_SHARED_MAX if self._store.shared else CHANGES_MAX):
+                break
+            change = None
+            if (facts := self._facts.get(run_id)) is not None:
+                with self._kept_to(run_id):
+                    change = self._judge(facts, ledger, now, coming)
+            if change is not None:
+                coming += len(change.saved)
+                changes.append(change)
+            else:
+                self._done(run_id, ledger)
+            self._breather.rest()
+        return changes
 
     def _judge(self, facts: Facts, ledger: Ledger, now: float, coming: int) -> Change | None:
         """coming: incidents that other runs open in the same turn."""

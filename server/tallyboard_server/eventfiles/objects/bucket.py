@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Final, cast
 
 from tallyboard_server import durable
 from tallyboard_server.eventfiles.objects.faults import Breaker, ExtraMissingError, ObjectStorageError
+from tallyboard_server.eventfiles.troubles import raised_by
 from tallyboard_server.objecturl import ObjectUrl
 
 TIMEOUT_S: Final = 20.0
@@ -154,10 +155,10 @@ class Bucket:
     def each(self, calls: Sequence[Callable[[], None]]) -> list[BaseException | None]:
         """Do them all, some at the same time; what each raised."""
         if len(calls) <= 1:
-            return [_raised(call) for call in calls]
+            return [raised_by(call) for call in calls]
         if self._pool is None:
             self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="tallyboard-objects")
-        return list(self._pool.map(_raised, calls))
+        return list(self._pool.map(raised_by, calls))
 
     def close(self) -> None:
         """Let go of the threads."""
@@ -212,14 +213,6 @@ def _connect_timeout_s(timeout_s: float) -> float:
 def _protocols(filesystem: Any) -> tuple[str, ...]:
     named = filesystem.protocol
     return (named,) if isinstance(named, str) else tuple(named)
-
-
-def _raised(call: Callable[[], None]) -> Exception | None:
-    try:
-        call()
-    except Exception as error:  # noqa: BLE001 - the caller notes it, for the run in question
-        return error
-    return None
 
 
 __all__ = ["AT_ONCE", "PART_BYTES", "TIMEOUT_S", "Bucket", "ExtraMissingError", "ObjectStorageError", "Upload"]

@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 from tallyboard_server.eventfiles.engine import Engine
 from tallyboard_server.eventfiles.objects.bucket import Bucket
-from tallyboard_server.eventfiles.objects.place import ObjectPlace
 from tallyboard_server.eventfiles.objects.runobjects import RunObjects
 from tallyboard_server.eventfiles.objects.segments import SEGMENT_BYTES, Segments
+from tallyboard_server.eventfiles.objects.storage import ObjectStorage
 from tallyboard_server.eventfiles.thread import ExporterThread
-from tallyboard_server.eventfiles.tools import ExportSettings, Record, Tools
+from tallyboard_server.eventfiles.tools import ExportSettings, Tools
 from tallyboard_server.eventfiles.troubles import Troubles
 from tallyboard_server.shares import EVERYTHING, Shares
-from tallyboard_server.store.protocol import Store
+from tallyboard_server.store.protocol import Record, Store
 
 GRACE_S = 600.0
 """How long replaced objects stay. A reader that has not left them by then may never recover (see
@@ -36,17 +36,17 @@ class ObjectExporter(ExporterThread[RunObjects]):
     ) -> None:
         """settings.interval_s: between two segments of a run. segment_bytes: of journal, with which one goes sooner."""
         tools = Tools(store, record, settings, clock, wall, shares=shares)
-        place = ObjectPlace(tools, bucket)
-        super().__init__(store, object_engine(tools, place, bucket, segment_bytes=segment_bytes), place, clock)
+        storage = ObjectStorage(tools, bucket)
+        super().__init__(store, object_engine(tools, storage, bucket, segment_bytes=segment_bytes), storage, clock)
 
 
 def object_engine(
-    tools: Tools, place: ObjectPlace, bucket: Bucket, *, segment_bytes: float = SEGMENT_BYTES
+    tools: Tools, storage: ObjectStorage, bucket: Bucket, *, segment_bytes: float = SEGMENT_BYTES
 ) -> Engine[RunObjects]:
     """An engine whose event files are objects."""
     troubles = Troubles(tools.clock)
     growth = Segments(tools, bucket, troubles, bytes_at_once=segment_bytes)
-    return Engine(tools, place, growth, troubles)
+    return Engine(tools, storage, growth, troubles)
 
 
 def object_settings(interval_s: float) -> ExportSettings:

@@ -15,6 +15,7 @@ from tallyboard_server.eventfiles.layout import UnsafePathError
 
 _MISREAD: Final = re.compile(r"[*?\[\]#]|(?<=:):|%(?=[0-9A-Fa-f]{2})")
 _DIGITS: Final = 6
+_SEGMENT: Final = re.compile(rf"events\.out\.tfevents\.(\d{{10}})\.[A-Za-z0-9-]+\.\d+\.\d+\.\d{{{_DIGITS}}}")
 SEGMENTS_MAX: Final = 10**_DIGITS
 """Names of more would not sort."""
 
@@ -36,3 +37,9 @@ def segment_name(file_name: str, number: int) -> str:
 def generation_of(name: str) -> str:
     """The file name of the generation that an object of this name would be a segment of."""
     return name.rpartition(".")[0]
+
+
+def seconds_of(name: str) -> int | None:
+    """The time in the name of a segment; None if no segment is called so."""
+    found = _SEGMENT.fullmatch(name)
+    return None if found is None else int(found[1])

@@ -12,6 +12,8 @@ from tallyboard_server.store.protocol import StoreError
 
 _LOCK: Final = 0x7A11_B0A2D
 """The key of the advisory lock under which migrations run."""
+_LOCK_TIMEOUT_S: Final = 600
+"""So long a service waits for another's migration, and a migration for transactions that read what it changes."""
 
 
 def migrations() -> list[tuple[int, str]]:
@@ -24,6 +26,7 @@ def migrate(connection: psycopg.Connection[Any], up_to: int | None = None) -> No
     steps = migrations()[:up_to]
     while True:
         with connection.transaction():
+            connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{_LOCK_TIMEOUT_S}s",))
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             version = schema_version(connection)
             if version > len(migrations()):

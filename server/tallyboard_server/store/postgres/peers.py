@@ -4,9 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tallyboard_server.shares import SHARES
 from tallyboard_server.store.postgres.connection import PostgresConnection
 
-_MIXED: Final = "mod(number * 37, 64)"
+_MIXED: Final = f"mod(number * 37, {SHARES})"
 
 
 @dataclass(slots=True, frozen=True)

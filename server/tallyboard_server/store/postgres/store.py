@@ -40,7 +40,6 @@ WAITING_MAX: Final = 200
 STATEMENT_TIMEOUT_S: Final = 30
 ABANDONED_AFTER_S: Final = 15
 """A transaction of which nothing is heard is ended by the server: a machine that lost its power may hold locks."""
-FIGURES_EVERY_S: Final = 10.0
 
 _LIMITS: Final = Statement(
     f"SELECT set_config('statement_timeout', '{STATEMENT_TIMEOUT_S}s', true), "

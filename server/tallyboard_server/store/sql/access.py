@@ -15,45 +15,101 @@ _TRIM_EVERY: Final = 1_000
 """The audit is cut to its bound every so many entries."""
 
 
+class AccessRows:
+    """The part of a SqlTransaction."""
+
+    _connection: Connection
+
+    def lock_tokens(self) -> list[Token]:
+        """See Transaction.lock_tokens."""
+        with self._connection.mapped_errors():
+            return load_tokens(self._connection)
+
+    def touch_tokens(self, used: Mapping[str, float]) -> None:
+        """See Transaction.touch_tokens; in the order of ids, for those who lock rows."""
+        with self._connection.mapped_errors():
+            self._connection.executemany(
+                "UPDATE tokens SET last_used_at = ? WHERE id = ? AND (last_used_at IS NULL OR last_used_at < ?)",
+                ((at, token_id, at) for token_id, at in sorted(used.items())),
+            )
+
+    def save_token(self, token: Token) -> None:
+        """See Transaction.save_token."""
+        with self._connection.mapped_errors():
+            self._connection.put(
+                TABLES["tokens"],
+                [
+                    (
+                        token.id,
+                        token.name,
+                        token.scope,
+                        token.project,
+                        token.hash,
+                        token.created_at,
+                        token.created_by,
+                        token.expires_at,
+                        token.revoked_at,
+                        token.last_used_at,
+                        token.rate,
+                    )
+                ],
+            )
+
+    def drop_token(self, token_id: str) -> None:
+        """See Transaction.drop_token."""
+        with self._connection.mapped_errors():
+            self._connection.execute("DELETE FROM tokens WHERE id = ?", (token_id,))
+        self.drop_sessions_of(token_id)
+
+    def save_session(self, session: Session) -> None:
+        """See Transaction.save_session."""
+        with self._connection.mapped_errors():
+            self._connection.put(TABLES["sessions"], [(session.hash, session.token, session.until)])
+
+    def drop_sessions(self, hashes: Sequence[bytes]) -> bool:
+        """See Transaction.drop_sessions."""
+        dropped = False
+        with self._connection.mapped_errors():
+            for begin in range(0, len(hashes), _AMONG_MAX):
+                condition, values = _among("hash", hashes[begin : begin + _AMONG_MAX])
+                self._connection.execute(f"DELETE FROM sessions {condition}", values)  # noqa: S608 - constants
+                dropped = self._connection.changes() > 0 or dropped
+        return dropped
+
+    def drop_sessions_of(self, token_id: str) -> None:
+        """See Transaction.drop_sessions_of."""
+        with self._connection.mapped_errors():
+            self._connection.execute("DELETE FROM sessions WHERE token = ?", (token_id,))
+
+    def save_login_code(self, hashed: bytes, token_id: str, until: float) -> None:
+        """See Transaction.save_login_code."""
+        with self._connection.mapped_errors():
+            self._connection.execute("DELETE FROM login_codes")
+            self._connection.put(TABLES["login_codes"], [(hashed, token_id, until)])
+
+    def take_login_code(self, hashed: bytes) -> tuple[str, float] | None:
+        """See Transaction.take_login_code."""
+        with self._connection.mapped_errors():
+            found = self._connection.execute(
+                "DELETE FROM login_codes WHERE hash = ? RETURNING token, until", (hashed,)
+            ).fetchone()
+        return None if found is None else (str(found[0]), float(found[1]))
+
+    def append_audit(self, entry: AuditEntry) -> None:
+        """See Transaction.append_audit; now and then the oldest beyond the bound are forgotten."""
+        with self._connection.mapped_errors():
+            newest: int = self._connection.execute(
+                "INSERT INTO audit (at, actor, token, address, action, run, detail) VALUES (?, ?, ?, ?, ?, ?, ?) "
+                "RETURNING id",
+                (entry.at, entry.actor, entry.token, entry.address, entry.action, entry.run, entry.detail),
+            ).get
+            if newest % _TRIM_EVERY == 0:
+                self._connection.execute("DELETE FROM audit WHERE id <= ?", (newest - AUDIT_ENTRIES_MAX,))
+
+
 def load_identity(connection: Connection) -> str:
     """What tells this store from any other."""
     return str(connection.execute("SELECT id FROM identity").get)
-
-
-def save_token(connection: Connection, token: Token) -> None:
-    """Insert or replace a token by its id."""
-    connection.put(
-        TABLES["tokens"],
-        [
-            (
-                token.id,
-                token.name,
-                token.scope,
-                token.project,
-                token.hash,
-                token.created_at,
-                token.created_by,
-                token.expires_at,
-                token.revoked_at,
-                token.last_used_at,
-                token.rate,
-            )
-        ],
-    )
-
-
-def drop_token(connection: Connection, token_id: str) -> None:
-    """Forget a token, and the browsers that gave it."""
-    connection.execute("DELETE FROM tokens WHERE id = ?", (token_id,))
-    drop_sessions_of(connection, token_id)
-
-
-def touch_tokens(connection: Connection, used: Mapping[str, float]) -> None:
-    """Move the last use of tokens forward, and nothing else; in the order of ids, for those who lock rows."""
-    connection.executemany(
-        "UPDATE tokens SET last_used_at = ? WHERE id = ? AND (last_used_at IS NULL OR last_used_at < ?)",
-        ((at, token_id, at) for token_id, at in sorted(used.items())),
-    )
 
 
 def load_tokens(connection: Connection, ids: Sequence[str] | None = None) -> list[Token]:
@@ -67,26 +123,6 @@ def load_tokens(connection: Connection, ids: Sequence[str] | None = None) -> lis
     return [Token(*row) for row in rows]
 
 
-def save_session(connection: Connection, session: Session) -> None:
-    """Keep a session."""
-    connection.put(TABLES["sessions"], [(session.hash, session.token, session.until)])
-
-
-def drop_sessions(connection: Connection, hashes: Sequence[bytes]) -> bool:
-    """Forget sessions; whether one of them was there."""
-    dropped = False
-    for begin in range(0, len(hashes), _AMONG_MAX):
-        condition, values = _among("hash", hashes[begin : begin + _AMONG_MAX])
-        connection.execute(f"DELETE FROM sessions {condition}", values)  # noqa: S608 - a condition from constants
-        dropped = connection.changes() > 0 or dropped
-    return dropped
-
-
-def drop_sessions_of(connection: Connection, token_id: str) -> None:
-    """Forget the sessions that were begun with a token."""
-    connection.execute("DELETE FROM sessions WHERE token = ?", (token_id,))
-
-
 def load_sessions(connection: Connection, hashes: Sequence[bytes] | None = None) -> list[Session]:
     """All sessions, or those with these hashes; those that end first before the others."""
     condition, values = _among("hash", hashes)
@@ -94,33 +130,11 @@ def load_sessions(connection: Connection, hashes: Sequence[bytes] | None = None)
     return [Session(*row) for row in rows]
 
 
-def save_login_code(connection: Connection, hashed: bytes, token_id: str, until: float) -> None:
-    """Keep a code in the place of any other."""
-    connection.execute("DELETE FROM login_codes")
-    connection.put(TABLES["login_codes"], [(hashed, token_id, until)])
-
-
-def take_login_code(connection: Connection, hashed: bytes) -> tuple[str, float] | None:
-    """A code's token and end; it is forgotten."""
-    found = connection.execute("DELETE FROM login_codes WHERE hash = ? RETURNING token, until", (hashed,)).fetchone()
-    return None if found is None else (str(found[0]), float(found[1]))
-
-
 def _among(column: str, wanted: Sequence[Any] | None) -> tuple[str, Sequence[Any]]:
     """The condition that a column is one of these, for a few thousand at most; None: no condition."""
     if wanted is None:
         return "", ()
     return f"WHERE {column} IN ({', '.join('?' * len(wanted)) or 'NULL'}) ", wanted
-
-
-def append_audit(connection: Connection, entry: AuditEntry) -> None:
-    """Append an entry under the next id, and now and then forget the oldest beyond the bound."""
-    newest: int = connection.execute(
-        "INSERT INTO audit (at, actor, token, address, action, run, detail) VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
-        (entry.at, entry.actor, entry.token, entry.address, entry.action, entry.run, entry.detail),
-    ).get
-    if newest % _TRIM_EVERY == 0:
-        connection.execute("DELETE FROM audit WHERE id <= ?", (newest - AUDIT_ENTRIES_MAX,))
 
 
 def load_audit(

@@ -8,11 +8,11 @@ from typing import Final
 from tallyboard.wire import Blob
 from tallyboard_server.checksum import add
 from tallyboard_server.model import Block, KeptAlert, KeptRefusal, RunState, frozen
-from tallyboard_server.principal import AuditEntry, Session, Token
 from tallyboard_server.store.protocol import NO_BLOBS, Generation, Listening, Segment, StoreError
-from tallyboard_server.store.sql import access, journal, merging
 from tallyboard_server.store.sql import blobs as blob_rows
 from tallyboard_server.store.sql import blocks as block_rows
+from tallyboard_server.store.sql import journal, merging
+from tallyboard_server.store.sql.access import LAST_CHARACTER, AccessRows
 from tallyboard_server.store.sql.cache import StateCache
 from tallyboard_server.store.sql.connection import Connection
 from tallyboard_server.store.sql.kept import save_alerts, save_refused
@@ -34,7 +34,7 @@ _PURGED_TABLES = (
 _LATER: Final = "CASE WHEN {0}.{1} > excluded.{1} THEN {0}.{1} ELSE excluded.{1} END"
 
 
-class SqlTransaction(WatchRows):
+class SqlTransaction(WatchRows, AccessRows):
     """What the Transactions of both engines have in common; states are written once each, at the end, however often
     they changed."""
 
@@ -256,62 +256,12 @@ class SqlTransaction(WatchRows):
             blob_rows.drop_blobs(self._connection, run_id, keys)
         return True
 
-    def lock_tokens(self) -> list[Token]:
-        """See Transaction.lock_tokens."""
-        with self._connection.mapped_errors():
-            return access.load_tokens(self._connection)
-
-    def touch_tokens(self, used: Mapping[str, float]) -> None:
-        """See Transaction.touch_tokens."""
-        with self._connection.mapped_errors():
-            access.touch_tokens(self._connection, used)
-
-    def save_login_code(self, hashed: bytes, token_id: str, until: float) -> None:
-        """See Transaction.save_login_code."""
-        with self._connection.mapped_errors():
-            access.save_login_code(self._connection, hashed, token_id, until)
-
-    def take_login_code(self, hashed: bytes) -> tuple[str, float] | None:
-        """See Transaction.take_login_code."""
-        with self._connection.mapped_errors():
-            return access.take_login_code(self._connection, hashed)
-
-    def save_token(self, token: Token) -> None:
-        """See Transaction.save_token."""
-        with self._connection.mapped_errors():
-            access.save_token(self._connection, token)
-
-    def drop_token(self, token_id: str) -> None:
-        """See Transaction.drop_token."""
-        with self._connection.mapped_errors():
-            access.drop_token(self._connection, token_id)
-
-    def save_session(self, session: Session) -> None:
-        """See Transaction.save_session."""
-        with self._connection.mapped_errors():
-            access.save_session(self._connection, session)
-
-    def drop_sessions(self, hashes: Sequence[bytes]) -> bool:
-        """See Transaction.drop_sessions."""
-        with self._connection.mapped_errors():
-            return access.drop_sessions(self._connection, hashes)
-
-    def drop_sessions_of(self, token_id: str) -> None:
-        """See Transaction.drop_sessions_of."""
-        with self._connection.mapped_errors():
-            access.drop_sessions_of(self._connection, token_id)
-
-    def append_audit(self, entry: AuditEntry) -> None:
-        """See Transaction.append_audit."""
-        with self._connection.mapped_errors():
-            access.append_audit(self._connection, entry)
-
     def runs_at_most(self, prefix: str, limit: int) -> int:
         """See Transaction.runs_at_most: new runs of this transaction have no rows yet."""
         with self._connection.mapped_errors():
             found = self._connection.execute(
                 "SELECT count(*) FROM (SELECT 1 FROM runs WHERE name >= ? AND name < ? LIMIT ?) AS found",
-                (prefix, prefix + access.LAST_CHARACTER, limit),
+                (prefix, prefix + LAST_CHARACTER, limit),
             ).get
         new = sum(
             1

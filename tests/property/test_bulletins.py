@@ -13,8 +13,9 @@ from tallyboard.wire import Reason, Receipt, Refusal
 from tallyboard_server.contract import RefusedError
 from tallyboard_server.ingest.commands import Done
 from tallyboard_server.model import RunState
-from tallyboard_server.replicas import News, news
-from tallyboard_server.replicas.news import KEPT_S, Bulletin, read
+from tallyboard_server.replicas import Teller
+from tallyboard_server.replicas import bulletin as bulletins
+from tallyboard_server.replicas.bulletin import KEPT_S, Bulletin, read_bulletin
 from tests.contract.blocks import run_state
 from tests.eventfiles_kit import Clock
 
@@ -33,8 +34,8 @@ class Reader:
     last: int = 0
     missed: bool = False
 
-    def read(self, number: int, told: bytes) -> None:
-        bulletin, some_missed = read(told, self.known)
+    def read_bulletin(self, number: int, told: bytes) -> None:
+        bulletin, some_missed = read_bulletin(told, self.known)
         assert bulletin is not None
         self.missed = self.missed or some_missed
         for item in bulletin.items:
@@ -50,20 +51,20 @@ class Telling(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.clock = Clock()
-        self.news = News(lambda _done: False, self.clock)
+        self.teller = Teller(lambda _done: False, self.clock)
         self.row = (0, b"")
         self.happened: dict[int, int] = {}
         self.told: dict[int, int] = {}
         self.diligent, self.sleepy = Reader(), Reader()
         self.patch = pytest.MonkeyPatch()
-        self.patch.setattr(news, "KEPT_MAX", KEPT_MAX)
+        self.patch.setattr(bulletins, "KEPT_MAX", KEPT_MAX)
 
     def teardown(self) -> None:
         self.patch.undo()
 
     @rule(run_id=RUNS, blocks=st.integers(1, 3))
     def change(self, run_id: int, blocks: int) -> None:
-        self.news.committed([done(run_id, blocks)])
+        self.teller.committed([done(run_id, blocks)])
         self.happened[run_id] = self.happened.get(run_id, 0) + blocks
 
     @rule(seconds=st.floats(0.0, KEPT_S))
@@ -73,17 +74,17 @@ class Telling(RuleBasedStateMachine):
     @rule(backlog=st.integers(0, 3))
     def tell(self, backlog: int) -> None:
         before = self.row[0]
-        self.row = self.news.bulletin(backlog)
+        self.row = self.teller.bulletin(backlog)
         assert self.row[0] >= before
         self.told = dict(self.happened)
-        assert not self.news.anything
+        assert not self.teller.anything
         assert msgspec.msgpack.decode(self.row[1], type=Bulletin).backlog_bytes == backlog
-        self.diligent.read(*self.row)
+        self.diligent.read_bulletin(*self.row)
 
     @rule()
     def look(self) -> None:
         if self.row[1]:
-            self.sleepy.read(*self.row)
+            self.sleepy.read_bulletin(*self.row)
 
     @invariant()
     def who_reads_each_bulletin_hears_everything(self) -> None:
@@ -106,8 +107,8 @@ def done(run_id: int, blocks: int = 1, **parts: Any) -> Done:
     return Done(Receipt(run=state.name, stored=blocks), state, blocks=(None,) * blocks, **parts)  # type: ignore[arg-type]
 
 
-def items_of(made: News) -> list[news.Item]:
-    bulletin, missed = read(made.bulletin(0)[1], 0)
+def items_of(made: Teller) -> list[bulletins.BulletinItem]:
+    bulletin, missed = read_bulletin(made.bulletin(0)[1], 0)
     assert bulletin is not None
     assert not missed
     return list(bulletin.items)
@@ -118,7 +119,7 @@ def refusal(step: int) -> Refusal:
 
 
 def test_what_happens_to_a_run_between_two_bulletins_is_one_item() -> None:
-    made = News(lambda item: len(item.blocks) == 2)
+    made = Teller(lambda item: len(item.blocks) == 2)
     made.committed([done(1, 1), done(2, 1), done(1, 2, ended=True)])
     made.changed(1, "p/1")
     one, two = sorted(items_of(made), key=lambda item: item.run_id)
@@ -127,23 +128,23 @@ def test_what_happens_to_a_run_between_two_bulletins_is_one_item() -> None:
 
 
 def test_what_was_told_already_is_not_told_again_as_new() -> None:
-    made = News(lambda _: False)
+    made = Teller(lambda _: False)
     made.committed([done(1)])
     number, _ = made.bulletin(0)
     made.committed([done(2)])
-    bulletin, missed = read(made.bulletin(0)[1], number)
+    bulletin, missed = read_bulletin(made.bulletin(0)[1], number)
     assert bulletin is not None
     assert ([item.run_id for item in bulletin.items], missed) == ([2], False)
 
 
 def test_a_replayed_batch_is_no_news() -> None:
-    made = News(lambda _: False)
+    made = Teller(lambda _: False)
     made.committed([Done(Receipt(run="p/1", replayed=True), run_state(1, "p/1"))])
     assert not made.anything
 
 
 def test_refusals_are_told_up_to_a_few_and_counted() -> None:
-    made = News(lambda _: False)
+    made = Teller(lambda _: False)
     state: RunState = run_state(1, "p/1")
     for step in range(5):
         made.refused(RefusedError("no", [refusal(step)], 1, state=state, reasons={REASON: 1}))
@@ -154,26 +155,26 @@ def test_refusals_are_told_up_to_a_few_and_counted() -> None:
 
 def test_a_backlog_alone_is_news_to_who_knows_all_items() -> None:
     """Others ask for what has a number beyond the one that they know: else they would think it behind for ever."""
-    made = News(lambda _: False)
+    made = Teller(lambda _: False)
     made.committed([done(1)])
     before, _ = made.bulletin(10**9)
     again, _ = made.bulletin(10**9)
     after, told = made.bulletin(0)
     assert before == again < after
-    bulletin, missed = read(told, before)
+    bulletin, missed = read_bulletin(told, before)
     assert bulletin is not None
     assert (bulletin.backlog_bytes, bulletin.items, missed) == (0, (), False)
 
 
 def test_what_can_not_be_told_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(news, "KEPT_MAX", 3)
-    made = News(lambda _: False)
+    monkeypatch.setattr(bulletins, "KEPT_MAX", 3)
+    made = Teller(lambda _: False)
     made.committed([done(run_id) for run_id in range(1, 11)])
-    bulletin, missed = read(made.bulletin(0)[1], 0)
+    bulletin, missed = read_bulletin(made.bulletin(0)[1], 0)
     assert bulletin is not None
     assert [item.run_id for item in bulletin.items] == [8, 9, 10]
     assert missed
 
 
 def test_who_tells_nothing_yet_is_no_news() -> None:
-    assert read(b"", 0) == (None, False)
+    assert read_bulletin(b"", 0) == (None, False)

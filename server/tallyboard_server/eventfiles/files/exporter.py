@@ -1,19 +1,19 @@
-"""The exporter of one machine: keeps the event files of a directory in step with the store."""
+"""The exporter to a directory: keeps its files in step with the store."""
 
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tallyboard_server.eventfiles.disk import Disk
 from tallyboard_server.eventfiles.engine import Engine
+from tallyboard_server.eventfiles.files.disk import Disk
+from tallyboard_server.eventfiles.files.storage import DiskFiles, FileStorage, FileTools
+from tallyboard_server.eventfiles.files.tails import Tails
 from tallyboard_server.eventfiles.layout import LogDirectory
-from tallyboard_server.eventfiles.ondisk import DiskFiles, FileTools, OnDisk
-from tallyboard_server.eventfiles.tails import Tails
 from tallyboard_server.eventfiles.thread import ExporterThread
-from tallyboard_server.eventfiles.tools import ExportSettings, Record
+from tallyboard_server.eventfiles.tools import ExportSettings
 from tallyboard_server.eventfiles.troubles import Troubles
 from tallyboard_server.shares import EVERYTHING, Shares
-from tallyboard_server.store.protocol import Store
+from tallyboard_server.store.protocol import Record, Store
 
 
 class Exporter(ExporterThread[DiskFiles]):
@@ -31,7 +31,6 @@ class Exporter(ExporterThread[DiskFiles]):
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """`record` runs a function in a transaction of the one writer and returns when it is durable."""
         tools = FileTools(
             store,
             record,
@@ -42,11 +41,11 @@ class Exporter(ExporterThread[DiskFiles]):
             disk or Disk(),
             shares=shares,
         )
-        place = OnDisk(tools)
-        super().__init__(store, file_engine(tools, place), place, clock)
+        storage = FileStorage(tools)
+        super().__init__(store, file_engine(tools, storage), storage, clock)
 
 
-def file_engine(tools: FileTools, place: OnDisk | None = None) -> Engine[DiskFiles]:
+def file_engine(tools: FileTools, storage: FileStorage | None = None) -> Engine[DiskFiles]:
     """An engine whose event files are files."""
     troubles = Troubles(tools.clock)
-    return Engine(tools, place or OnDisk(tools), Tails(tools, troubles), troubles)
+    return Engine(tools, storage or FileStorage(tools), Tails(tools, troubles), troubles)

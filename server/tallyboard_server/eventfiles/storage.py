@@ -13,7 +13,7 @@ from tallyboard_server.store.protocol import Generation, RunHead, Snapshot, Tran
 F = TypeVar("F", bound=RunFiles)
 
 
-class Place(Protocol[F]):
+class Storage(Protocol[F]):
     """What is done to the event files of a run, once it is known what has to be done.
 
     builds_max: generations in the making at once. at_once: how many of them are written to at the same time.
@@ -26,7 +26,7 @@ class Place(Protocol[F]):
     shared_fate: bool
 
     def prepare(self) -> None:
-        """Make the place ready, or find that it can't be had; called once, before anything else."""
+        """Make it ready, or find that it can't be had; called once, before anything else."""
         ...
 
     def load(self, view: Snapshot, state: RunState) -> F:

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tallyboard_server.eventfiles.disk import OUT_OF_FILES, Disk, OpenFiles
 from tallyboard_server.eventfiles.encoder import file_head
+from tallyboard_server.eventfiles.files.disk import OUT_OF_FILES, Disk, OpenFiles
 from tallyboard_server.eventfiles.layout import (
     EVENT_FILE_MARK,
     LogDirectory,
@@ -18,7 +18,7 @@ from tallyboard_server.eventfiles.layout import (
 )
 from tallyboard_server.eventfiles.runfiles import Build, RunFiles
 from tallyboard_server.eventfiles.tools import CLOCK_AHEAD_S, Tools
-from tallyboard_server.eventfiles.troubles import Troubles
+from tallyboard_server.eventfiles.troubles import Troubles, raised_by
 from tallyboard_server.model import RunState
 from tallyboard_server.store.protocol import Generation, RunHead, Snapshot, StoreBusyError, Transaction
 
@@ -114,8 +114,8 @@ class FileSink:
         return self._fd
 
 
-class OnDisk:
-    """The Place whose generations are files."""
+class FileStorage:
+    """The Storage of a directory."""
 
     builds_max = BUILDS_MAX
     at_once = 1
@@ -129,20 +129,20 @@ class OnDisk:
         self._tools.logdir.root.mkdir(parents=True, exist_ok=True)
 
     def load(self, view: Snapshot, state: RunState) -> DiskFiles:
-        """See Place.load."""
+        """See Storage.load."""
         return load_files(view, state.id, state.name, self._tools.logdir, self._tools.disk)
 
     def inspect(self, files: DiskFiles) -> None:
-        """See Place.inspect."""
+        """See Storage.inspect."""
         files.inspect(self._tools.disk)
 
     def is_due(self, files: DiskFiles, head: RunHead) -> bool:
-        """See Place.is_due."""
+        """See Storage.is_due."""
         del files, head
         return False
 
     def next_generation(self, files: DiskFiles, state: RunState) -> tuple[Generation, bool]:
-        """See Place.next_generation."""
+        """See Storage.next_generation."""
         tools = self._tools
         for leftover in files.leftovers:
             remove_leftover(tools.disk, files, leftover)
@@ -152,51 +152,51 @@ class OnDisk:
         return files.new_generation(state, tools.host, now, newest), bool(names or files.live or files.retired)
 
     def record_building(self, transaction: Transaction, files: DiskFiles, generation: Generation) -> None:
-        """See Place.record_building."""
+        """See Storage.record_building."""
         for leftover in files.leftovers:
             transaction.drop_generation(files.run_id, leftover.number)
         transaction.save_generation(generation)
 
     def recorded_building(self, files: DiskFiles) -> None:
-        """See Place.recorded_building."""
+        """See Storage.recorded_building."""
         files.leftovers.clear()
 
     def create(self, files: DiskFiles, generation: Generation) -> FileSink:
-        """See Place.create."""
+        """See Storage.create."""
         self._tools.disk.make_directory(files.directory, self._tools.logdir.root)
         is_own = partial(self._tools.shares.has, files.run_id)
         return FileSink(self._tools.disk, files.part(generation), files.path(generation), is_own)
 
     def each(self, calls: Sequence[Callable[[], None]]) -> list[BaseException | None]:
-        """See Place.each."""
-        return [_raised(call) for call in calls]
+        """See Storage.each."""
+        return [raised_by(call) for call in calls]
 
     def record_live(self, transaction: Transaction, files: DiskFiles, live: Generation) -> None:
-        """See Place.record_live."""
+        """See Storage.record_live."""
         del files
         transaction.save_generation(live)
 
     def installed(self, files: DiskFiles, live: Generation) -> None:
-        """See Place.installed."""
+        """See Storage.installed."""
 
     def abandoned(self, files: DiskFiles, generation: Generation) -> None:
-        """See Place.abandoned."""
+        """See Storage.abandoned."""
         remove_leftover(self._tools.disk, files, generation)
 
     def may_go(self, files: DiskFiles, generation: Generation) -> bool:
-        """See Place.may_go."""
+        """See Storage.may_go."""
         del files, generation
         return True
 
     def remove(self, name: str, generations: Sequence[Generation]) -> None:
-        """See Place.remove."""
+        """See Storage.remove."""
         disk, directory = self._tools.disk, self._tools.logdir.of_run(name)
         for generation in generations:
             self._tools.open_files.close(directory / generation.file_name)
             disk.remove(directory / generation.file_name)
 
     def remove_all(self, name: str, generations: Sequence[Generation]) -> None:
-        """See Place.remove_all."""
+        """See Storage.remove_all."""
         disk, directory = self._tools.disk, self._tools.logdir.of_run(name)
         for generation in generations:
             self.remove(name, [generation])
@@ -204,20 +204,20 @@ class OnDisk:
         disk.remove_empty_directories(directory, self._tools.logdir.root)
 
     def release(self, files: DiskFiles, generation: Generation) -> None:
-        """See Place.release."""
+        """See Storage.release."""
         self._tools.open_files.close(files.path(generation))
 
     def relieve(self, troubles: Troubles) -> None:
-        """See Place.relieve."""
+        """See Storage.relieve."""
         if troubles.any_of(OUT_OF_FILES):
             self._tools.open_files.close_all()  # leave the descriptors to what is in trouble
 
     def close(self) -> None:
-        """See Place.close."""
+        """See Storage.close."""
         self._tools.open_files.close_all()
 
     def stats(self) -> dict[str, float]:
-        """See Place.stats."""
+        """See Storage.stats."""
         return {"export_open_files": len(self._tools.open_files)}
 
 
@@ -236,14 +236,6 @@ def load_files(view: Snapshot, run_id: int, name: str, logdir: LogDirectory, dis
             files.leftovers.append(generation)
     files.inspect(disk)
     return files
-
-
-def _raised(call: Callable[[], None]) -> Exception | None:
-    try:
-        call()
-    except Exception as error:  # noqa: BLE001 - the caller notes it, for the run in question
-        return error
-    return None
 
 
 def remove_leftover(disk: Disk, files: DiskFiles, generation: Generation) -> None:

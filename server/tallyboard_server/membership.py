@@ -1,4 +1,4 @@
-"""A service with its store to itself, or one of several on a store: what differs between the two, for `app`."""
+"""Whether a service has its store to itself or is one of several on it, and all that differs between the two."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,11 +8,10 @@ from tallyboard_server.api.listeners import Live
 from tallyboard_server.eventfiles import AnyExporter
 from tallyboard_server.ingest import Ingest, Merger
 from tallyboard_server.ingest.commands import Done
-from tallyboard_server.ingest.waiting import Record
-from tallyboard_server.replicas import HeldShares, Item, News, Replica
+from tallyboard_server.replicas import BulletinItem, HeldShares, Replica, Teller
 from tallyboard_server.settings import Settings
 from tallyboard_server.shares import EVERYTHING, Shares
-from tallyboard_server.store.protocol import Store, StoreError
+from tallyboard_server.store.protocol import Record, Store, StoreError
 from tallyboard_server.store.sqlite.store import SqliteStore
 from tallyboard_server.watch import Watcher, is_finite
 
@@ -32,8 +31,8 @@ class Views:
     revised: Mapping[str, Callable[[], object]]
 
 
-class Joining(Protocol):
-    """How a service stands with others on its store. Made before the parts, started after them."""
+class Membership(Protocol):
+    """What a service is among those on its store. It is there before the service's parts, and starts after them."""
 
     @property
     def store(self) -> Store:
@@ -45,8 +44,8 @@ class Joining(Protocol):
         """The runs that this service works for."""
         ...
 
-    def record(self, record: Callable[[Record], None]) -> Callable[[Record], None]:
-        """Like `record` of the writer, for work on these runs."""
+    def fenced(self, record: Record) -> Record:
+        """Like `record`, for work on these runs: nothing is written by one whom the others take for dead."""
         ...
 
     def changed(self, run_id: int, run: str) -> None:
@@ -70,7 +69,7 @@ class Joining(Protocol):
         ...
 
 
-class Alone:
+class SoleService:
     """With its store to itself: every run is its own, and there is nobody to be told."""
 
     shares: Shares = EVERYTHING
@@ -78,73 +77,73 @@ class Alone:
     def __init__(self, store: Store) -> None:
         self.store = store
 
-    def record(self, record: Callable[[Record], None]) -> Callable[[Record], None]:
-        """See Joining.record."""
+    def fenced(self, record: Record) -> Record:
+        """See Membership.fenced."""
         return record
 
     def changed(self, run_id: int, run: str) -> None:
-        """See Joining.changed."""
+        """See Membership.changed."""
 
     def rebuild(self, run_id: int, run: str) -> None:
-        """See Joining.rebuild."""
+        """See Membership.rebuild."""
 
     def start(self, views: Views) -> None:
-        """See Joining.start."""
+        """See Membership.start."""
 
     def stop(self) -> None:
-        """See Joining.stop."""
+        """See Membership.stop."""
 
     def stats(self) -> Mapping[str, float]:
-        """See Joining.stats."""
+        """See Membership.stats."""
         return {}
 
 
-class Together:
+class SharedService:
     """One of several: has its share of the runs, tells the others what it commits, and hears what they do."""
 
     def __init__(self, store: "PostgresStore") -> None:
         self.store: Store = store
         self._held = HeldShares()
-        self._news = News(_is_odd)
+        self._teller = Teller(_is_odd)
         self._views: Views | None = None
         self._replica = Replica(
-            store, self._held, self._news, self, backlog_bytes=self._backlog_bytes, revised=self._revised
+            store, self._held, self._teller, self, backlog_bytes=self._backlog_bytes, revised=self._revised
         )
 
     @property
     def shares(self) -> Shares:
-        """See Joining.shares."""
+        """See Membership.shares."""
         return self._held
 
-    def record(self, record: Callable[[Record], None]) -> Callable[[Record], None]:
-        """See Joining.record: nothing is written by one whom the others take for dead."""
-        return self._replica.record(record)
+    def fenced(self, record: Record) -> Record:
+        """See Membership.fenced."""
+        return self._replica.fenced(record)
 
     def changed(self, run_id: int, run: str) -> None:
-        """See Joining.changed."""
-        self._news.changed(run_id, run)
+        """See Membership.changed."""
+        self._teller.changed(run_id, run)
 
     def rebuild(self, run_id: int, run: str) -> None:
-        """See Joining.rebuild."""
-        self._news.rebuild(run_id, run)
+        """See Membership.rebuild."""
+        self._teller.rebuild(run_id, run)
 
     def start(self, views: Views) -> None:
-        """See Joining.start."""
+        """See Membership.start."""
         self._views = views
-        views.ingest.on_commit(self._news.committed)
-        views.ingest.on_refused(self._news.refused)
+        views.ingest.on_commit(self._teller.committed)
+        views.ingest.on_refused(self._teller.refused)
         views.ingest.watch_backlog(self._replica.backlog_bytes, "event files or merges of another replica")
         self._replica.start()
 
     def stop(self) -> None:
-        """See Joining.stop."""
+        """See Membership.stop."""
         self._replica.stop()
 
     def stats(self) -> Mapping[str, float]:
-        """See Joining.stats."""
+        """See Membership.stats."""
         return self._replica.stats()
 
-    def heard(self, items: Sequence[Item]) -> None:
+    def heard(self, items: Sequence[BulletinItem]) -> None:
         """See Hearing.heard."""
         if (views := self._views) is None:
             return
@@ -171,10 +170,10 @@ class Together:
             self._views.revised[name]()
 
 
-def open_store(settings: Settings) -> Joining:
+def open_store(settings: Settings) -> Membership:
     """The store that the settings name, and how the service stands with others on it. Raises StoreError."""
     if (url := settings.database_text) is None:
-        return Alone(SqliteStore.open(settings.data_dir))
+        return SoleService(SqliteStore.open(settings.data_dir))
     try:
         from tallyboard_server.store.postgres import PostgresStore
     except ImportError as error:
@@ -182,7 +181,7 @@ def open_store(settings: Settings) -> Joining:
             f"a store on PostgreSQL needs the extra `postgres` ({error}): pip install 'tallyboard[server,postgres]'"
         ) from error
     settings.data_dir.mkdir(parents=True, exist_ok=True)  # event files, unless they go elsewhere
-    return Together(PostgresStore.open(url))
+    return SharedService(PostgresStore.open(url))
 
 
 def _is_odd(done: Done) -> bool:

@@ -27,8 +27,8 @@ WORTH_IT: Final = 4
 """Segments that this is worth it for."""
 
 
-class ObjectPlace:
-    """The Place whose generations are objects."""
+class ObjectStorage:
+    """The Storage of a prefix in an object storage."""
 
     builds_max = BUILDS_MAX
     at_once = AT_ONCE // 2
@@ -40,10 +40,10 @@ class ObjectPlace:
         self._next_listing_at = 0.0
 
     def prepare(self) -> None:
-        """See Place.prepare. Nothing is asked for: whether the storage can be reached now says nothing of later."""
+        """See Storage.prepare. Nothing is asked for: whether the storage can be reached now says nothing of later."""
 
     def load(self, view: Snapshot, state: RunState) -> RunObjects:
-        """See Place.load. Nothing is asked for here either: the first segment looks whether the opening is there."""
+        """See Storage.load. Nothing is asked for here either: the first segment looks whether the opening is there."""
         files = RunObjects(state.id, state.name, run_key(state.name), str(self._bucket.url))
         files.leftovers = files.take_up(view.generations(state.id))
         if files.live is not None:
@@ -51,7 +51,7 @@ class ObjectPlace:
         return files
 
     def inspect(self, files: RunObjects) -> None:
-        """See Place.inspect. A few runs at a time, and each now and then."""
+        """See Storage.inspect. A few runs at a time, and each now and then."""
         now = self._tools.clock()
         if now < self._next_listing_at or now - files.looked_at < LISTED_EVERY_S or files.live is None:
             return
@@ -68,7 +68,7 @@ class ObjectPlace:
             files.damage = _damage(names.get(files.live.number, ""), recorded.get(files.live.number, []), sizes)
 
     def is_due(self, files: RunObjects, head: RunHead) -> bool:
-        """See Place.is_due: it has outgrown its generation, or ended and been quiet."""
+        """See Storage.is_due: it has outgrown its generation, or ended and been quiet."""
         if files.live is None:
             return False
         if files.is_outgrown:
@@ -79,7 +79,7 @@ class ObjectPlace:
         return files.whole
 
     def next_generation(self, files: RunObjects, state: RunState) -> tuple[Generation, bool]:
-        """See Place.next_generation."""
+        """See Storage.next_generation."""
         now = self._tools.wall()
         names = [name for name in self._bucket.sizes(files.key) if EVENT_FILE_MARK in name]
         newest = newest_seconds(names, up_to=int(now) + CLOCK_AHEAD_S)
@@ -87,44 +87,44 @@ class ObjectPlace:
         return files.new_generation(state, self._tools.host, now, newest), earlier
 
     def record_building(self, transaction: Transaction, files: RunObjects, generation: Generation) -> None:
-        """See Place.record_building. Readers may stand at what is there of a leftover: it goes as replaced ones do."""
+        """See Storage.record_building. Readers may stand at a leftover: it goes as replaced ones do."""
         for leftover in files.leftovers:
             transaction.save_generation(self._retired(leftover))
         transaction.save_generation(generation)
         transaction.save_segment(self._opening(generation, published=False))
 
     def recorded_building(self, files: RunObjects) -> None:
-        """See Place.recorded_building."""
+        """See Storage.recorded_building."""
         files.retired.update({leftover.number: self._retired(leftover) for leftover in files.leftovers})
         files.leftovers.clear()
 
     def create(self, files: RunObjects, generation: Generation) -> Upload:
-        """See Place.create."""
+        """See Storage.create."""
         return Upload(self._bucket, files.object(generation, 0))
 
     def each(self, calls: Sequence[Callable[[], None]]) -> list[BaseException | None]:
-        """See Place.each."""
+        """See Storage.each."""
         return self._bucket.each(calls)
 
     def record_live(self, transaction: Transaction, files: RunObjects, live: Generation) -> None:
-        """See Place.record_live."""
+        """See Storage.record_live."""
         transaction.save_generation(live)
         transaction.save_segment(self._opening(live, published=True))
 
     def installed(self, files: RunObjects, live: Generation) -> None:
-        """See Place.installed."""
+        """See Storage.installed."""
         files.went_live(live)
 
     def abandoned(self, files: RunObjects, generation: Generation) -> None:
-        """See Place.abandoned: it goes when another has taken its place."""
+        """See Storage.abandoned: it goes when another has taken its place."""
 
     def may_go(self, files: RunObjects, generation: Generation) -> bool:
-        """See Place.may_go. One that a later one was not put in the place of yet may be where readers stand, and tells
-        by its number that they will not return to an older one."""
+        """See Storage.may_go: once a later one is live. Until then readers may stand at it, and the record of it says
+        that they return to no older one."""
         return files.live is not None and files.live.number > generation.number
 
     def remove(self, name: str, generations: Sequence[Generation]) -> None:
-        """See Place.remove. The opening last: what a reader makes of segments alone is not taken back by the next."""
+        """See Storage.remove. The opening last: what a reader makes of segments alone is not taken back by the next."""
         key = run_key(name)
         for generation in generations:
             with self._tools.store.snapshot() as view:
@@ -136,22 +136,22 @@ class ObjectPlace:
                         raise error
 
     def remove_all(self, name: str, generations: Sequence[Generation]) -> None:
-        """See Place.remove_all."""
+        """See Storage.remove_all."""
         self.remove(name, generations)
         self._bucket.remove_empty(run_key(name))
 
     def release(self, files: RunObjects, generation: Generation) -> None:
-        """See Place.release."""
+        """See Storage.release."""
 
     def relieve(self, troubles: Troubles) -> None:
-        """See Place.relieve."""
+        """See Storage.relieve."""
 
     def close(self) -> None:
-        """See Place.close."""
+        """See Storage.close."""
         self._bucket.close()
 
     def stats(self) -> dict[str, float]:
-        """See Place.stats."""
+        """See Storage.stats."""
         return {
             "export_object_requests_total": self._bucket.requests_total,
             "export_object_errors_total": self._bucket.breaker.errors_total,

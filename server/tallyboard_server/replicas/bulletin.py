@@ -19,7 +19,7 @@ REFUSALS_MAX: Final = 3
 """Refusals of a run that are told whole; the others are counted."""
 
 
-class Item(msgspec.Struct, frozen=True, array_like=True):
+class BulletinItem(msgspec.Struct, frozen=True, array_like=True):
     """What happened to one run since it was last told of. number: of the newest of it, counted by the teller.
 
     blocks, scalars: what it got. odd: something that watchdogs want to see the points of. rebuild: somebody asks for a
@@ -45,10 +45,10 @@ class Bulletin(msgspec.Struct, frozen=True, array_like=True):
 
     forgotten: int
     backlog_bytes: int
-    items: tuple[Item, ...]
+    items: tuple[BulletinItem, ...]
 
 
-class News:
+class Teller:
     """Collects items; any thread may call."""
 
     def __init__(self, is_odd: Callable[[Done], bool], clock: Callable[[], float] = time.monotonic) -> None:
@@ -56,8 +56,8 @@ class News:
         self._is_odd = is_odd
         self._clock = clock
         self._lock = threading.Lock()
-        self._fresh: dict[int, Item] = {}
-        self._told: deque[tuple[float, Item]] = deque()
+        self._fresh: dict[int, BulletinItem] = {}
+        self._told: deque[tuple[float, BulletinItem]] = deque()
         self._number = 0
         self._forgotten = 0
         self._told_backlog = 0
@@ -68,7 +68,7 @@ class News:
             if not done_item.receipt.replayed:
                 receipt = done_item.receipt
                 self._add(
-                    Item(
+                    BulletinItem(
                         0,
                         done_item.state.id,
                         done_item.state.name,
@@ -85,15 +85,15 @@ class News:
     def refused(self, error: RefusedError) -> None:
         """A batch was refused whole; as Ingest.on_refused calls."""
         refused = tuple(error.refused[:REFUSALS_MAX])
-        self._add(Item(0, error.state.id, error.state.name, refused=refused, refused_count=error.refused_count))
+        self._add(BulletinItem(0, error.state.id, error.state.name, refused=refused, refused_count=error.refused_count))
 
     def changed(self, run_id: int, run: str) -> None:
         """A run looks otherwise for a reason that is no command."""
-        self._add(Item(0, run_id, run))
+        self._add(BulletinItem(0, run_id, run))
 
     def rebuild(self, run_id: int, name: str) -> None:
         """Whoever writes a run's event file is to write it anew."""
-        self._add(Item(0, run_id, name, rebuild=True))
+        self._add(BulletinItem(0, run_id, name, rebuild=True))
 
     @property
     def anything(self) -> bool:
@@ -116,7 +116,7 @@ class News:
             items = tuple(item for _, item in self._told)
             return self._number, msgspec.msgpack.encode(Bulletin(self._forgotten, backlog_bytes, items))
 
-    def _add(self, item: Item) -> None:
+    def _add(self, item: BulletinItem) -> None:
         with self._lock:
             known = self._fresh.get(item.run_id)
             self._fresh[item.run_id] = item if known is None else _joined(known, item)
@@ -126,7 +126,7 @@ class News:
                 self._forgotten = self._number
 
 
-def read(news: bytes, known: int) -> tuple[Bulletin | None, bool]:
+def read_bulletin(news: bytes, known: int) -> tuple[Bulletin | None, bool]:
     """What is new of a bulletin to somebody who knows it up to a number, and whether some of it was missed."""
     if not news:
         return None, False
@@ -135,9 +135,9 @@ def read(news: bytes, known: int) -> tuple[Bulletin | None, bool]:
     return Bulletin(bulletin.forgotten, bulletin.backlog_bytes, items), bulletin.forgotten > known
 
 
-def _joined(old: Item, new: Item) -> Item:
+def _joined(old: BulletinItem, new: BulletinItem) -> BulletinItem:
     """Two items of one run, of which neither was told yet, as one."""
-    return Item(
+    return BulletinItem(
         new.number,
         new.run_id,
         new.name,

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final
 
-from tallyboard_server.eventfiles.disk import OUT_OF_FILES, NotOurFileError
-from tallyboard_server.eventfiles.ondisk import DiskFiles, FileTools
+from tallyboard_server.eventfiles.files.disk import OUT_OF_FILES, NotOurFileError
+from tallyboard_server.eventfiles.files.storage import DiskFiles, FileTools
 from tallyboard_server.eventfiles.reading import BLOCK_BYTES_GUESS, Tail, read_tail
 from tallyboard_server.eventfiles.tagnames import TagNames
 from tallyboard_server.eventfiles.troubles import Troubles
