@@ -19,13 +19,13 @@ from tallyboard_server.ingest.heartbeats import RUNS_MAX
 from tallyboard_server.objecturl import parse_logdir
 from tallyboard_server.retention import Outcome, Policy, Pruner
 from tallyboard_server.settings import is_postgresql
+from tallyboard_server.store.paging import run_names
 from tallyboard_server.store.protocol import Store, StoreError
 from tallyboard_server.store.sqlite import SqliteStore
 from tallyboard_server.store.sqlite.directory import DATABASE_NAME
 from tallyboard_server.verify import CATCH_UP_S, RunCheck, RunGoneError, RunReport
 
 REPAIR_TIMEOUT_S: Final = 600.0
-_NAMES_PAGE: Final = 1_000
 DATABASE_VARIABLE: Final = "TALLYBOARD_DATABASE_URL"
 FROM_ENVIRONMENT: Final = "-"
 """Stands for the value of that variable: a command line is for all of the machine to see, its password, too."""
@@ -114,14 +114,7 @@ class Offline:
 
     def runs(self) -> Iterator[str]:
         """See Source.runs."""
-        after = ""
-        while True:
-            with self._store.snapshot() as view:
-                names = view.run_names(after=after, limit=_NAMES_PAGE)
-            if not names:
-                return
-            yield from names
-            after = names[-1]
+        return run_names(self._store)
 
     def verify(self, run: str, progress: Progress) -> RunReport:
         """See Source.verify."""

@@ -8,6 +8,7 @@ from typing import Any, Final
 from tallyboard_server.move.ends import Ends
 from tallyboard_server.move.rows import Changed, compare_rows, copy_rows, without_nul
 from tallyboard_server.store.migrations import UNFINISHED_MOVE
+from tallyboard_server.store.paging import run_names
 from tallyboard_server.store.protocol import StoreError
 from tallyboard_server.store.sql.tables import TABLES, Row, Table
 from tallyboard_server.verify import RunCheck
@@ -16,7 +17,6 @@ DIFFERENCES_MAX: Final = 100
 """So many are listed; all are counted."""
 _REPLACED: Final = ("identity", "listening")
 """What a store that never held a run may hold all the same: the source's takes its place."""
-_NAMES_PAGE: Final = 1_000
 _LIVE, _RETIRED = "live", "retired"
 
 
@@ -175,7 +175,7 @@ class Move:
 
     def _verify(self) -> Iterator[str]:
         """What each attempt holds, read from the target, against what it acknowledged."""
-        for name in self._run_names():
+        for name in run_names(self._ends.target):
             check = RunCheck(self._ends.target, None, name, catch_up_s=0.0)
             for scalars in check.steps():
                 self.outcome.scalars += scalars
@@ -183,16 +183,6 @@ class Move:
             self.outcome.runs += 1
             self.outcome.attempts += len(check.report.attempts)
             self.outcome.unsound += [f"{name}: {difference.detail}" for difference in check.report.differences]
-
-    def _run_names(self) -> Iterator[str]:
-        after = ""
-        while True:
-            with self._ends.target.snapshot() as view:
-                names = view.run_names(after=after, limit=_NAMES_PAGE)
-            if not names:
-                return
-            yield from names
-            after = names[-1]
 
 
 _STATE: Final = list(TABLES["generations"].columns).index("state")

@@ -1,10 +1,13 @@
-"""Reading an attempt in pages by step: each short enough for one snapshot, together every row once."""
+"""Reading in pages, each short enough for one snapshot, together all of it once: attempts by step, names of runs."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from tallyboard_server.model import Block, Counter
-from tallyboard_server.store.protocol import Snapshot
+from tallyboard_server.store.protocol import Readable, Snapshot
+
+NAMES_PAGE: Final = 1_000
 
 
 @dataclass(slots=True, frozen=True)
@@ -54,3 +57,15 @@ def read_page(
             size += block.nbytes
     rows = (block.between(stretch.first, cut - 1) for block in found)
     return [block for block in rows if len(block.steps)], cut
+
+
+def run_names(store: Readable) -> Iterator[str]:
+    """The names of all runs, in order."""
+    after = ""
+    while True:
+        with store.snapshot() as view:
+            names = view.run_names(after=after, limit=NAMES_PAGE)
+        if not names:
+            return
+        yield from names
+        after = names[-1]
