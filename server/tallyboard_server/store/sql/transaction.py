@@ -271,19 +271,24 @@ class SqlTransaction(WatchRows, AccessRows):
         return min(limit, (found if isinstance(found, int) else 0) + new)
 
     def purge(self) -> bool:
-        """Remove one slice of a deleted run's rows; False when nothing is left to remove."""
+        """Remove one slice of a deleted run's rows; False when nothing is left to remove.
+
+        In the order of keys: of a large run PostgreSQL would else read the table from its beginning, in the belief that
+        the first rows of it will do.
+        """
         with self._connection.mapped_errors():
             run_id = self._run_to_purge()
             if run_id is None:
                 # With `purged`: there may be some whose rows somebody else is removing.
                 self._connection.execute(
-                    "DELETE FROM deleted_runs WHERE purged = 1 AND run_id NOT IN (SELECT run_id FROM generations)"
+                    "DELETE FROM deleted_runs WHERE purged = 1 "
+                    "AND NOT EXISTS (SELECT 1 FROM generations AS g WHERE g.run_id = deleted_runs.run_id)"
                 )
                 return False
             first = journal.journal_key(run_id, 0)
             last = journal.journal_key(run_id + 1, 0) - 1
             self._connection.execute(
-                "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE id BETWEEN ? AND ? LIMIT ?)",
+                "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?)",
                 (first, last, PURGE_ROWS_MAX),
             )
             if self._connection.changes():
@@ -294,7 +299,7 @@ class SqlTransaction(WatchRows, AccessRows):
                 key = ", ".join(TABLES[table].key)
                 self._connection.execute(
                     f"DELETE FROM {table} WHERE ({key}) IN "  # noqa: S608 - names from a constant
-                    f"(SELECT {key} FROM {table} WHERE run_id = ? LIMIT ?)",
+                    f"(SELECT {key} FROM {table} WHERE run_id = ? ORDER BY {key} LIMIT ?)",
                     (run_id, PURGE_ROWS_MAX),
                 )
                 if self._connection.changes():
