@@ -31,6 +31,8 @@ HELD_MAX_S: Final = 10.0
 """So long a command waits for a run that other replicas change again and again; then its client is to try again."""
 HELD_PAUSE_S: Final = 0.004
 """About how long another replica's transaction takes."""
+PURGE_AGAIN_S: Final = 1.0
+"""How long a slice of a deleted run that could not be removed is let be."""
 PURGE_LOOK_S: Final = 30.0
 """How often is looked for deleted runs that another replica left half removed."""
 
@@ -69,6 +71,7 @@ class Ingest:
         self._refusal_listeners: list[RefusedWhole] = []
         self._purging = True  # a former process may have left deleted runs half removed
         self._next_purge_look = 0.0
+        self._purge_again_at = 0.0
         self._thread = threading.Thread(target=self._run, name="tallyboard-writer", daemon=True)
         self.refused_by_reason: dict[Reason, int] = dict.fromkeys(get_args(Reason), 0)
         self._figures = dict.fromkeys(
@@ -188,7 +191,11 @@ class Ingest:
     @property
     def _idle_s(self) -> float:
         """How long to wait for commands before housekeeping: not at all while a deleted run goes slice by slice."""
-        return 0.0 if self._purging else IDLE_S
+        return 0.0 if self._may_purge else IDLE_S
+
+    @property
+    def _may_purge(self) -> bool:
+        return self._purging and time.monotonic() >= self._purge_again_at
 
     def _keep_house(self) -> None:
         try:
@@ -196,9 +203,11 @@ class Ingest:
             if self._store.shared and time.monotonic() >= self._next_purge_look:
                 self._next_purge_look = time.monotonic() + PURGE_LOOK_S
                 self._purging = True
-            if self._purging:
+            if self._may_purge:
+                self._purge_again_at = time.monotonic() + PURGE_AGAIN_S
                 with self._store.transaction() as transaction:
                     self._purging = transaction.purge()
+                self._purge_again_at = 0.0
         except StoreError as error:
             logger.warning("housekeeping: %s", error)
         except Exception:  # a dead writer would leave every request waiting for ever
