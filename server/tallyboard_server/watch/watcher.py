@@ -14,6 +14,7 @@ from tallyboard_server.ingest.errors import IngestError
 from tallyboard_server.ingest.heartbeats import Heartbeats
 from tallyboard_server.model import Incident, KeptAlert
 from tallyboard_server.notify import Outbox
+from tallyboard_server.replicas.bulletin import BulletinItem
 from tallyboard_server.shares import EVERYTHING, Shares
 from tallyboard_server.store.protocol import Record, RunHead, Snapshot, Store, StoreBusyError, StoreError, Transaction
 from tallyboard_server.watch.book import RuleBook
@@ -151,6 +152,8 @@ class Watcher:
                 self._take(run_id, news, ledger)
             self._due.add(run_id)
             self._breather.rest()
+        if self.hearsay.is_to_seek(now):
+            self._seek_missed(now)
         for run_id, heard in self.hearsay.due(now):
             if self._shares.has(run_id):
                 with self._kept_to(run_id):
@@ -189,6 +192,27 @@ class Watcher:
             ledger.forget(run_id)
         else:
             self._take(run_id, news, ledger)
+
+    def _seek_missed(self, now: float) -> None:
+        """Have it heard of which runs began or ended that nobody told of here."""
+        self.hearsay.begin_to_seek(now)
+        after_id = 0
+        try:
+            while heads := self._heads(after_id):
+                after_id = heads[-1].run_id
+                self.hearsay.heard(
+                    BulletinItem(0, head.run_id, head.name, ended=head.status != "running")
+                    for head in heads
+                    if self._shares.has(head.run_id) and self._was_missed(head, now)
+                )
+        except BaseException:
+            self.hearsay.missed()
+            raise
+
+    def _was_missed(self, head: RunHead, now: float) -> bool:
+        if (facts := self._facts.get(head.run_id)) is None:
+            return head.status == "running" or (head.status == "failed" and now - head.updated_at < UNSAID_S)
+        return facts.status == "running" != head.status
 
     # ── what is wrong ────────────────────────────────────────────────────────────────────────────────────────────
 
