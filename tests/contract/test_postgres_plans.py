@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import psycopg
 import pytest
 
 from tallyboard_server.store.postgres import PostgresStore
 from tallyboard_server.store.sql.transaction import PURGE_ROWS_MAX
+from tests.contract.blocks import block
+from tests.contract.test_groups import a_run
+from tests.contract.test_store import append, merge_all
 from tests.postgres_stores import PostgresStores
 from tests.stores import on
 
@@ -19,6 +23,7 @@ PAGE: Final = 1_000
 ROWS: Final = 50_000
 DELETED: Final = 10_000
 FILES: Final = 60_000
+TAGS: Final = 200
 QUICK_S: Final = 5.0
 _RUN: Final = "'w', null, null, repeat('n', 100), '[]', '{}', '{}', '{}', '[]', 0"
 
@@ -102,3 +107,35 @@ def test_what_is_known_of_many_deleted_runs_goes_quickly(large: Large) -> None:
     assert time.monotonic() - begun < QUICK_S
     store.close()
     assert large.query("SELECT count(*), min(run_id) FROM deleted_runs") == [(DELETED - 1, 2)]
+
+
+def test_a_merge_takes_few_turns_however_many_tags_there_are(
+    stores: PostgresStores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as it lasts nobody can report to the run, and a turn to another machine takes up to a millisecond."""
+    store = stores.open(tmp_path)
+    state = a_run(store, 0)
+    for pos in (1, 2):
+        state = append(store, state, [block(pos, [pos], tuple(range(TAGS)))])
+        merge_all(store, state)
+    with store.snapshot() as view:
+        groups = view.groups(state.id, 1, 1)
+        blocks = [made for group in groups for made in view.group_blocks(group)]
+    merge = store.prepare_merge(state.id, blocks, groups)
+    turns = []
+    wait = psycopg.Connection.wait
+
+    def counted(connection: Any, *arguments: Any, **named: Any) -> Any:
+        turns.append(1)
+        return wait(connection, *arguments, **named)
+
+    monkeypatch.setattr(psycopg.Connection, "wait", counted)
+    with store.transaction() as transaction:
+        transaction.merge(merge)
+    assert len(turns) < TAGS / 4
+    with store.snapshot() as view:
+        assert [len(made.tag_ids) for group in view.groups(state.id, 1, 1) for made in view.group_blocks(group)] == [
+            TAGS
+        ]
+    store.close()
+    stores.remove(tmp_path)
