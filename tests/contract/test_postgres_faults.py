@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,8 @@ from tallyboard_server.store.postgres import exchange as exchanges
 from tallyboard_server.store.postgres import store as postgres_store
 from tallyboard_server.store.postgres.connection import PostgresConnection, mapped_errors
 from tallyboard_server.store.postgres.exchange import Statement
-from tallyboard_server.store.protocol import Store, StoreBusyError
+from tallyboard_server.store.postgres.transaction import PostgresTransaction
+from tallyboard_server.store.protocol import Store, StoreBusyError, StoreError
 from tests.contract.test_postgres_interleavings import report
 from tests.contract.two_services import carried, shown
 from tests.postgres import PgBouncer, Postgres, Stop, of_the_wheel, running
@@ -123,6 +124,19 @@ def test_a_commit_in_doubt_is_settled_by_the_number_of_the_batch(
     assert steps(store) == ([1, 2, 5, 6] if kept else [1, 2])
     assert f"replayed={kept}" in carried(store, MORE)[0]
     assert steps(store) == [1, 2, 5, 6]
+
+
+def test_what_was_rolled_back_is_not_taken_for_committed(store: Store) -> None:
+    """PostgreSQL answers COMMIT without an error where a statement had failed, and rolls back."""
+
+    def fail_unnoticed() -> None:
+        with store.transaction() as transaction, suppress(psycopg.Error):
+            assert isinstance(transaction, PostgresTransaction)
+            transaction._connection.execute("SELECT 1 / 0")
+
+    with pytest.raises(StoreError, match="rolled back"):
+        fail_unnoticed()
+    carried(store, MORE)
 
 
 def test_while_the_server_is_away_it_is_said_in_time_and_soon_forgotten(server: Postgres, store: Store) -> None:
