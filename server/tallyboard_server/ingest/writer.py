@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 GROUP_BYTES_MAX: Final = 8 * MIB
 """Bytes of bodies in one transaction: bounds its time (about 0.1 s) and the log it leaves."""
+GROUP_SHARED_MAX: Final = 1_000
+"""Commands in one transaction of a store that others write to: each that opens a run takes two locks in the server's
+memory, which has room for some 6,000 by default, for everybody in all its databases."""
 IDLE_S: Final = 0.25
 RECORD_TIMEOUT_S: Final = 60.0
 BACKLOG_RETRY_S: Final = 2.0
@@ -183,7 +186,8 @@ class Ingest:
         return future.result(timeout_s)
 
     def _run(self) -> None:
-        while (group := self._queue.take_group(GROUP_BYTES_MAX, self._idle_s)) is not None:
+        most = GROUP_SHARED_MAX if self._store.shared else None
+        while (group := self._queue.take_group(GROUP_BYTES_MAX, self._idle_s, most)) is not None:
             if group:
                 self._write(group)
             self._keep_house()
