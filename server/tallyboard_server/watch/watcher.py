@@ -16,7 +16,16 @@ from tallyboard_server.model import Incident, KeptAlert
 from tallyboard_server.notify import Outbox
 from tallyboard_server.replicas.bulletin import BulletinItem
 from tallyboard_server.shares import EVERYTHING, Shares
-from tallyboard_server.store.protocol import Record, RunHead, Snapshot, Store, StoreBusyError, StoreError, Transaction
+from tallyboard_server.store.protocol import (
+    Record,
+    RunHead,
+    RunHeldError,
+    Snapshot,
+    Store,
+    StoreBusyError,
+    StoreError,
+    Transaction,
+)
 from tallyboard_server.watch.book import RuleBook
 from tallyboard_server.watch.facts import BadTag, Facts, Refused
 from tallyboard_server.watch.findings import findings, is_lost
@@ -38,7 +47,7 @@ RUNS_MAX: Final = 10_000
 CHANGES_MAX: Final = 1_000
 """Runs whose incidents change in one transaction."""
 CHANGES_SHARED_MAX: Final = 32
-"""The same where others write to the store: the transaction has to have all of these runs for itself."""
+"""The same where others write to the store: nobody can report to these runs as long as the transaction lasts."""
 PAGE: Final = 1_000
 UNSAID_S: Final = 60.0
 """What failed so shortly before the service stopped may not have been told."""
@@ -271,11 +280,17 @@ class Watcher:
     def _carry_out(self, changes: Sequence[Change], ledger: Ledger, now: float) -> None:
         """Keep incidents and raise alerts, all in one transaction."""
         gone: list[int] = []
+        held: set[int] = set()
 
         def work(transaction: Transaction) -> None:
             gone.clear()
+            held.clear()
             for change in changes:
-                state = transaction.load(change.run)
+                try:
+                    state = transaction.load(change.run)
+                except RunHeldError:  # by another replica: its turn is the next
+                    held.add(change.run_id)
+                    continue
                 if state is None or state.id != change.run_id:
                     gone.append(change.run_id)
                     continue
@@ -293,6 +308,8 @@ class Watcher:
             self._unsure = True
             raise
         for change in changes:
+            if change.run_id in held:
+                continue
             if change.run_id in gone:
                 self._facts.pop(change.run_id, None)
                 ledger.forget(change.run_id)
