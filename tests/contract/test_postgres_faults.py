@@ -197,3 +197,25 @@ def test_a_proxy_that_restarts_is_connected_to_again(postgres: Postgres, pgbounc
         carried(store, MORE)
         assert steps(store) == [1, 2, 5, 6]
     postgres.drop_database(database)
+
+
+def test_what_a_standby_did_not_get_is_not_remembered(server: Postgres) -> None:
+    """It takes over, and another service's report comes where this one still has in memory what was lost."""
+    primary = server.create_database()
+    with closing(PostgresStore.open(server.url(primary))) as store:
+        carried(store, report(RUN, 1, producer="p", seq=1))
+    behind = server.create_database(template=primary)
+    with closing(PostgresStore.open(server.url(primary))) as store:
+        carried(store, MORE)
+        server.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", primary)
+        server.query(f"ALTER DATABASE {primary} RENAME TO {primary}_lost")
+        server.query(f"ALTER DATABASE {behind} RENAME TO {primary}")
+        with closing(PostgresStore.open(server.url(primary))) as other:
+            carried(other, report(RUN, 3, producer="p", seq=2, checksum=8))
+            assert until(lambda: is_back(store), BACK_S)
+            assert shown(store, RUN) == shown(other, RUN)
+            carried(store, report(RUN, 9, producer="p", seq=3))
+            assert shown(store, RUN) == shown(other, RUN)
+            assert steps(other) == [1, 2, 3, 4, 9, 10]
+    server.drop_database(primary)
+    server.drop_database(f"{primary}_lost")

@@ -47,6 +47,7 @@ class SqlTransaction(WatchRows, AccessRows):
         self._ids: dict[str, int | None] = {}
         self._before: dict[int, tuple[int, RunState]] = {}
         self._after: dict[int, RunState] = {}
+        self._new_versions: dict[int, int] = {}
         self._deleted: set[int] = set()
         self._rows = RowBuffer()
 
@@ -313,14 +314,14 @@ class SqlTransaction(WatchRows, AccessRows):
             for run_id, state in self._after.items():
                 before = self._before.get(run_id) or self._committed(run_id)
                 version, known = before if before else (0, None)
-                save_state(self._connection, self._rows, known, state, version + 1)
+                self._new_versions[run_id] = self._next_version(version)
+                save_state(self._connection, self._rows, known, state, self._new_versions[run_id])
             self._rows.write(self._connection)
 
     def publish(self) -> None:
         """After COMMIT: let everyone see the new states."""
         for run_id, state in self._after.items():
-            before = self._before.get(run_id)
-            self._cache.put(run_id, before[0] + 1 if before else 1, state, newest=self._writes_alone)
+            self._cache.put(run_id, self._new_versions[run_id], state, newest=self._writes_alone)
         for run_id, (version, state) in self._before.items():
             if run_id not in self._after:
                 self._cache.put(run_id, version, state, newest=self._writes_alone)
@@ -347,6 +348,10 @@ class SqlTransaction(WatchRows, AccessRows):
         if state is None:
             raise StoreError(f"run {run_id} has a head but no row; the store is damaged")
         return version, state
+
+    def _next_version(self, version: int) -> int:
+        """What tells a run's next state from all others that it ever had."""
+        return version + 1
 
     def _version(self, run_id: int) -> int | None:
         """The version of a run's committed state."""
