@@ -157,9 +157,11 @@ class SharedService:
         views.watcher.hearsay.heard(own)
 
     def missed(self) -> None:
-        """See Hearing.missed: pages look at everything again; the views' own sweeps find what they missed."""
+        """See Hearing.missed: pages look at everything again, watchdogs at what began or ended; the sweeps of exporter
+        and merger find what they missed."""
         if self._views is not None:
             self._views.live.miss()
+            self._views.watcher.hearsay.missed()
 
     def _backlog_bytes(self) -> int:
         views = self._views

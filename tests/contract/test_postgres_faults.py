@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,8 @@ from tallyboard_server.store.postgres import exchange as exchanges
 from tallyboard_server.store.postgres import store as postgres_store
 from tallyboard_server.store.postgres.connection import PostgresConnection, mapped_errors
 from tallyboard_server.store.postgres.exchange import Statement
-from tallyboard_server.store.protocol import Store, StoreBusyError
+from tallyboard_server.store.postgres.transaction import PostgresTransaction
+from tallyboard_server.store.protocol import Store, StoreBusyError, StoreError
 from tests.contract.test_postgres_interleavings import report
 from tests.contract.two_services import carried, shown
 from tests.postgres import PgBouncer, Postgres, Stop, of_the_wheel, running
@@ -125,6 +126,19 @@ def test_a_commit_in_doubt_is_settled_by_the_number_of_the_batch(
     assert steps(store) == [1, 2, 5, 6]
 
 
+def test_what_was_rolled_back_is_not_taken_for_committed(store: Store) -> None:
+    """PostgreSQL answers COMMIT without an error where a statement had failed, and rolls back."""
+
+    def fail_unnoticed() -> None:
+        with store.transaction() as transaction, suppress(psycopg.Error):
+            assert isinstance(transaction, PostgresTransaction)
+            transaction._connection.execute("SELECT 1 / 0")
+
+    with pytest.raises(StoreError, match="rolled back"):
+        fail_unnoticed()
+    carried(store, MORE)
+
+
 def test_while_the_server_is_away_it_is_said_in_time_and_soon_forgotten(server: Postgres, store: Store) -> None:
     server.stop("immediate")
     away_until = time.monotonic() + AWAY_S
@@ -183,3 +197,25 @@ def test_a_proxy_that_restarts_is_connected_to_again(postgres: Postgres, pgbounc
         carried(store, MORE)
         assert steps(store) == [1, 2, 5, 6]
     postgres.drop_database(database)
+
+
+def test_what_a_standby_did_not_get_is_not_remembered(server: Postgres) -> None:
+    """It takes over, and another service's report comes where this one still has in memory what was lost."""
+    primary = server.create_database()
+    with closing(PostgresStore.open(server.url(primary))) as store:
+        carried(store, report(RUN, 1, producer="p", seq=1))
+    behind = server.create_database(template=primary)
+    with closing(PostgresStore.open(server.url(primary))) as store:
+        carried(store, MORE)
+        server.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", primary)
+        server.query(f"ALTER DATABASE {primary} RENAME TO {primary}_lost")
+        server.query(f"ALTER DATABASE {behind} RENAME TO {primary}")
+        with closing(PostgresStore.open(server.url(primary))) as other:
+            carried(other, report(RUN, 3, producer="p", seq=2, checksum=8))
+            assert until(lambda: is_back(store), BACK_S)
+            assert shown(store, RUN) == shown(other, RUN)
+            carried(store, report(RUN, 9, producer="p", seq=3))
+            assert shown(store, RUN) == shown(other, RUN)
+            assert steps(other) == [1, 2, 3, 4, 9, 10]
+    server.drop_database(primary)
+    server.drop_database(f"{primary}_lost")

@@ -10,13 +10,15 @@ import pytest
 
 from tallyboard.wire import Alert, Open
 from tallyboard.wire.batch import Batch
-from tallyboard_server.ingest import Bounds
+from tallyboard_server.ingest import Bounds, Ingest, writer
 from tallyboard_server.ingest.carry_out import carry_out
-from tallyboard_server.ingest.commands import Append
+from tallyboard_server.ingest.commands import Append, Done
 from tallyboard_server.ingest.errors import ProjectFullError
+from tallyboard_server.ingest.waiting import Waiting
 from tallyboard_server.model import KeptAlert
 from tallyboard_server.principal import Session, Token
 from tallyboard_server.store.postgres import transaction as postgres
+from tallyboard_server.store.postgres.transaction import PostgresTransaction
 from tallyboard_server.store.protocol import RunHeldError, Store, Transaction
 from tests.stores import Stores, on
 
@@ -133,3 +135,30 @@ def test_notices_are_taken_and_added_to_without_deadlocks(opened: list[Store]) -
     with opened[0].snapshot() as view:
         left = sum(notice.times for notice in view.notices(limit=99))
     assert sum(taken) + left == 2 * 15 * len(runs), "each was taken once, or waits"
+
+
+def test_many_runs_that_are_opened_at_once_take_few_locks_at_once(
+    opened: list[Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Locks are kept in memory that all sessions of the server share: where it is full, nobody can do anything."""
+    monkeypatch.setattr(writer, "GROUP_SHARED_MAX", 40)
+    locks: list[int] = []
+    flush = PostgresTransaction.flush
+
+    def counted(transaction: PostgresTransaction) -> None:
+        flush(transaction)
+        found = transaction._connection.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()"
+        )
+        locks.append(found.get)
+
+    monkeypatch.setattr(PostgresTransaction, "flush", counted)
+    ingest = Ingest(opened[0])
+    answers: list[object] = []
+    for number in range(100):
+        batch = Batch(open=Open(uid=f"uid-{number}"))
+        ingest._queue.put(Waiting(Append(f"p/{number}", batch, explicit=True), answers.append))
+    ingest.start()
+    ingest.close()
+    assert [type(answer) for answer in answers] == [Done] * 100
+    assert max(locks) == 80

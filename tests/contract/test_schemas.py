@@ -5,6 +5,7 @@ Nothing here knows how many migrations there are: what is true of them is true o
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FuturesTimeoutError
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
@@ -250,6 +251,22 @@ def test_services_that_start_at_once_wait_for_each_others_migrations(postgres: P
     finally:
         for store in stores:
             store.close()
+
+
+def test_a_migration_takes_its_time_whatever_the_limits_of_the_database(postgres: Postgres, at: At) -> None:
+    database = at(NEWEST - 1)
+    with psycopg.connect(database.url) as other:
+        [name] = other.execute("SELECT current_database()").fetchone() or [""]
+        for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+            postgres.query(f"ALTER DATABASE {name} SET {limit} = '50ms'")
+        other.execute("SELECT pg_advisory_xact_lock(%s)", (postgres_migrate._LOCK,))
+        with ThreadPoolExecutor(1) as pool:
+            opening = pool.submit(PostgresStore.open, database.url)
+            with pytest.raises(FuturesTimeoutError):
+                opening.result(0.5)
+            other.rollback()
+            opening.result(10.0).close()
+    assert database.version() == NEWEST
 
 
 def test_a_migration_that_fails_leaves_the_version_before_it(at: At, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from tallyboard_server.store.protocol import StoreError
 from tallyboard_server.store.sqlite import SqliteStore
 from tests.cli_process import Cli, Outcome
 from tests.move_kit import RUN, STEPS, TOKEN, furnish, postgres_rows, rows, sqlite_rows
-from tests.postgres import Postgres
+from tests.postgres import PgBouncer, Postgres
 from tests.service import serving
 
 Moving = Callable[..., Outcome]
@@ -229,6 +229,15 @@ class TestUnfinished:
         done = move(source, database)
         end.close()
         assert (done.code, "another `tallyboard migrate` works on" in done.err) == (1, True)
+
+
+def test_a_proxy_that_takes_sessions_apart_is_refused(postgres: Postgres, pgbouncer: PgBouncer) -> None:
+    """The move's lock would stay in a session that is anybody's next, and be no lock to another move there."""
+    name = postgres.create_database()
+    with pytest.raises(StoreError, match="give the address of PostgreSQL itself"):
+        PostgresEnd(pgbouncer.url(name), "the database", target=True)
+    assert postgres.query("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", database=name) == [(0,)]
+    postgres.drop_database(name)
 
 
 def test_what_differs_is_listed(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, move: Moving) -> None:

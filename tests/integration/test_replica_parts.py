@@ -63,6 +63,14 @@ def test_who_leaves_is_followed_by_the_others_first_turn(nodes: Nodes) -> None:
     assert len(stays.shares) == SHARES
 
 
+def test_who_is_gone_is_followed_though_the_databases_clock_was_put_back(nodes: Nodes) -> None:
+    stays, gone = nodes.join(), nodes.join()
+    settled([stays, gone])
+    nodes.query("UPDATE replicas SET valid_until = valid_until + interval '1 h'")
+    stays.renew()
+    assert len(stays.shares) == SHARES
+
+
 def test_a_share_is_given_back_after_the_turn_that_works_on_it(nodes: Nodes) -> None:
     busy, new = nodes.join(), nodes.join()
     busy.renew()

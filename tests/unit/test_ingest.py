@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ from tallyboard_server.ingest.heartbeats import Heartbeats
 from tallyboard_server.ingest.waiting import Waiting, WaitingQueue
 from tallyboard_server.series import read_points
 from tallyboard_server.store.protocol import Store, StoreBusyError, StoreError, StoreFullError, Transaction
+from tallyboard_server.store.sql.transaction import SqlTransaction
 from tallyboard_server.store.sqlite import SqliteStore
 
 
@@ -371,6 +373,19 @@ def test_nothing_unforeseen_stops_the_writer(
     for step in (1, 2):
         assert ingest.submit_blocking(Append("p/a", report([step])), timeout_s=20.0).receipt.stored == 1
     assert ingest.is_alive()
+
+
+def test_what_can_not_be_purged_now_is_let_be_for_a_while(ingest: Ingest, monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[float] = []
+
+    def fail(_transaction: SqlTransaction) -> bool:
+        tries.append(time.monotonic())
+        raise StoreError("the slice can't be removed")
+
+    monkeypatch.setattr(SqlTransaction, "purge", fail)
+    ingest._purging = True
+    time.sleep(0.6)
+    assert 1 <= len(tries) <= 2
 
 
 def test_a_busy_store_refuses_a_group_at_once(store: FaultyStore) -> None:

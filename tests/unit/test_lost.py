@@ -1,5 +1,6 @@
 """When a running run counts as lost: its producers' silence, as long as the service listened; clocks are made up."""
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -117,6 +118,22 @@ class TestKeeper:
         beats = Heartbeats()
         beats.beat("p/run", 1.0)
         HeartbeatKeeper(beats, store, full, Clock()).save()
+        assert beats.unsaved() == {"p/run": 1.0}
+
+    def test_nothing_unforeseen_ends_it(self, store: SqliteStore) -> None:
+        tries = threading.Semaphore(0)
+
+        def explode(_work: object) -> None:
+            tries.release()
+            raise ZeroDivisionError
+
+        beats = Heartbeats()
+        keeper = HeartbeatKeeper(beats, store, explode, Clock(), interval_s=0.01)
+        keeper.start()
+        beats.beat("p/run", 1.0)
+        for _ in range(3):
+            assert tries.acquire(timeout=5.0)
+        keeper.stop()
         assert beats.unsaved() == {"p/run": 1.0}
 
     def test_the_beats_of_a_deleted_run_go_with_it(self, store: SqliteStore) -> None:

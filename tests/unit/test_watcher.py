@@ -17,6 +17,7 @@ from tallyboard_server.watch import Bound, Rules, WatchRules, WebhookRule
 from tallyboard_server.watch import inbox as inboxes
 from tallyboard_server.watch import ledger as ledgers
 from tallyboard_server.watch.facts import Facts
+from tallyboard_server.watch.hearsay import MISSED_EVERY_S
 from tallyboard_server.watch.points import is_finite, look
 from tests.eventfiles_kit import Clock
 from tests.watch_kit import RUN, Watched, watched
@@ -372,6 +373,59 @@ class TestRefused:
         life.look()
         assert life.watcher.stats()["watch_runs"] == 0
         assert life.kept("p/none") == []
+
+
+class TestMissed:
+    """Another service has received something, and what it told of that was not heard."""
+
+    @pytest.fixture(autouse=True)
+    def deaf(self, life: Watched) -> None:
+        train(life, range(1, 4))
+        life.ingest._listeners.remove(life.watcher.inbox.committed)
+
+    def test_that_a_run_failed_is_found_once_it_is_known_that_something_was_missed(self, life: Watched) -> None:
+        life.send({"status": "failed", "summary": {"exception": "ValueError"}})
+        life.look()
+        assert life.titles() == []
+        for _ in range(2):
+            life.watcher.hearsay.missed()
+            life.look()
+            life.clock.now += MISSED_EVERY_S
+        (told,) = life.alerts()
+        assert (told.alert.title, told.alert.text) == ("the run failed", "ValueError")
+        assert life.watcher.stats()["watch_runs"] == 0
+
+    def test_a_run_that_began_is_watched(self, life: Watched) -> None:
+        life.report(1, run="p/other")
+        life.watcher.hearsay.missed()
+        life.look()
+        life.clock.now += 400.0
+        life.look()
+        assert life.titles("p/other") == ["no sign of life for 7 min"]
+
+    def test_all_runs_are_looked_at_only_now_and_then(self, life: Watched) -> None:
+        life.watcher.hearsay.missed()
+        life.look()
+        life.watcher.hearsay.missed()
+        life.send({"status": "failed"})
+        life.look()
+        assert life.titles() == []
+        life.clock.now += MISSED_EVERY_S
+        life.look()
+        assert life.titles() == ["the run failed"]
+
+    def test_what_could_not_be_looked_for_is_looked_for_again(
+        self, life: Watched, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        life.send({"status": "failed"})
+        life.watcher.hearsay.missed()
+        with monkeypatch.context() as broken:
+            broken.setattr(life.watcher, "_heads", no_room)
+            with pytest.raises(StoreFullError):
+                life.look()
+        life.clock.now += MISSED_EVERY_S
+        life.look()
+        assert life.titles() == ["the run failed"]
 
 
 class TestFailed:

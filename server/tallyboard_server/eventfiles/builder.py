@@ -15,7 +15,7 @@ from tallyboard_server.eventfiles.tagnames import TagNames
 from tallyboard_server.eventfiles.tools import Tools
 from tallyboard_server.eventfiles.troubles import Troubles
 from tallyboard_server.model import RunState
-from tallyboard_server.store.protocol import Generation, Transaction
+from tallyboard_server.store.protocol import Generation, RunHeldError, Transaction
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +73,9 @@ class Builder(Generic[F]):
         builds = [(files, prepared[files.run_id]) for files, _, _ in wanted if files.run_id in prepared]
         if not builds:
             return
-        gone = self._record_building(builds)
+        skipped = self._record_building(builds)
         for files, build in builds:
-            if files.run_id in gone:
+            if files.run_id in skipped:
                 continue
             files.build = build
             with self._troubles.kept_to(files.run_id, files.name) as attempt:
@@ -125,15 +125,19 @@ class Builder(Generic[F]):
         return Build(generation, opening, begun_at=self._tools.clock())
 
     def _record_building(self, builds: Sequence[tuple[F, Build]]) -> set[int]:
-        """Record before any file exists; returns the runs that were deleted meanwhile."""
-        gone: set[int] = set()
+        """Record before any file exists; returns runs that were deleted meanwhile, and those that another replica
+        changes at this moment, which stay due: of many busy runs hardly ever all can be had at once."""
+        skipped: set[int] = set()
 
         def work(transaction: Transaction) -> None:
-            gone.clear()
+            skipped.clear()
             for files, build in builds:
-                state = transaction.load(files.name)
+                try:
+                    state = transaction.load(files.name)
+                except RunHeldError:
+                    state = None
                 if state is None or state.id != files.run_id:
-                    gone.add(files.run_id)
+                    skipped.add(files.run_id)
                     continue
                 self._storage.record_building(transaction, files, build.generation)
 
@@ -144,8 +148,9 @@ class Builder(Generic[F]):
                 files.leftovers.append(build.generation)
             raise
         for files, _ in builds:
-            self._storage.recorded_building(files)
-        return gone
+            if files.run_id not in skipped:
+                self._storage.recorded_building(files)
+        return skipped
 
     def _create(self, files: F, build: Build) -> None:
         if build.opening is None:

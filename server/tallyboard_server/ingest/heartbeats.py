@@ -177,6 +177,8 @@ class HeartbeatKeeper:
                 self._save(0.0)
         except (StoreError, IngestError, FutureTimeoutError) as error:
             logger.warning("heartbeats could not be saved: %s", error)
+        except Exception:  # without this thread no silence would be counted right ever again
+            logger.exception("heartbeats could not be saved")
 
     def _save(self, gap_s: float) -> Listening:
         """Save what is new; returns when anybody has listened. Raises StoreError, IngestError, TimeoutError."""

@@ -76,7 +76,7 @@ class WaitingQueue:
                 self._turns.setdefault(waiting.turn, deque()).appendleft(waiting)
                 self.nbytes += waiting.nbytes
 
-    def take_group(self, bytes_max: int, timeout_s: float) -> list[Waiting] | None:
+    def take_group(self, bytes_max: int, timeout_s: float, commands_max: int | None = None) -> list[Waiting] | None:
         """The next group: [] if nothing came within timeout_s, None once closed and empty."""
         with self._changed:
             self._changed.wait_for(lambda: self._turns or self._closed, timeout_s)
@@ -84,7 +84,7 @@ class WaitingQueue:
                 return None if self._closed else []
             group: list[Waiting] = []
             size = 0
-            while self._turns and size < bytes_max:
+            while self._turns and size < bytes_max and (commands_max is None or len(group) < commands_max):
                 turn, line = self._turns.popitem(last=False)
                 waiting = line.popleft()
                 if line:

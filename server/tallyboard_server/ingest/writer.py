@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 GROUP_BYTES_MAX: Final = 8 * MIB
 """Bytes of bodies in one transaction: bounds its time (about 0.1 s) and the log it leaves."""
+GROUP_SHARED_MAX: Final = 1_000
+"""Commands in one transaction of a store that others write to: each that opens a run takes two locks in the server's
+memory, which has room for some 6,000 by default, for everybody in all its databases."""
 IDLE_S: Final = 0.25
 RECORD_TIMEOUT_S: Final = 60.0
 BACKLOG_RETRY_S: Final = 2.0
@@ -31,6 +34,8 @@ HELD_MAX_S: Final = 10.0
 """So long a command waits for a run that other replicas change again and again; then its client is to try again."""
 HELD_PAUSE_S: Final = 0.004
 """About how long another replica's transaction takes."""
+PURGE_AGAIN_S: Final = 1.0
+"""How long a slice of a deleted run that could not be removed is let be."""
 PURGE_LOOK_S: Final = 30.0
 """How often is looked for deleted runs that another replica left half removed."""
 
@@ -69,6 +74,7 @@ class Ingest:
         self._refusal_listeners: list[RefusedWhole] = []
         self._purging = True  # a former process may have left deleted runs half removed
         self._next_purge_look = 0.0
+        self._purge_again_at = 0.0
         self._thread = threading.Thread(target=self._run, name="tallyboard-writer", daemon=True)
         self.refused_by_reason: dict[Reason, int] = dict.fromkeys(get_args(Reason), 0)
         self._figures = dict.fromkeys(
@@ -180,7 +186,8 @@ class Ingest:
         return future.result(timeout_s)
 
     def _run(self) -> None:
-        while (group := self._queue.take_group(GROUP_BYTES_MAX, self._idle_s)) is not None:
+        most = GROUP_SHARED_MAX if self._store.shared else None
+        while (group := self._queue.take_group(GROUP_BYTES_MAX, self._idle_s, most)) is not None:
             if group:
                 self._write(group)
             self._keep_house()
@@ -188,7 +195,11 @@ class Ingest:
     @property
     def _idle_s(self) -> float:
         """How long to wait for commands before housekeeping: not at all while a deleted run goes slice by slice."""
-        return 0.0 if self._purging else IDLE_S
+        return 0.0 if self._may_purge else IDLE_S
+
+    @property
+    def _may_purge(self) -> bool:
+        return self._purging and time.monotonic() >= self._purge_again_at
 
     def _keep_house(self) -> None:
         try:
@@ -196,9 +207,11 @@ class Ingest:
             if self._store.shared and time.monotonic() >= self._next_purge_look:
                 self._next_purge_look = time.monotonic() + PURGE_LOOK_S
                 self._purging = True
-            if self._purging:
+            if self._may_purge:
+                self._purge_again_at = time.monotonic() + PURGE_AGAIN_S
                 with self._store.transaction() as transaction:
                     self._purging = transaction.purge()
+                self._purge_again_at = 0.0
         except StoreError as error:
             logger.warning("housekeeping: %s", error)
         except Exception:  # a dead writer would leave every request waiting for ever

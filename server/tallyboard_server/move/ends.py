@@ -191,6 +191,11 @@ class PostgresEnd:
         self._raw.close()
 
     def _open(self, *, target: bool) -> None:
+        if self._raw.execute("SELECT pg_backend_pid()").fetchone() != (self._raw.info.backend_pid,):
+            raise StoreError(
+                f"{self.name} is reached through a proxy that pools connections, in one of which the lock of this move "
+                "would stay; give the address of PostgreSQL itself"
+            )
         self._raw.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
         if self._raw.execute("SELECT pg_try_advisory_lock(%s)", (_LOCK,)).fetchone() != (True,):
             raise StoreBusyError(f"another `tallyboard migrate` works on {self.name}; wait for its end")

@@ -17,6 +17,8 @@ from tallyboard_server.store.protocol import Snapshot
 from tallyboard_server.watch.inbox import REFUSALS_MAX, News
 
 LOOK_EVERY_S: Final = 10.0
+MISSED_EVERY_S: Final = 10.0
+"""How often is looked for what was missed: at all runs."""
 LOOKS_MAX: Final = 100
 """Runs looked at in one turn of the watchdogs: each is read from the database."""
 RUNS_MAX: Final = 10_000
@@ -37,12 +39,14 @@ class Heard:
 
 
 class Hearsay:
-    """Heard by run; `heard` is called on the replica's thread, all else on the watchdogs'."""
+    """Heard by run; `heard` and `missed` are called on the replica's thread, all else on the watchdogs'."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._runs: OrderedDict[int, Heard] = OrderedDict()
         self._looked: OrderedDict[int, float] = OrderedDict()
+        self._missed = False
+        self._sought_at = float("-inf")
 
     def heard(self, items: Iterable[BulletinItem]) -> None:
         """This happened to runs that are watched here."""
@@ -57,6 +61,18 @@ class Hearsay:
                 heard.refused_count += item.refused_count
             while len(self._runs) > RUNS_MAX:
                 self._runs.popitem(last=False)
+
+    def missed(self) -> None:
+        """Something happened to runs that are watched here, and nobody knows to which."""
+        self._missed = True
+
+    def is_to_seek(self, now: float) -> bool:
+        """Whether it is time to look for what was missed."""
+        return self._missed and not 0 <= now - self._sought_at < MISSED_EVERY_S
+
+    def begin_to_seek(self, now: float) -> None:
+        """Whatever is missed from here on is looked for again; and so is this if it comes to nothing (`missed`)."""
+        self._missed, self._sought_at = False, now
 
     def due(self, now: float) -> list[tuple[int, Heard]]:
         """Runs to look at now, what is urgent first; they are taken out."""

@@ -14,8 +14,18 @@ from tallyboard_server.ingest.errors import IngestError
 from tallyboard_server.ingest.heartbeats import Heartbeats
 from tallyboard_server.model import Incident, KeptAlert
 from tallyboard_server.notify import Outbox
+from tallyboard_server.replicas.bulletin import BulletinItem
 from tallyboard_server.shares import EVERYTHING, Shares
-from tallyboard_server.store.protocol import Record, RunHead, Snapshot, Store, StoreBusyError, StoreError, Transaction
+from tallyboard_server.store.protocol import (
+    Record,
+    RunHead,
+    RunHeldError,
+    Snapshot,
+    Store,
+    StoreBusyError,
+    StoreError,
+    Transaction,
+)
 from tallyboard_server.watch.book import RuleBook
 from tallyboard_server.watch.facts import BadTag, Facts, Refused
 from tallyboard_server.watch.findings import findings, is_lost
@@ -37,7 +47,7 @@ RUNS_MAX: Final = 10_000
 CHANGES_MAX: Final = 1_000
 """Runs whose incidents change in one transaction."""
 CHANGES_SHARED_MAX: Final = 32
-"""The same where others write to the store: the transaction has to have all of these runs for itself."""
+"""The same where others write to the store: nobody can report to these runs as long as the transaction lasts."""
 PAGE: Final = 1_000
 UNSAID_S: Final = 60.0
 """What failed so shortly before the service stopped may not have been told."""
@@ -151,6 +161,8 @@ class Watcher:
                 self._take(run_id, news, ledger)
             self._due.add(run_id)
             self._breather.rest()
+        if self.hearsay.is_to_seek(now):
+            self._seek_missed(now)
         for run_id, heard in self.hearsay.due(now):
             if self._shares.has(run_id):
                 with self._kept_to(run_id):
@@ -189,6 +201,27 @@ class Watcher:
             ledger.forget(run_id)
         else:
             self._take(run_id, news, ledger)
+
+    def _seek_missed(self, now: float) -> None:
+        """Have it heard of which runs began or ended that nobody told of here."""
+        self.hearsay.begin_to_seek(now)
+        after_id = 0
+        try:
+            while heads := self._heads(after_id):
+                after_id = heads[-1].run_id
+                self.hearsay.heard(
+                    BulletinItem(0, head.run_id, head.name, ended=head.status != "running")
+                    for head in heads
+                    if self._shares.has(head.run_id) and self._was_missed(head, now)
+                )
+        except BaseException:
+            self.hearsay.missed()
+            raise
+
+    def _was_missed(self, head: RunHead, now: float) -> bool:
+        if (facts := self._facts.get(head.run_id)) is None:
+            return head.status == "running" or (head.status == "failed" and now - head.updated_at < UNSAID_S)
+        return facts.status == "running" != head.status
 
     # ── what is wrong ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -247,11 +280,17 @@ class Watcher:
     def _carry_out(self, changes: Sequence[Change], ledger: Ledger, now: float) -> None:
         """Keep incidents and raise alerts, all in one transaction."""
         gone: list[int] = []
+        held: set[int] = set()
 
         def work(transaction: Transaction) -> None:
             gone.clear()
+            held.clear()
             for change in changes:
-                state = transaction.load(change.run)
+                try:
+                    state = transaction.load(change.run)
+                except RunHeldError:  # by another replica: its turn is the next
+                    held.add(change.run_id)
+                    continue
                 if state is None or state.id != change.run_id:
                     gone.append(change.run_id)
                     continue
@@ -269,6 +308,8 @@ class Watcher:
             self._unsure = True
             raise
         for change in changes:
+            if change.run_id in held:
+                continue
             if change.run_id in gone:
                 self._facts.pop(change.run_id, None)
                 ledger.forget(change.run_id)

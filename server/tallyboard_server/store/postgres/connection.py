@@ -104,7 +104,9 @@ class PostgresConnection:
 
     def commit(self) -> None:
         """Send what waits, and end the transaction; all of that is durable then."""
-        self.exchange((_COMMIT,))
+        [ended] = self.exchange((_COMMIT,))
+        if ended.command_status != b"COMMIT":  # it answers so to a transaction in which a statement had failed
+            raise StoreError("PostgreSQL: the transaction was rolled back, because a statement in it had failed before")
 
     def exchange(self, statements: Sequence[Statement]) -> list[PGresult]:
         """Run statements in one turn, after what waits; what each of them was answered, in binary form."""

@@ -14,6 +14,11 @@ _LOCK: Final = 0x7A11_B0A2D
 """The key of the advisory lock under which migrations run."""
 _LOCK_TIMEOUT_S: Final = 600
 """So long a service waits for another's migration, and a migration for transactions that read what it changes."""
+_LIMITS: Final = (
+    "SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true), "
+    f"set_config('lock_timeout', '{_LOCK_TIMEOUT_S}s', true)"
+)
+"""In place of those that a hosted database may have for all: a migration of a large one takes its time."""
 
 
 def migrations() -> list[tuple[int, str]]:
@@ -26,7 +31,7 @@ def migrate(connection: psycopg.Connection[Any], up_to: int | None = None) -> No
     steps = migrations()[:up_to]
     while True:
         with connection.transaction():
-            connection.execute("SELECT set_config('lock_timeout', %s, true)", (f"{_LOCK_TIMEOUT_S}s",))
+            connection.execute(_LIMITS)
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
             version = schema_version(connection)
             if version > len(migrations()):

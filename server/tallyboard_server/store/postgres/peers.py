@@ -7,6 +7,8 @@ from typing import Final
 from tallyboard_server.shares import SHARES
 from tallyboard_server.store.postgres.connection import PostgresConnection
 
+FAR_S: Final = 60.0
+"""Nobody asks to be alive for so long."""
 _MIXED: Final = f"mod(number * 37, {SHARES})"
 
 
@@ -44,10 +46,14 @@ class Peers:
         )
 
     def bury(self) -> None:
-        """Remove replicas that are alive no more; not while a transaction of theirs is at work (see lock_alive)."""
+        """Remove replicas that are alive no more, or too long: the database's clock was put back.
+
+        Not while a transaction of theirs is at work (see lock_alive).
+        """
         self._connection.execute(
             "DELETE FROM replicas WHERE id IN (SELECT id FROM replicas WHERE valid_until < clock_timestamp() "
-            "ORDER BY id FOR UPDATE SKIP LOCKED)"
+            "OR valid_until > clock_timestamp() + make_interval(secs => ?) ORDER BY id FOR UPDATE SKIP LOCKED)",
+            (FAR_S,),
         )
 
     def leave(self, replica: str) -> None:

@@ -4,6 +4,7 @@ READ COMMITTED: each statement sees what was committed before it began. So a run
 the one that locked the run: the locking one may still see the row as it was before the former holder committed.
 """
 
+import random
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
@@ -18,6 +19,8 @@ from tallyboard_server.store.sql.cache import StateCache
 from tallyboard_server.store.sql.transaction import SqlTransaction
 
 NEAR_LIMIT: Final = 1_000
+_VERSION_BITS: Final = 20
+"""So far apart versions are at most; there is room for 10^12 of them."""
 _LOCK_RUNS = b"SELECT id, name FROM runs WHERE name = ANY($1) ORDER BY name FOR UPDATE SKIP LOCKED"
 _VERSIONS = b"SELECT r.id, r.name, h.version FROM runs AS r JOIN heads AS h ON h.run_id = r.id WHERE r.name = ANY($1)"
 _LOCK_NEW = "SELECT pg_try_advisory_xact_lock(hashtextextended(?, 0))"
@@ -188,6 +191,11 @@ class PostgresTransaction(SqlTransaction):
     def _name_of(self, run_id: int) -> str | None:
         name = super()._name_of(run_id)
         return name if name is not None and self._id(name) == run_id else None
+
+    def _next_version(self, version: int) -> int:
+        """Not only the next number: a standby that was behind may take over, and then another state comes where this
+        service has one in memory that is lost."""
+        return version + 1 + random.getrandbits(_VERSION_BITS)
 
     def _version(self, run_id: int) -> int | None:
         known = self._versions.get(run_id)

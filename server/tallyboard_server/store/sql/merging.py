@@ -197,16 +197,17 @@ def _delete_groups(connection: Connection, merge: PackedMerge) -> None:
             by_tag.setdefault(tag_id, []).append(axis_id)
     run_id, counter_id, attempt = merge.place
     steps = merge.groups[0].first_step, merge.groups[-1].last_step
-    for tag_id, ids in by_tag.items():
-        key = run_id, tag_id, counter_id, attempt
-        for low, high in _ranges(ids):
-            for table in _OF_TAG:
-                by_step = "AND first_step BETWEEN ? AND ? " if table == "envelopes" else ""
-                connection.execute(
-                    f"DELETE FROM {table} WHERE run_id = ? AND tag_id = ? AND counter_id = ? "  # noqa: S608 - constants
-                    f"AND attempt = ? {by_step}AND axis_id BETWEEN ? AND ?",
-                    (*key, *(steps if by_step else ()), low, high),
-                )
+    ranges = [(tag_id, *between) for tag_id, ids in by_tag.items() for between in _ranges(ids)]
+    for table in _OF_TAG:  # all tags together: while this goes on, nobody can report to the run
+        by_step = "AND first_step BETWEEN ? AND ? " if table == "envelopes" else ""
+        connection.executemany(
+            f"DELETE FROM {table} WHERE run_id = ? AND tag_id = ? AND counter_id = ? "  # noqa: S608 - constants
+            f"AND attempt = ? {by_step}AND axis_id BETWEEN ? AND ?",
+            (
+                (run_id, tag_id, counter_id, attempt, *(steps if by_step else ()), low, high)
+                for tag_id, low, high in ranges
+            ),
+        )
     for low, high in _ranges([axis_id for axis_id, _ in axes]):
         connection.execute(
             f"DELETE FROM axis_cells WHERE {PLACE} AND axis_id BETWEEN ? AND ?",  # noqa: S608 - a constant

@@ -21,7 +21,9 @@ from tallyboard_server.store.sql.watching import WatchReading
 
 _T = TypeVar("_T")
 _GENERATION = ", ".join(TABLES["generations"].columns)
-_HEAD = "SELECT r.id, r.name, h.pos, h.epoch, h.updated_at, r.status FROM heads h JOIN runs r ON r.id = h.run_id "
+_HEAD = "SELECT r.id, r.name, h.pos, h.epoch, h.updated_at, r.status FROM heads h CROSS JOIN runs r ON r.id = h.run_id "
+_HEADS = _HEAD + "WHERE h.run_id > :after AND r.id > :after ORDER BY h.run_id LIMIT :limit"
+"""PostgreSQL does not conclude the second from the first, and would read all runs before the page."""
 
 
 class SqlSnapshot(WatchReading):
@@ -76,7 +78,7 @@ class SqlSnapshot(WatchReading):
     def heads(self, *, after_id: int = 0, limit: int = 1000) -> list[RunHead]:
         """See Snapshot.heads."""
         with self._connection.mapped_errors():
-            rows = self._connection.execute(_HEAD + "WHERE h.run_id > ? ORDER BY h.run_id LIMIT ?", (after_id, limit))
+            rows = self._connection.execute(_HEADS, {"after": after_id, "limit": limit})
             return [RunHead(*row) for row in rows]
 
     def head(self, run_id: int) -> RunHead | None:

@@ -47,6 +47,7 @@ class SqlTransaction(WatchRows, AccessRows):
         self._ids: dict[str, int | None] = {}
         self._before: dict[int, tuple[int, RunState]] = {}
         self._after: dict[int, RunState] = {}
+        self._new_versions: dict[int, int] = {}
         self._deleted: set[int] = set()
         self._rows = RowBuffer()
 
@@ -271,19 +272,24 @@ class SqlTransaction(WatchRows, AccessRows):
         return min(limit, (found if isinstance(found, int) else 0) + new)
 
     def purge(self) -> bool:
-        """Remove one slice of a deleted run's rows; False when nothing is left to remove."""
+        """Remove one slice of a deleted run's rows; False when nothing is left to remove.
+
+        In the order of keys: of a large run PostgreSQL would else read the table from its beginning, in the belief that
+        the first rows of it will do.
+        """
         with self._connection.mapped_errors():
             run_id = self._run_to_purge()
             if run_id is None:
                 # With `purged`: there may be some whose rows somebody else is removing.
                 self._connection.execute(
-                    "DELETE FROM deleted_runs WHERE purged = 1 AND run_id NOT IN (SELECT run_id FROM generations)"
+                    "DELETE FROM deleted_runs WHERE purged = 1 "
+                    "AND NOT EXISTS (SELECT 1 FROM generations AS g WHERE g.run_id = deleted_runs.run_id)"
                 )
                 return False
             first = journal.journal_key(run_id, 0)
             last = journal.journal_key(run_id + 1, 0) - 1
             self._connection.execute(
-                "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE id BETWEEN ? AND ? LIMIT ?)",
+                "DELETE FROM journal WHERE id IN (SELECT id FROM journal WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?)",
                 (first, last, PURGE_ROWS_MAX),
             )
             if self._connection.changes():
@@ -294,7 +300,7 @@ class SqlTransaction(WatchRows, AccessRows):
                 key = ", ".join(TABLES[table].key)
                 self._connection.execute(
                     f"DELETE FROM {table} WHERE ({key}) IN "  # noqa: S608 - names from a constant
-                    f"(SELECT {key} FROM {table} WHERE run_id = ? LIMIT ?)",
+                    f"(SELECT {key} FROM {table} WHERE run_id = ? ORDER BY {key} LIMIT ?)",
                     (run_id, PURGE_ROWS_MAX),
                 )
                 if self._connection.changes():
@@ -308,14 +314,14 @@ class SqlTransaction(WatchRows, AccessRows):
             for run_id, state in self._after.items():
                 before = self._before.get(run_id) or self._committed(run_id)
                 version, known = before if before else (0, None)
-                save_state(self._connection, self._rows, known, state, version + 1)
+                self._new_versions[run_id] = self._next_version(version)
+                save_state(self._connection, self._rows, known, state, self._new_versions[run_id])
             self._rows.write(self._connection)
 
     def publish(self) -> None:
         """After COMMIT: let everyone see the new states."""
         for run_id, state in self._after.items():
-            before = self._before.get(run_id)
-            self._cache.put(run_id, before[0] + 1 if before else 1, state, newest=self._writes_alone)
+            self._cache.put(run_id, self._new_versions[run_id], state, newest=self._writes_alone)
         for run_id, (version, state) in self._before.items():
             if run_id not in self._after:
                 self._cache.put(run_id, version, state, newest=self._writes_alone)
@@ -342,6 +348,10 @@ class SqlTransaction(WatchRows, AccessRows):
         if state is None:
             raise StoreError(f"run {run_id} has a head but no row; the store is damaged")
         return version, state
+
+    def _next_version(self, version: int) -> int:
+        """What tells a run's next state from all others that it ever had."""
+        return version + 1
 
     def _version(self, run_id: int) -> int | None:
         """The version of a run's committed state."""
