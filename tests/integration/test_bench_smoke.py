@@ -24,9 +24,7 @@ NAMES = {
     "table": ["table-20", "table-150-sorted"],
     "charts": ["chart-500", "chart-40000"],
     "charts-many": ["charts-3"],
-    "engines": [
-        f"{engine}-{shape}" for shape in ("1000", "single") for engine in ("sqlite", "postgres×1", "postgres×2")
-    ],
+    "engines": [f"{engine}-{shape}" for shape in ("1000", "single") for engine in ("sqlite", "postgres×2")],
     "postgres-size": ["postgres-size", "postgres-singles"],
     "export": ["export-csv", "export-jsonl", "export-parquet", "export-tfevents", "export-read"],
 }
@@ -78,7 +76,7 @@ def check_service_row(row: Row) -> None:
     assert row.usage.rss_bytes > 1_000_000
     assert row.usage.log_bytes > 0 or row.name.startswith("postgres")
     if row.cost is not None:
-        assert row.cost.log_bytes > 8, "each scalar is written at least once"
+        assert row.cost.log_bytes > 6, "each scalar is written at least once; the log is looked at now and then"
         assert (row.cost.database_ns > 0) == row.name.startswith("postgres")
     assert row.usage.descriptors > 0
     if row.name.startswith(("rewind", "table", "chart", "export", "board", "import", "every")):

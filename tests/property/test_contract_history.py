@@ -44,7 +44,7 @@ from tallyboard_server.model import Block, RunState
 from tests.property.contract_model import Answer, Bounds, Model, Point, bits_of
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
-EXAMPLES = 5_000 if THOROUGH else 350
+EXAMPLES = 5_000 if THOROUGH else 250
 
 pytestmark = pytest.mark.timeout(3600 if THOROUGH else 120)
 

@@ -64,7 +64,7 @@ _between = st.sampled_from(["settle", "turn", "turn", "restart", "merge", "end_o
 
 
 @given_on_engines(
-    150, elsewhere=8, history=st.lists(st.tuples(actions, st.lists(_between, max_size=2)), min_size=4, max_size=14)
+    110, elsewhere=8, history=st.lists(st.tuples(actions, st.lists(_between, max_size=2)), min_size=4, max_size=14)
 )
 def test_files_show_what_the_store_shows(stores: Stores, history: list[tuple[Action, list[str]]]) -> None:
     directory = Path(tempfile.mkdtemp(prefix="tallyboard-test-"))

@@ -78,7 +78,7 @@ class Reader:
                 del self.lines[place]
 
 
-@given_on_engines(60, elsewhere=3, seed=st.integers(0, 2**64))
+@given_on_engines(40, elsewhere=3, seed=st.integers(0, 2**64))
 def test_what_is_new_adds_up_to_the_whole(stores: Stores, tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     dice = random.Random(seed)
     with stores.opened(tmp_path_factory.mktemp("store")) as store:

@@ -18,7 +18,7 @@ pytestmark = on("sqlite", "postgres")
 SIZES = (1, 2, 3, 4, 5, 7, 20, 1000)
 
 
-@given_on_engines(60, elsewhere=3, seed=st.integers(0, 2**64))
+@given_on_engines(40, elsewhere=3, seed=st.integers(0, 2**64))
 def test_samples_are_points_and_keep_what_matters(
     stores: Stores, tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
