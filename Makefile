@@ -11,10 +11,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-# Four test processes keep two cores busy: tests wait for real servers, TensorBoards and browsers much of the time. The
+# Three test processes keep two cores busy: tests wait for real servers, TensorBoards and browsers much of the time. The
 # tests of a file stay together, because they share one; files go in the order of their names, by which the long ones
 # (acceptance, browser, integration) come before the short ones (unit), so that all processes end at about the same time.
-TEST_PROCESSES ?= 4
+TEST_PROCESSES ?= 3
 IN_PARALLEL := --dist loadfile --no-loadscope-reorder
 PYTEST_ARGS ?=
 BENCH_ARGS ?=

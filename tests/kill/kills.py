@@ -3,7 +3,7 @@
 import os
 from typing import Final
 
-KILLS: Final = int(os.environ.get("KILLS", "25"))
-"""25 of each in a usual run take about a minute; `make kill KILLS=500` kills more often."""
+KILLS: Final = int(os.environ.get("KILLS", "18"))
+"""18 of each in a usual run take about a minute; `make kill KILLS=500` kills more often."""
 EXIT_TIMEOUT_S: Final = 30.0
 """For the system to take a killed process away."""

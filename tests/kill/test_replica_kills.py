@@ -39,7 +39,7 @@ RARE = (
 )  # fmt: skip
 """What happens once in EVERY times each; the rest are kills of one service."""
 EVERY = 14
-COUNT = KILLS * 14 // 25
+COUNT = KILLS * 14 // 18
 """Each takes some seconds, and these are as many as there are kinds of them, if nobody asks for more."""
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240 + 12 * KILLS)]
