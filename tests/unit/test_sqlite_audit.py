@@ -6,7 +6,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tallyboard_server.store.protocol import AUDIT_ENTRIES_MAX
+from tallyboard_server.store.access import AUDIT_ENTRIES_MAX
 from tallyboard_server.store.sqlite import SqliteStore
 from tests.contract.test_store_audit import entry, note, numbers
 

@@ -1,5 +1,6 @@
 """What the exporter knows of one run's event files, and what follows from it."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -56,7 +57,7 @@ class Build:
 
 
 @dataclass(eq=False)
-class RunFiles:
+class RunFiles(ABC):
     """The event files of a run.
 
     live: the generation being written; written_pos and written_length: how far that has come, synced or not.
@@ -81,9 +82,9 @@ class RunFiles:
     next_export_at: float = field(default=0.0, kw_only=True)
     next_generation_at: float = field(default=0.0, kw_only=True)
 
+    @abstractmethod
     def shown(self, file: str) -> str:
         """Where a file beside the run's own is, for people."""
-        raise NotImplementedError
 
     def wants_generation(self, state: RunState) -> bool:
         """Whether a new file must be begun: the first with the first visible point, others when this one can't grow."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tallyboard.wire import Blob, Float64, Int64
 from tallyboard_server.model import AlertCount, Block, KeptAlert, KeptRefusal, RunState, frozen
-from tallyboard_server.principal import AuditEntry, Session, Token
+from tallyboard_server.store.access import AccessChanges, AccessView
 from tallyboard_server.store.envelope import Cells
 from tallyboard_server.store.watching import WatchChanges, WatchView
 
@@ -24,9 +24,6 @@ NO_BLOBS: Final[Mapping[float, Blob]] = frozen()
 ROWS_PER_GROUP: Final = 65_536
 BYTES_PER_GROUP: Final = 8 * 2**20
 """How much one merge takes together, and so how large groups become: one slice of work for the writer."""
-
-AUDIT_ENTRIES_MAX: Final = 1_000_000
-"""Entries of the audit that are kept at least; older ones may be forgotten."""
 
 SNAPSHOT_S_MAX: Final = 0.25
 """How long a snapshot may be held: the log can't be trimmed meanwhile, and the writer waits little longer."""
@@ -148,7 +145,7 @@ class RunVersion:
     version: int
 
 
-class Transaction(WatchChanges, Protocol):
+class Transaction(AccessChanges, WatchChanges, Protocol):
     """Changes to be committed together."""
 
     def load(self, name: str) -> RunState | None:
@@ -255,49 +252,6 @@ class Transaction(WatchChanges, Protocol):
         """
         ...
 
-    def lock_tokens(self) -> list[Token]:
-        """All tokens as of now, oldest first; until the transaction ends nobody else changes tokens, or ends sessions.
-
-        Whoever makes or revokes one looks here first.
-        """
-        ...
-
-    def touch_tokens(self, used: Mapping[str, float]) -> None:
-        """When tokens were used, by id (seconds since the epoch): that moves forward only, and nothing else changes."""
-        ...
-
-    def save_login_code(self, hashed: bytes, token_id: str, until: float) -> None:
-        """Keep a one-time code, by its hash, in the place of any other; it stands for a token until a time."""
-        ...
-
-    def take_login_code(self, hashed: bytes) -> tuple[str, float] | None:
-        """What a one-time code stands for, once: the id of the token, and until when; None if there is no such code."""
-        ...
-
-    def save_token(self, token: Token) -> None:
-        """Insert or replace a token by its id."""
-        ...
-
-    def drop_token(self, token_id: str) -> None:
-        """Forget a token, and the sessions that were begun with it."""
-        ...
-
-    def save_session(self, session: Session) -> None:
-        """Keep a browser's session."""
-        ...
-
-    def drop_sessions(self, hashes: Sequence[bytes]) -> bool:
-        """Forget sessions; those that are gone are passed over. Whether any was there."""
-        ...
-
-    def drop_sessions_of(self, token_id: str) -> None:
-        """Forget the sessions that were begun with a token."""
-        ...
-
-    def append_audit(self, entry: AuditEntry) -> None:
-        """Keep what was done, under the next id; nothing ever changes it. The newest AUDIT_ENTRIES_MAX stay."""
-        ...
-
     def runs_at_most(self, prefix: str, limit: int) -> int:
         """How many runs have names that begin with `prefix`, this transaction's own included; counted up to limit."""
         ...
@@ -315,7 +269,7 @@ Record = Callable[[Work], None]
 """Runs work in a transaction and returns when it is durable; raises what the work raised, or why it is not durable."""
 
 
-class Snapshot(WatchView, Protocol):
+class Snapshot(AccessView, WatchView, Protocol):
     """A consistent view for reading. Hold it for at most 250 ms: page by position for anything longer."""
 
     def load(self, name: str) -> RunState | None:
@@ -461,28 +415,6 @@ class Snapshot(WatchView, Protocol):
 
     def identity(self) -> str:
         """16 hexadecimal digits that tell this store from any other; a copy of it has the same."""
-        ...
-
-    def tokens(self, ids: Sequence[str] | None = None) -> list[Token]:
-        """All tokens, or those with these ids (a few thousand at most), oldest first; bounded by whoever makes them."""
-        ...
-
-    def sessions(self, hashes: Sequence[bytes] | None = None) -> list[Session]:
-        """All sessions of browsers, or those with these hashes (a few thousand at most); those that end first before
-        the others. Bounded by whoever begins them."""
-        ...
-
-    def audit(
-        self,
-        *,
-        prefix: str = "",
-        run: str | None = None,
-        action: str | None = None,
-        before: int | None = None,
-        limit: int = 100,
-    ) -> list[AuditEntry]:
-        """Entries of the audit, newest first: of runs whose names begin with `prefix` ("": all, and what was done to
-        no run), of one run, of one action; those whose id is less than `before`."""
         ...
 
     def generations(self, run_id: int) -> list[Generation]:

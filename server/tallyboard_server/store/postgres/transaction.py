@@ -117,27 +117,27 @@ class PostgresTransaction(SqlTransaction):
         super().save_heartbeats({}, until)
 
     def lock_tokens(self) -> list[Token]:
-        """See Transaction.lock_tokens."""
+        """See AccessChanges.lock_tokens."""
         self._lock_revision("access")
         return super().lock_tokens()
 
     def touch_tokens(self, used: Mapping[str, float]) -> None:
-        """See Transaction.touch_tokens: others need not read it at once."""
+        """See AccessChanges.touch_tokens: others need not read it at once."""
         self._lock_revision("access")
         super().touch_tokens(used)
 
     def save_token(self, token: Token) -> None:
-        """See Transaction.save_token."""
+        """See AccessChanges.save_token."""
         self._revise("access")
         super().save_token(token)
 
     def drop_token(self, token_id: str) -> None:
-        """See Transaction.drop_token."""
+        """See AccessChanges.drop_token."""
         self._revise("access")
         super().drop_token(token_id)
 
     def drop_sessions(self, hashes: Sequence[bytes]) -> bool:
-        """See Transaction.drop_sessions. (Of one that begins nobody has to hear: it is looked up where it comes.)"""
+        """See AccessChanges.drop_sessions. (Of one that begins nobody has to hear: it is looked up where it comes.)"""
         self._lock_revision("access")
         dropped = super().drop_sessions(hashes)
         if dropped:
@@ -145,7 +145,7 @@ class PostgresTransaction(SqlTransaction):
         return dropped
 
     def drop_sessions_of(self, token_id: str) -> None:
-        """See Transaction.drop_sessions_of."""
+        """See AccessChanges.drop_sessions_of."""
         self._revise("access")
         super().drop_sessions_of(token_id)
 

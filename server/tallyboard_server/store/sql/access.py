@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from tallyboard_server.principal import AuditEntry, Session, Token
-from tallyboard_server.store.protocol import AUDIT_ENTRIES_MAX
+from tallyboard_server.store.access import AUDIT_ENTRIES_MAX
 from tallyboard_server.store.sql.connection import Connection
 from tallyboard_server.store.sql.tables import TABLES
 
@@ -21,12 +21,12 @@ class AccessRows:
     _connection: Connection
 
     def lock_tokens(self) -> list[Token]:
-        """See Transaction.lock_tokens."""
+        """See AccessChanges.lock_tokens."""
         with self._connection.mapped_errors():
             return load_tokens(self._connection)
 
     def touch_tokens(self, used: Mapping[str, float]) -> None:
-        """See Transaction.touch_tokens; in the order of ids, for those who lock rows."""
+        """See AccessChanges.touch_tokens; in the order of ids, for those who lock rows."""
         with self._connection.mapped_errors():
             self._connection.executemany(
                 "UPDATE tokens SET last_used_at = ? WHERE id = ? AND (last_used_at IS NULL OR last_used_at < ?)",
@@ -34,7 +34,7 @@ class AccessRows:
             )
 
     def save_token(self, token: Token) -> None:
-        """See Transaction.save_token."""
+        """See AccessChanges.save_token."""
         with self._connection.mapped_errors():
             self._connection.put(
                 TABLES["tokens"],
@@ -56,18 +56,18 @@ class AccessRows:
             )
 
     def drop_token(self, token_id: str) -> None:
-        """See Transaction.drop_token."""
+        """See AccessChanges.drop_token."""
         with self._connection.mapped_errors():
             self._connection.execute("DELETE FROM tokens WHERE id = ?", (token_id,))
         self.drop_sessions_of(token_id)
 
     def save_session(self, session: Session) -> None:
-        """See Transaction.save_session."""
+        """See AccessChanges.save_session."""
         with self._connection.mapped_errors():
             self._connection.put(TABLES["sessions"], [(session.hash, session.token, session.until)])
 
     def drop_sessions(self, hashes: Sequence[bytes]) -> bool:
-        """See Transaction.drop_sessions."""
+        """See AccessChanges.drop_sessions."""
         dropped = False
         with self._connection.mapped_errors():
             for begin in range(0, len(hashes), _AMONG_MAX):
@@ -77,18 +77,18 @@ class AccessRows:
         return dropped
 
     def drop_sessions_of(self, token_id: str) -> None:
-        """See Transaction.drop_sessions_of."""
+        """See AccessChanges.drop_sessions_of."""
         with self._connection.mapped_errors():
             self._connection.execute("DELETE FROM sessions WHERE token = ?", (token_id,))
 
     def save_login_code(self, hashed: bytes, token_id: str, until: float) -> None:
-        """See Transaction.save_login_code."""
+        """See AccessChanges.save_login_code."""
         with self._connection.mapped_errors():
             self._connection.execute("DELETE FROM login_codes")
             self._connection.put(TABLES["login_codes"], [(hashed, token_id, until)])
 
     def take_login_code(self, hashed: bytes) -> tuple[str, float] | None:
-        """See Transaction.take_login_code."""
+        """See AccessChanges.take_login_code."""
         with self._connection.mapped_errors():
             found = self._connection.execute(
                 "DELETE FROM login_codes WHERE hash = ? RETURNING token, until", (hashed,)
@@ -96,7 +96,7 @@ class AccessRows:
         return None if found is None else (str(found[0]), float(found[1]))
 
     def append_audit(self, entry: AuditEntry) -> None:
-        """See Transaction.append_audit; now and then the oldest beyond the bound are forgotten."""
+        """See AccessChanges.append_audit; now and then the oldest beyond the bound are forgotten."""
         with self._connection.mapped_errors():
             newest: int = self._connection.execute(
                 "INSERT INTO audit (at, actor, token, address, action, run, detail) VALUES (?, ?, ?, ?, ?, ?, ?) "

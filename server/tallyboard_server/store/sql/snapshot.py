@@ -220,12 +220,12 @@ class SqlSnapshot(WatchReading):
             return access.load_identity(self._connection)
 
     def tokens(self, ids: Sequence[str] | None = None) -> list[Token]:
-        """See Snapshot.tokens."""
+        """See AccessView.tokens."""
         with self._connection.mapped_errors():
             return access.load_tokens(self._connection, ids)
 
     def sessions(self, hashes: Sequence[bytes] | None = None) -> list[Session]:
-        """See Snapshot.sessions."""
+        """See AccessView.sessions."""
         with self._connection.mapped_errors():
             return access.load_sessions(self._connection, hashes)
 
@@ -238,7 +238,7 @@ class SqlSnapshot(WatchReading):
         before: int | None = None,
         limit: int = 100,
     ) -> list[AuditEntry]:
-        """See Snapshot.audit."""
+        """See AccessView.audit."""
         with self._connection.mapped_errors():
             return access.load_audit(
                 self._connection, prefix=prefix, run=run, action=action, before=before, limit=limit
