@@ -63,6 +63,8 @@ def configure(form: LogFormat = "text", level: LogLevel = "info", stream: TextIO
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    # TensorBoard tells at each look at its page how long every plugin took: a dozen lines that help nobody here.
+    logging.getLogger("tensorboard").setLevel(logging.WARNING if level == "info" else logging.NOTSET)
 
 
 def escaped(text: str) -> str:

@@ -1,5 +1,6 @@
 """Lines of the log: one a record whatever is logged, in text and in JSON, with the request's id."""
 
+import io
 import json
 import logging
 import sys
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tallyboard_server import logs
-from tallyboard_server.logs import FIELDS, REQUEST_ID, JsonFormatter, TextFormatter
+from tallyboard_server.logs import FIELDS, REQUEST_ID, JsonFormatter, LogLevel, TextFormatter, configure
 
 
 def record(message: str, *args: object, **parts: Any) -> logging.LogRecord:
@@ -83,3 +84,20 @@ def test_nothing_below_the_level_is_logged(capsys: pytest.CaptureFixture[str]) -
     logging.getLogger("levels.x").info("quiet")
     logging.getLogger("levels.x").warning("loud")
     assert [json.loads(line)["message"] for line in capsys.readouterr().out.splitlines()] == ["loud"]
+
+
+@pytest.mark.parametrize(("level", "told"), [("info", False), ("debug", True)])
+def test_tensorboard_s_own_timings_are_told_only_to_who_looks_for_faults(level: LogLevel, told: bool) -> None:
+    root, theirs = logging.getLogger(), logging.getLogger("tensorboard")
+    before = root.handlers[:], root.level, theirs.level
+    stream = io.StringIO()
+    try:
+        configure("text", level, stream)
+        theirs.info("Plugin listing: is_active() for mesh took 0.000 seconds")
+        theirs.warning("a plugin can't be shown")
+    finally:
+        root.handlers[:] = before[0]
+        root.setLevel(before[1])
+        theirs.setLevel(before[2])
+    assert ("Plugin listing" in stream.getvalue()) is told
+    assert "a plugin can't be shown" in stream.getvalue()
